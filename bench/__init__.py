@@ -1,0 +1,1 @@
+"""Experiments of the paper, their figures and tables, and the measurements of speed."""

@@ -1,0 +1,154 @@
+"""Command line: ``python -m bench --help``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from higcore import HIG, GaussNewton, load_checkpoint
+from higcore.backend import choose_device
+
+from . import records
+from .experiments import EXPERIMENTS, OPTIMIZERS, Setting
+
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def main():
+    """Train networks through physics solvers; draw and tabulate what came out."""
+
+
+def choice(known):
+    """An option type that lists the known names when it refuses one."""
+    return click.Choice(list(known))
+
+
+@main.command()
+@click.argument("problem", type=choice(EXPERIMENTS))
+@click.option("--optimizer", type=choice(OPTIMIZERS), default="hig")
+@click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: the paper's]")
+@click.option("--lr", type=float, help="Learning rate eta.  [default: the paper's]")
+@click.option("--tau", type=float, help="Truncation (hig, gn).  [default: the paper's]")
+@click.option("--kappa", type=float, help="Exponent of the singular values (hig).")
+@click.option("--beta", type=float, help="Exponent of max(S) in front (hig, gn).")
+@click.option("--truncation", type=choice(["relative", "absolute"]), help="(hig, gn)")
+@click.option(
+    "--method", type=choice(["auto", "svd", "gram", "tridiagonal"]), help="Half-inverse (hig, gn)."
+)
+@click.option("--seconds", type=float, help="Budget of training seconds.")
+@click.option("--steps", type=click.IntRange(1), help="Budget of steps.")
+@click.option("--epochs", type=float, help="Budget of epochs.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of data and parameters.")
+@click.option("--device", type=choice(["auto", "cpu", "gpu"]), default="cpu")
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+@click.option("--resume", type=click.Path(exists=True, dir_okay=False), help="A checkpoint (.npz).")
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON object on a line.")
+def train(
+    problem, optimizer, seconds, steps, epochs, seed, device, out, resume, as_json, **options
+):
+    """Train PROBLEM and leave checkpoint, JSON and pictures in the --out folder."""
+    from . import runs  # matplotlib: not for --help
+
+    with usage_errors():
+        setting = configure(EXPERIMENTS[problem].settings[optimizer], options)
+        device, reason = choose_device(device)
+        task = EXPERIMENTS[problem].problem(seed).on(device)
+        task.steps_per_epoch(setting.batch)
+        resume = load_checkpoint(resume) if resume else None
+        if not (seconds or steps or epochs):
+            seconds = 60.0
+    click.echo(f"{problem}: {setting.optimizer}, batch {setting.batch}, on the {device} ({reason})")
+    with usage_errors():
+        result, record = runs.train(
+            task,
+            setting,
+            seed=seed,
+            device=device,
+            out=out,
+            stem=f"{problem}-{optimizer}-seed{seed}",
+            seconds=seconds,
+            steps=steps,
+            epochs=epochs,
+            resume=resume,
+            progress=True,
+        )
+    click.echo(str(result))
+    click.echo(f"Files: {Path(out) / f'{problem}-{optimizer}-seed{seed}'}.*")
+    if as_json:
+        click.echo(json.dumps(record))
+    sys.exit(INTERRUPTED if result.status == "interrupted" else 0)
+
+
+def configure(setting, options):
+    """The experiment's setting with the options that were given in place of its own."""
+    given = {name: value for name, value in options.items() if value is not None}
+    batch = given.pop("batch", setting.batch)
+    known = {f.name for f in dataclasses.fields(setting.optimizer)}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(
+            f"--{unknown[0]} does not apply to {type(setting.optimizer).__name__}, "
+            f"which takes {', '.join(sorted(known))}"
+        )
+    return Setting(batch, dataclasses.replace(setting.optimizer, **given))
+
+
+class usage_errors:
+    """Context manager: show bad arguments as one sentence and exit with status 2."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        if kind and issubclass(kind, (ValueError, TypeError, RuntimeError)):
+            raise click.UsageError(str(error)) from error
+
+
+DEMO = {
+    "HIG": Setting(128, HIG(tau=1e-6)),
+    "GN": Setting(128, GaussNewton(tau=1e-6)),
+    "GN, tau 1e-4": Setting(128, GaussNewton(tau=1e-4)),
+    "Adam": EXPERIMENTS["oscillators"].settings["adam"],
+}
+
+
+@main.command()
+@click.option("--seconds", type=click.FloatRange(1), default=24.0, help="Training time of each.")
+@click.option("--seed", type=click.IntRange(0), default=0)
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def demo(seconds, seed, out):
+    """Oscillators: HIG, Gauss-Newton and Adam side by side; a table and two pictures.
+
+    All with the paper's settings (table 2). Gauss-Newton runs a second time with a larger tau,
+    because the paper's is unstable in float64.
+    """
+    from . import figures, runs, tables
+
+    problem = EXPERIMENTS["oscillators"].problem(seed)
+    results, summaries = {}, {}
+    for label, setting in DEMO.items():
+        click.echo(f"{label}: {setting.optimizer}, batch {setting.batch}")
+        results[label], summaries[label] = runs.train(
+            problem, setting, seed=seed, device="cpu", seconds=seconds, progress=True
+        )
+        if results[label].status == "interrupted":
+            break
+    curves = {label: records.curve(result) for label, result in results.items()}
+    out = Path(out)
+    figures.save(
+        figures.loss_curves(curves, "two coupled oscillators, paper's settings"), out / "demo.png"
+    )
+    figures.save(runs.trajectory(problem, results["HIG"].theta), out / "demo-trajectory.png")
+    runs_data = {label: summaries[label] | {"curve": curves[label]} for label in curves}
+    records.write_json(out / "demo.json", {"runs": runs_data} | records.environment())
+    click.echo("\n" + tables.runs_table(summaries))
+    click.echo(f"\nPictures and curves: {out / 'demo.png'}, demo-trajectory.png, demo.json")
+    sys.exit(INTERRUPTED if any(r.status == "interrupted" for r in results.values()) else 0)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench")

@@ -1,0 +1,113 @@
+"""What a run leaves behind: plain JSON, written aside and renamed."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+CURVE_POINTS = 400  # a curve in a file is thinned to about this many rows
+
+
+def write_json(path, record):
+    """Write ``record`` to ``path``: complete or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(record, indent=1) + "\n")
+
+
+class replacing:
+    """Context manager: a temporary path that takes the place of ``path`` if all goes well."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.partial = self.path.with_name("." + self.path.stem + ".partial" + self.path.suffix)
+
+    def __enter__(self):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.partial
+
+    def __exit__(self, error, *_):
+        if error is None:
+            os.replace(self.partial, self.path)
+        else:
+            self.partial.unlink(missing_ok=True)
+
+
+def environment():
+    """Machine, versions, date and the command, without any path."""
+    packages = ("higcore", "numpy", "scipy", "numba", "threadpoolctl")
+    return {
+        "command": " ".join(["python -m bench", *sys.argv[1:]]),
+        "machine": {"processor": _processor(), "cores": len(os.sched_getaffinity(0))},
+        "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def _version(package):
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "source tree"
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        name = platform.processor()
+    return f"{name} ({platform.machine()})"
+
+
+def peak_memory_mb():
+    """Largest resident memory of this process so far, in MB (1e6 bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def summary(problem, setting, result, seed, device):
+    """The figures of a run, as ``--json`` prints them."""
+    optimizer = setting.optimizer
+    return {
+        "problem": problem.name,
+        "optimizer": type(optimizer).__name__,
+        "settings": dataclasses.asdict(optimizer),
+        "batch": setting.batch,
+        "parameters": problem.network.size,
+        "steps": result.steps,
+        "epochs": result.epochs,
+        "seconds": result.seconds,
+        "test_loss": result.test_loss,
+        "best_test_loss": result.best_test_loss,
+        "status": result.status,
+        "message": result.message,
+        "seconds_per_step": result.seconds_per_step,
+        "first_step_seconds": result.first_step_seconds,
+        "peak_memory_mb": round(peak_memory_mb(), 1),
+        "device": device,
+        "seed": seed,
+    }
+
+
+def curve(result):
+    """Columns of the history, thinned evenly in log(epoch) and always with both ends."""
+    rows = result.history
+    if len(rows) > CURVE_POINTS:
+        ratio = len(rows) ** (1 / CURVE_POINTS)
+        keep = sorted({0, len(rows) - 1} | {int(ratio**k) - 1 for k in range(CURVE_POINTS)})
+        rows = [rows[k] for k in keep]
+    names = ("epoch", "step", "seconds", "train_loss", "test_loss")
+    return {name: [_short(getattr(row, name)) for row in rows] for name in names}
+
+
+def _short(value):
+    if isinstance(value, int):
+        return value
+    return None if value != value else float(f"{value:.5g}")  # JSON has no NaN

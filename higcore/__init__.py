@@ -1,0 +1,36 @@
+"""Half-inverse gradients on plain arrays. See README.md for the whole picture."""
+
+from .checkpoint import load_checkpoint, save_checkpoint
+from .checks import dot_test, taylor_test
+from .half_inverse import HalfInverseInfo, half_inverse
+from .linearisation import Linearisation, StackedJacobian
+from .optimizers import SGD, Adadelta, Adagrad, Adam, RMSprop
+from .problem import Batch, Problem
+from .second_order import HIG, GaussNewton
+from .training import Result, fit
+from .validation import NonFiniteError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "HIG",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "Batch",
+    "GaussNewton",
+    "HalfInverseInfo",
+    "Linearisation",
+    "NonFiniteError",
+    "Problem",
+    "RMSprop",
+    "Result",
+    "StackedJacobian",
+    "dot_test",
+    "fit",
+    "half_inverse",
+    "load_checkpoint",
+    "save_checkpoint",
+    "taylor_test",
+]

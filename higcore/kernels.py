@@ -1,0 +1,136 @@
+"""One plain-Python function over a range of samples, run three ways.
+
+A kernel body has the signature ``body(lo, hi, *args)`` and works on the samples ``lo <= i < hi``;
+the sample index is the last axis of every array. That one choice serves everybody:
+
+- plain Python calls ``body(0, n, ...)``: the oracle in the tests;
+- Numba compiles a loop over chunks of samples, one range a thread. The innermost loops run over
+  neighbouring samples, so they vectorise: 4.5 times faster than one sample after the other;
+- a CUDA thread calls ``body(i, i + 1, ...)``; neighbouring threads touch neighbouring addresses.
+
+A body allocates nothing: scratch is passed in. Functions that it calls are decorated with
+`numba.extending.register_jitable`, which leaves them callable from plain Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import types
+from concurrent.futures import ThreadPoolExecutor
+
+from .backend import CPU_COUNT, is_host
+
+CHUNK = 16  # samples worked on together: two AVX-512 registers, and the scratch stays in cache
+MIN_SAMPLES_PER_THREAD = 2 * CHUNK
+
+
+class RangeKernel:
+    """Run ``body(lo, hi, *args)`` over ``n`` samples on the device where ``args`` live.
+
+    Parameters
+    ----------
+    body : callable
+        Plain Python function; see the module's docstring.
+
+    Notes
+    -----
+    Threads are Python threads that run compiled code without the interpreter lock. Unlike an
+    OpenMP pool they sleep between calls, so they take no time from the BLAS threads.
+    """
+
+    def __init__(self, body):
+        self.body = body
+
+    def plain(self, n, *args):
+        """Run the uncompiled body; slow, and the definition of what the others compute."""
+        self.body(0, n, *args)
+
+    def __call__(self, n, *args):
+        if any(not is_host(a) for a in args if hasattr(a, "shape") and a.shape):
+            self._cuda[(n + 127) // 128, 128](n, *args)
+            return
+        workers = max(1, min(CPU_COUNT, n // MIN_SAMPLES_PER_THREAD))
+        bounds = [CHUNK * round(k * n / workers / CHUNK) for k in range(workers)] + [n]
+        run = self._compiled
+        jobs = [_pool().submit(run, *bounds[k : k + 2], *args) for k in range(1, workers)]
+        run(bounds[0], bounds[1], *args)
+        for job in jobs:
+            job.result()
+
+    @functools.cached_property
+    def _compiled(self):
+        import numba
+
+        body = numba.extending.register_jitable(self.body)
+        fingerprint = _fingerprint(self.body)
+
+        @numba.njit(nogil=True, cache=True)
+        def loop(lo, hi, *args):
+            fingerprint  # noqa: B018  part of the cache key: Numba itself looks at this file only
+            for start in range(lo, hi, CHUNK):
+                body(start, min(hi, start + CHUNK), *args)
+
+        return loop
+
+    @functools.cached_property
+    def _cuda(self):
+        from numba import cuda
+
+        body = cuda.jit(device=True)(self.body)
+
+        @cuda.jit
+        def kernel(n, *args):
+            i = cuda.grid(1)
+            if i < n:
+                body(i, i + 1, *args)
+
+        return kernel
+
+
+def lazy_njit(function):
+    """Numba-compile ``function`` for the CPU at its first call, so that imports stay light.
+
+    The compiled code is cached on disk and runs without the interpreter lock; the plain function
+    stays reachable as ``.__wrapped__``.
+    """
+
+    @functools.cache
+    def compiled():
+        import numba
+
+        return numba.njit(nogil=True, cache=True)(function)
+
+    @functools.wraps(function)
+    def call(*args):
+        return compiled()(*args)
+
+    return call
+
+
+@functools.cache
+def _pool():
+    return ThreadPoolExecutor(CPU_COUNT)
+
+
+def _fingerprint(function):
+    """Hash of every source file whose functions ``function`` can reach through its globals."""
+    digest = hashlib.sha256()
+    for file in sorted({inspect.getsourcefile(f) for f in _reachable(function)}):
+        with open(file, "rb") as stream:
+            digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _reachable(function, seen=None):
+    seen = {} if seen is None else seen
+    seen[function] = None
+    names = function.__code__.co_names
+    scope = [function.__globals__.get(name) for name in names]
+    modules = [value for value in scope if isinstance(value, types.ModuleType)]
+    scope += [getattr(module, name, None) for module in modules for name in names]
+    for value in scope:
+        if isinstance(value, types.FunctionType) and value not in seen:
+            _reachable(value, seen)
+    return list(seen)

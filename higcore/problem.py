@@ -1,0 +1,123 @@
+"""What is trained: a network, a solver, a loss and data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from .backend import array_module, to_device
+from .linearisation import Linearisation
+from .validation import check_array, check_count, check_finite, check_same_dtype
+
+EVALUATION_CHUNK = 4096  # samples evaluated at once: bounds the memory of a large test set
+
+
+class Batch(NamedTuple):
+    """Samples: solver inputs x (b, |x|), network inputs (b, n_0) and targets (b, |y|)."""
+
+    x: Any
+    net_input: Any
+    target: Any
+
+    def __getitem__(self, index):
+        """Field by number, or the samples of a slice as a new Batch."""
+        if isinstance(index, slice):
+            return Batch(*(array[index] for array in self))
+        return tuple.__getitem__(self, index)
+
+
+@dataclass(frozen=True)
+class Problem:
+    r"""Minimise the mean over samples of l(solver(x_i, network(theta, input_i)), target_i).
+
+    Parameters
+    ----------
+    network : object
+        ``size``, ``input_size``, ``output_size``, ``init``, ``forward``, ``backward``, ``rows``;
+        see `nets.MLP`.
+    solver : object
+        ``state_size``, ``control_size``, ``output_size``, ``forward``, ``backward``, ``rows``;
+        see `solvers.OscillatorChain`.
+    loss : object
+        ``value`` and ``gradient`` of one sample; see `higcore.losses`.
+    train, test : Batch
+        Data, float32 or float64, NumPy or CuPy; everything is computed where and as they are.
+    batch_mean : bool
+        Whether g = dL/dy is divided by the batch size (L a mean), or not (L a sum).
+    """
+
+    network: Any
+    solver: Any
+    loss: Any
+    train: Batch
+    test: Batch
+    batch_mean: bool = True
+    name: str = field(default="problem")
+
+    def __post_init__(self):
+        if self.network.output_size != self.solver.control_size:
+            raise ValueError(
+                f"network has {self.network.output_size} outputs but solver takes "
+                f"{self.solver.control_size} control values; they must agree"
+            )
+        for label in ("train", "test"):
+            self._check_batch(label, getattr(self, label))
+        self.check_like_train("test.x", self.test.x)
+
+    def _check_batch(self, label, batch):
+        arrays = {f"{label}.{name}": array for name, array in batch._asdict().items()}
+        array_module(**arrays)
+        sizes = (self.solver.state_size, self.network.input_size, self.solver.output_size)
+        count = len(batch.x)
+        for (name, array), size in zip(arrays.items(), sizes, strict=True):
+            check_array(name, array, ("samples" if name.endswith(".x") else count, size))
+            check_finite(name, array)
+        check_same_dtype(**arrays)
+
+    def check_like_train(self, name, array):
+        """Raise unless ``array`` lives where the training data live, in their dtype."""
+        arrays = {"train.x": self.train.x, name: array}
+        array_module(**arrays)
+        check_same_dtype(**arrays)
+
+    def steps_per_epoch(self, size):
+        """Number of batches of ``size`` samples that cover the training data once."""
+        check_count("batch", size)
+        if size > len(self.train.x):
+            raise ValueError(
+                f"batch must be at most the number of training samples, {len(self.train.x)}; "
+                f"got {size}"
+            )
+        return math.ceil(len(self.train.x) / size)
+
+    def batch(self, step, size):
+        """Return the batch of a step: consecutive samples, the same order in every epoch."""
+        first = step % self.steps_per_epoch(size) * size
+        return self.train[first : first + size]
+
+    def linearise(self, theta, batch):
+        """Return the `Linearisation` at theta (t,) on a batch."""
+        return Linearisation(self, theta, batch)
+
+    def predict(self, theta, batch):
+        """Return the control u (b, |u|) and the solver's output y (b, |y|)."""
+        u, _ = self.network.forward(theta, batch.net_input)
+        return u, self.solver.solve(batch.x, u)
+
+    def evaluate(self, theta, batch=None):
+        """Return the mean loss of a sample over ``batch`` (default: the test data)."""
+        batch = self.test if batch is None else batch
+        total = 0.0
+        for first in range(0, len(batch.x), EVALUATION_CHUNK):
+            part = batch[first : first + EVALUATION_CHUNK]
+            total += float(self.loss.value(self.predict(theta, part)[1], part.target).sum())
+        return total / len(batch.x)
+
+    def on(self, device):
+        """Return the same problem with its data on ``device``, ``"cpu"`` or ``"gpu"``."""
+        move = {
+            label: Batch(*(to_device(a, device) for a in getattr(self, label)))
+            for label in ("train", "test")
+        }
+        return replace(self, **move)

@@ -1,0 +1,36 @@
+"""J^kappa by the singular value decomposition: the definition (eq. 6), and the slowest way.
+
+Accuracy: nothing is squared, so singular values down to about 1e-15 max(S) are resolved and the
+step carries an error of about eps / tau. Cost: O(m t min(m, t)), with J and its factors in memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+from ..backend import is_host
+from .modes import EPS, require
+
+
+def noise(shape):
+    """Smallest s / max(S) that this method can tell from zero."""
+    return EPS * max(shape)
+
+
+def apply(xp, J, g, kappa, truncation):
+    """Return V S^kappa U^T g (t,) over the kept modes, and S; J (m, t), g (m,), float64."""
+    U, sigma, Vt = _svd(J) if is_host(J) else xp.linalg.svd(J, full_matrices=False)
+    z = U.T @ g
+    residual = xp.linalg.norm(Vt.T @ (sigma * z) - J.T @ g)
+    bound = 100 * max(J.shape) * EPS * float(xp.linalg.norm(J)) * float(xp.linalg.norm(g))
+    require(residual <= bound, "the SVD of J does not reproduce J^T g")
+    return Vt.T @ (truncation.power(xp, sigma, kappa, noise(J.shape)) * z), sigma
+
+
+def _svd(J):
+    # SciPy's BLAS keeps all threads in a training step; NumPy's has one (backend.thread_policy).
+    try:
+        return scipy.linalg.svd(J, full_matrices=False, check_finite=False)
+    except np.linalg.LinAlgError:  # divide and conquer gave up; QR iteration is slower, surer
+        return scipy.linalg.svd(J, full_matrices=False, check_finite=False, lapack_driver="gesvd")

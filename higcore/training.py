@@ -1,0 +1,352 @@
+"""The training loop: budgets, clock, history, and a result that says why it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .backend import array_module, thread_policy
+from .problem import Problem
+from .progress import progress_line
+from .validation import NonFiniteError, check_array, check_count, check_finite, check_real
+
+STEP_TIMES_KEPT = 10_000  # the median step time looks at this many latest steps
+
+MESSAGES = {
+    "running": "Still running.",
+    "budget": "Stopped because the budget of {reason} was spent.",
+    "stopped": "Stopped because a callback asked for it.",
+    "interrupted": "Interrupted from the keyboard; this is the last complete state.",
+    "non-finite": (
+        "Stopped because {reason}. theta is the last state with a finite step; "
+        "try a smaller lr or a larger tau, or look for NaN in the solver."
+    ),
+}
+
+
+class Epoch(NamedTuple):
+    """One row of a history; ``seconds`` are training seconds, test evaluation not counted."""
+
+    epoch: float
+    step: int
+    seconds: float
+    train_loss: float
+    test_loss: float
+
+
+class State(NamedTuple):
+    """What one step replaces, as a whole: an interrupt finds either the old or the new one."""
+
+    theta: Any
+    optimizer: dict
+    steps: int = 0
+    seconds: float = 0.0
+    epoch_loss: float = 0.0  # sum over the steps since the last recorded epoch
+    epoch_steps: int = 0
+    info: Any = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run: its last complete state, its history, and why it stopped.
+
+    Attributes
+    ----------
+    state : State
+        theta (t,), the optimizer's state, steps, training seconds, and what the last update said
+        of itself (such as `HalfInverseInfo`).
+    history : list of Epoch
+        A row before the first step, one after each epoch, one at the end.
+    batch : int
+        Samples a step.
+    status : str
+        "budget", "stopped", "interrupted", "non-finite", or "running" in a callback.
+    message : str
+        The status in a sentence.
+    first_step_seconds : float
+        From the call of `fit` to the end of the first step, compilation included.
+    seconds_per_step : float
+        Median over the latest steps.
+    """
+
+    state: State
+    history: list
+    batch: int
+    status: str = "running"
+    message: str = MESSAGES["running"]
+    first_step_seconds: float = 0.0
+    seconds_per_step: float = 0.0
+
+    @property
+    def theta(self):
+        """Parameters after the last complete step, (t,)."""
+        return self.state.theta
+
+    @property
+    def steps(self):
+        """Updates done."""
+        return self.state.steps
+
+    @property
+    def seconds(self):
+        """Training seconds: compilation counted, test evaluation and callbacks not."""
+        return self.state.seconds
+
+    @property
+    def epochs(self):
+        """Epochs done, as a fraction."""
+        return self.history[-1].epoch
+
+    @property
+    def test_loss(self):
+        """Mean test loss at the end."""
+        return self.history[-1].test_loss
+
+    @property
+    def best_test_loss(self):
+        """Smallest mean test loss of all evaluations."""
+        return min(row.test_loss for row in self.history)
+
+    def test_loss_after(self, seconds):
+        """Test loss at the last evaluation within the given training seconds."""
+        return [row.test_loss for row in self.history if row.seconds <= seconds][-1]
+
+    def __str__(self):
+        return (
+            f"{self.message} {self.steps} steps, {self.epochs:.4g} epochs, {self.seconds:.1f} s; "
+            f"test loss {self.test_loss:.3e}, best {self.best_test_loss:.3e}."
+        )
+
+
+def fit(
+    problem,
+    optimizer,
+    *,
+    batch,
+    seconds=None,
+    steps=None,
+    epochs=None,
+    seed=0,
+    theta=None,
+    resume=None,
+    evaluate_every=1,
+    on_epoch=(),
+    progress=False,
+):
+    """Train ``problem.network`` through ``problem.solver`` and return a `Result`.
+
+    One step: take the next batch, linearise, ask the optimizer for a step, theta <- theta - step.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is trained.
+    optimizer : object
+        ``init`` and ``update``; see `higcore.optimizers` and `higcore.second_order`.
+    batch : int
+        Samples a step.
+    seconds, steps, epochs : number, optional
+        Budgets, counted from the start of the run (of the original one when resumed); the first
+        that is spent ends it, and at least one is needed. Epochs may be fractions.
+    seed : int
+        Seed of the initial parameters.
+    theta : array (t,), optional
+        Initial parameters instead of random ones.
+    resume : Result, optional
+        Go on from there; with the same problem, optimizer and batch the bits are those of an
+        uninterrupted run.
+    evaluate_every : int
+        Epochs between evaluations of the test loss.
+    on_epoch : sequence of callables
+        Each is called with the running `Result` after every evaluation; returning True ends the
+        run.
+    progress : bool
+        Show a progress line (needs tqdm).
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    TypeError, ValueError
+        For bad arguments, before any work.
+
+    Notes
+    -----
+    A loss, Jacobian or step with NaN or Inf ends the run with status "non-finite" and never
+    reaches theta. Ctrl-C ends it with status "interrupted"; the last complete state is returned.
+    """
+    _check(problem, batch, seconds, steps, epochs, seed, evaluate_every)
+    clock = _Clock(resume.seconds if resume else 0.0)
+    state = resume.state if resume else _initial_state(problem, optimizer, seed, theta)
+    _check_start(problem, optimizer, batch, state.theta, resume)
+    budget = {"seconds": seconds, "steps": steps, "epochs": epochs}
+    run = _Run(problem, optimizer, batch, budget, evaluate_every, clock, state)
+    if resume:
+        run.history.extend(resume.history)
+        run.first_step_seconds = resume.first_step_seconds
+    label = type(optimizer).__name__
+    # Overflow is met by the finiteness checks, not by warnings.
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    with quiet, thread_policy(), progress_line(progress, label) as show:
+        try:
+            status, reason = run.train(on_epoch, show)
+        except KeyboardInterrupt:
+            status, reason = "interrupted", ""
+        return run.result(status, reason)
+
+
+def _check(problem, batch, seconds, steps, epochs, seed, evaluate_every):
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
+    problem.steps_per_epoch(batch)
+    for name, value in {"seconds": seconds, "epochs": epochs}.items():
+        if value is not None:
+            check_real(name, value, 0.0, open_low=True)
+    if steps is not None:
+        check_count("steps", steps)
+    check_count("seed", seed, 0)
+    check_count("evaluate_every", evaluate_every)
+    if seconds is None and steps is None and epochs is None:
+        raise ValueError("one of seconds, steps, epochs must be given as the budget of the run")
+
+
+def _initial_state(problem, optimizer, seed, theta):
+    if theta is None:
+        xp = array_module(train=problem.train.x)
+        rng = np.random.default_rng([seed, 1])  # stream 0 of a seed is for drawing data
+        theta = xp.asarray(problem.network.init(rng, problem.train.x.dtype))
+    array_module(theta=theta)
+    return State(theta, optimizer.init(theta))
+
+
+def _check_start(problem, optimizer, batch, theta, resume):
+    check_array("theta", theta, (problem.network.size,))
+    problem.check_like_train("theta", theta)
+    check_finite("theta", theta)
+    if resume is None:
+        return
+    if resume.batch != batch:
+        raise ValueError(f"batch must be {resume.batch} as in the run resumed, got {batch}")
+    expected, found = set(optimizer.init(theta)), set(resume.state.optimizer)
+    if expected != found:
+        raise ValueError(
+            f"optimizer {type(optimizer).__name__} keeps {sorted(expected)}, "
+            f"but the run resumed kept {sorted(found)}: it was made by another optimizer"
+        )
+
+
+class _Clock:
+    """Seconds since its making, on top of those of an earlier run, less the paused ones."""
+
+    def __init__(self, earlier):
+        self.zero = time.perf_counter() - earlier
+
+    def read(self):
+        return time.perf_counter() - self.zero
+
+    @contextmanager
+    def paused(self):
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.zero += time.perf_counter() - begin
+
+
+@dataclass
+class _Run:
+    """A run in progress."""
+
+    problem: Problem
+    optimizer: Any
+    batch: int
+    budget: dict
+    evaluate_every: int
+    clock: _Clock
+    state: State
+    history: list = field(default_factory=list)
+    first_step_seconds: float = 0.0
+    step_times: deque = field(default_factory=lambda: deque(maxlen=STEP_TIMES_KEPT))
+
+    def train(self, callbacks, show):
+        """Step until something ends the run; return the status and its reason."""
+        interval = self.problem.steps_per_epoch(self.batch) * self.evaluate_every
+        if not self.history:
+            self.record()
+        while not (spent := self.spent_budget()):
+            try:
+                self.step()
+            except NonFiniteError as error:
+                return "non-finite", str(error)
+            if self.state.steps % interval == 0:
+                self.record()
+                with self.clock.paused():
+                    answers = [callback(self.result()) for callback in callbacks]
+                if any(answers):
+                    return "stopped", ""
+            show(self.largest_share(), self)
+        return "budget", spent
+
+    def step(self):
+        """One update; nothing of it is kept unless all of it is finite."""
+        old, begin = self.state, self.clock.read()
+        batch = self.problem.batch(old.steps, self.batch)
+        linearisation = self.problem.linearise(old.theta, batch)
+        if not linearisation.finite:
+            raise NonFiniteError(f"the training loss or its gradient became {linearisation.loss}")
+        change, optimizer_state, info = self.optimizer.update(linearisation, old.optimizer)
+        check_finite("the step", change)
+        theta = old.theta - change
+        now = self.clock.read()
+        self.state = State(
+            theta, optimizer_state, old.steps + 1, now,
+            old.epoch_loss + linearisation.loss, old.epoch_steps + 1, info,
+        )  # fmt: skip
+        self.step_times.append(now - begin)
+        self.first_step_seconds = self.first_step_seconds or now
+
+    def record(self):
+        """Append the losses to the history, off the clock."""
+        with self.clock.paused():
+            state = self.state
+            train = state.epoch_loss / state.epoch_steps if state.epoch_steps else float("nan")
+            epoch = state.steps / self.problem.steps_per_epoch(self.batch)
+            test = self.problem.evaluate(state.theta)
+            self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
+            self.state = state._replace(epoch_loss=0.0, epoch_steps=0)
+
+    def shares(self):
+        """Name and spent share of each budget."""
+        epochs = self.state.steps / self.problem.steps_per_epoch(self.batch)
+        spent = {"seconds": self.clock.read(), "steps": self.state.steps, "epochs": epochs}
+        return {f"{v:g} {k}": spent[k] / v for k, v in self.budget.items() if v is not None}
+
+    def largest_share(self):
+        """Share of the budget that is nearest to its end."""
+        return max(self.shares().values())
+
+    def spent_budget(self):
+        """Name of a budget that is spent, or ""."""
+        return next((name for name, share in self.shares().items() if share >= 1), "")
+
+    def result(self, status="running", reason=""):
+        """The run so far as a `Result`; at its end with a last row of the history."""
+        if status != "running" and (not self.history or self.history[-1].step < self.state.steps):
+            self.record()
+        return Result(
+            self.state,
+            list(self.history),
+            self.batch,
+            status,
+            MESSAGES[status].format(reason=reason),
+            self.first_step_seconds,
+            median(self.step_times) if self.step_times else 0.0,
+        )
