@@ -150,5 +150,72 @@ def demo(seconds, seed, out):
     sys.exit(INTERRUPTED if any(r.status == "interrupted" for r in results.values()) else 0)
 
 
+TABLE_3 = (("hig", 32), ("hig", 64), ("hig", 128), ("adam", 256), ("adam", 512), ("adam", 1024))
+
+
+@main.command()
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def speed(out):
+    """Step times (table 3), where they go, first-step latency, memory, accuracy. Two minutes.
+
+    Saves speed-oscillators.json; leave the machine alone meanwhile.
+    """
+    from . import speed, tables
+
+    problem = EXPERIMENTS["oscillators"].problem()
+    settings = {
+        f"{name} b {batch}": EXPERIMENTS["oscillators"].settings[name]._replace(batch=batch)
+        for name, batch in TABLE_3
+    }
+    report = {"step_seconds": speed.step_medians(problem, settings)}
+    click.echo("seconds a step:\n" + tables.nested(report["step_seconds"]))
+    report["stage_seconds"] = {
+        f"hig b {batch}": speed.stage_medians(problem, HIG(), batch) for batch in (32, 64, 128)
+    }
+    click.echo("\nseconds of each stage:\n" + tables.nested(report["stage_seconds"]))
+    report["first_step_seconds"] = {
+        "cold cache": speed.first_step(cold=True),
+        "warm cache": speed.first_step(cold=False),
+    }
+    click.echo("\nseconds to the first step:\n" + tables.nested(report["first_step_seconds"]))
+    report["peak_memory_mb"] = {
+        f"{name} b {batch}": {"peak MB": speed.peak_memory(batch, name)}
+        for name, batch in (*TABLE_3, ("hig", 1024))
+    }
+    click.echo("\npeak memory of the process:\n" + tables.nested(report["peak_memory_mb"]))
+    report["relative_error_of_step"] = speed.accuracy(problem)
+    errors = {k: {"largest error": v} for k, v in report["relative_error_of_step"].items()}
+    click.echo("\nagainst the float64 SVD, Jacobians met in training:\n" + tables.nested(errors))
+    records.write_json(Path(out) / "speed-oscillators.json", report | records.environment())
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False), default="bench/results")
+def report(folder):
+    """Tabulate the runs in FOLDER: medians over seeds of the test loss after some times."""
+    from . import tables
+
+    click.echo(tables.report(Path(folder)))
+
+
+@main.command()
+@click.argument("number", type=click.Choice(["2a", "2b"]))
+@click.option("--runs", "folder", type=click.Path(exists=True, file_okay=False), default="runs")
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def figure(number, folder, out):
+    """Draw figure NUMBER of the paper from runs that `train` left in a folder.
+
+    2a: a controlled trajectory, from oscillators-hig-seed*.npz. 2b: loss curves of all
+    optimizers found there.
+    """
+    from . import figures, runs
+
+    with usage_errors():
+        draw = {"2a": runs.figure_2a, "2b": runs.figure_2b}[number]
+        path = Path(out) / f"figure-{number}.png"
+        figures.save(draw(Path(folder)), path)
+    click.echo(f"Saved {path}")
+
+
 if __name__ == "__main__":
     main(prog_name="python -m bench")

@@ -93,6 +93,6 @@ def oscillator_trajectory(times, states, control, target, title):
         ax.plot(times[-1], target[j], "o", mfc="none", color=color, ms=8, clip_on=False)
     ax.set_xlabel("time t")
     ax.set_ylabel("position q, momentum p")
-    ax.legend(ncols=2 * n, frameon=False, loc="upper left")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2 * n, frameon=False)
     ax.set_title(title, fontsize=11)
     return figure

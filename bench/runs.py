@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import numpy as np
 
-from higcore import fit, save_checkpoint
+from higcore import fit, load_checkpoint, save_checkpoint
 
 from . import figures, records
+from .experiments import EXPERIMENTS
 
 CHECKPOINT_INTERVAL = 30.0  # seconds between checkpoints of a run
 
@@ -61,3 +63,29 @@ def trajectory(problem, theta, sample=0):
     times = np.arange(len(states)) * problem.solver.dt
     title = f"controlled oscillators, loss of this sample {loss:.1e} (circles: target)"
     return figures.oscillator_trajectory(times, states, control[0], one.target[0], title)
+
+
+def figure_2a(folder):
+    """The trajectory of the first test sample, from the first HIG run in a folder."""
+    path = _found(folder, "oscillators-hig-seed*.npz")[0]
+    seed = int(path.stem.rpartition("seed")[2])
+    return trajectory(EXPERIMENTS["oscillators"].problem(seed), load_checkpoint(path).theta)
+
+
+def figure_2b(folder):
+    """Loss curves of one run of every optimizer found in a folder."""
+    curves = {}
+    for path in _found(folder, "oscillators-*-seed*.json"):
+        record = json.loads(path.read_text())
+        curves.setdefault(f"{record['optimizer']}, b {record['batch']}", record["curve"])
+    return figures.loss_curves(curves, "oscillators: optimizers with the paper's settings")
+
+
+def _found(folder, pattern):
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise ValueError(
+            f"--runs {str(folder)!r} holds no {pattern}; make one with: "
+            "python -m bench train oscillators --out " + str(folder)
+        )
+    return paths

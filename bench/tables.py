@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
+from statistics import median
+
+REPORT_TIMES = (20, 60, 180, 300)  # training seconds
+
 
 def markdown(header, rows):
     """Return an aligned Markdown table; cells are strings."""
@@ -33,3 +39,39 @@ def runs_table(records):
         for label, r in records.items()
     ]
     return markdown(header, rows)
+
+
+def nested(rows):
+    """A table of ``{row: {column: number}}``."""
+    columns = list(next(iter(rows.values())))
+    cells = [[label, *(f"{row[c]:.3g}" for c in columns)] for label, row in rows.items()]
+    return markdown(("", *columns), cells)
+
+
+def report(folder):
+    """Median over seeds of the test loss after REPORT_TIMES, for the runs saved in a folder."""
+    groups = defaultdict(list)
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text())
+        if "curve" in record:
+            groups[record["problem"], record["optimizer"], record["batch"]].append(record)
+    header = ("problem", "optimizer", "batch", "seeds", "ms/step")
+    header += tuple(f"after {t} s" for t in REPORT_TIMES)
+    return markdown(header, [_report_row(key, group) for key, group in groups.items()])
+
+
+def _report_row(key, group):
+    losses = [
+        [loss_after(record["curve"], seconds) for record in group] for seconds in REPORT_TIMES
+    ]
+    cells = [f"{median(at):.2e}" if None not in at else "-" for at in losses]
+    pace = median(record["seconds_per_step"] for record in group)
+    return (key[0], key[1], str(key[2]), str(len(group)), f"{1e3 * pace:.1f}", *cells)
+
+
+def loss_after(curve, seconds):
+    """The last test loss of a curve within some training seconds; None if the run was shorter."""
+    if curve["seconds"][-1] < 0.99 * seconds:
+        return None
+    pairs = zip(curve["seconds"], curve["test_loss"], strict=True)
+    return [loss for at, loss in pairs if at <= 1.01 * seconds][-1]

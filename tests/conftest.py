@@ -1,0 +1,33 @@
+"""Fixtures shared by all tests: a seeded generator, backends, and both ways to run a kernel."""
+
+import importlib.util
+
+import hypothesis
+import numpy as np
+import pytest
+
+from higcore.kernels import RangeKernel
+
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20220101)
+
+
+@pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+def xp(request):
+    """Array module: the same test runs on every backend that is installed."""
+    if request.param == "cupy" and importlib.util.find_spec("cupy") is None:
+        pytest.skip("CuPy is not installed")
+    return importlib.import_module(request.param)
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def kernel_mode(request, monkeypatch):
+    """Run kernels compiled, and as the plain Python that defines them."""
+    if request.param == "plain":
+        monkeypatch.setattr(RangeKernel, "__call__", RangeKernel.plain)
+    return request.param

@@ -1,0 +1,78 @@
+"""Break every adjoint once and see that a test fails: ``python tests/mutations.py``.
+
+Each mutation flips a sign, drops a term or misplaces a transpose in a copy of the tree; the tests
+named beside it must then fail. Takes a few minutes; not part of the test run.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OSCILLATORS, NETS = "tests/test_oscillators.py", "tests/test_nets.py"
+LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
+
+MUTATIONS = [
+    ("solvers/rk4.py", "x_bar[j, i] += q_bar[j, i]", "x_bar[j, i] -= q_bar[j, i]", OSCILLATORS),
+    ("solvers/rk4.py", "x_bar[n + j, i] += NODE[k] * h *", "x_bar[n + j, i] += h *", OSCILLATORS),
+    ("solvers/rk4.py", "a_bar[k - 2, j, i] += COUPLING", "a_bar[k - 2, j, i] -= COUPLING", OSCILLATORS),
+    ("solvers/rk4.py", "a_bar[0, j, i] = from_q + from_p", "a_bar[0, j, i] = from_p", OSCILLATORS),
+    ("solvers/rk4.py", "a_bar[1, j, i] = from_q + 2.0", "a_bar[1, j, i] = from_q + 1.0", OSCILLATORS),
+    ("solvers/rk4.py", "a_bar[2, j, i] = from_q + 2.0", "a_bar[2, j, i] = 2.0", OSCILLATORS),
+    ("solvers/rk4.py", "a_bar[3, j, i] = from_p", "a_bar[3, j, i] = -from_p", OSCILLATORS),
+    ("solvers/rk4.py", "x_bar[n + j, i] += h * x_bar[j, i]", "x_bar[n + j, i] += 0.0", OSCILLATORS),
+    ("solvers/rk4.py", "h * h / 6.0 * q_sum", "h * h / 6.0 * p_sum", OSCILLATORS),
+    ("solvers/oscillators.py", "q_bar[j, i] = -a_bar", "q_bar[j, i] = a_bar", OSCILLATORS),
+    ("solvers/oscillators.py", "u_bar[i] += control[j]", "u_bar[i] -= control[j]", OSCILLATORS),
+    ("solvers/oscillators.py", "q_bar[j, i] -= force_bar", "q_bar[j, i] += force_bar", OSCILLATORS),
+    ("solvers/oscillators.py", "q_bar[j + 1, i] += force_bar", "q_bar[j, i] += force_bar", OSCILLATORS),
+    ("solvers/oscillators.py", "(3.0 * cubic * d * d + linear) * (a_bar", "(cubic * d * d + linear) * (a_bar", OSCILLATORS),
+    ("solvers/oscillators.py", "(3.0 * cubic * d * d + linear) * (dq", "(3.0 * cubic * d * d) * (dq", OSCILLATORS),
+    ("nets/layers.py", "a_out_bar * self.activation.slope(a_out)", "a_out_bar", NETS),
+    ("nets/layers.py", "weights_bar[:] = a.T @ delta", "weights_bar[:] = -(a.T @ delta)", NETS),
+    ("nets/layers.py", "bias_bar[:] = delta.sum(axis=0)", "bias_bar[:] = 0", NETS),
+    ("nets/layers.py", "return delta @ weights.T  #", "return -delta @ weights.T  #", NETS),
+    ("nets/layers.py", "a_out_rows * self.activation.slope(a_out)[:, None, :]", "a_out_rows", NETS),
+    ("nets/layers.py", "b * r, n_out) @ weights.T", "b * r, n_out) @ -weights.T", NETS),
+    ("nets/layers.py", "a @ dweights + da @ weights + dbias", "a @ dweights + da @ weights", NETS),
+    ("nets/activations.py", "return 1 - a * a", "return 1 + a * a", NETS),
+    ("nets/activations.py", "(a > 0).astype", "(a >= 0).astype", NETS),
+    ("higcore/linearisation.py", "(self.a.T @ weighted)", "(-self.a.T @ weighted)", LINEAR),
+    ("higcore/linearisation.py", "= weighted.sum(axis=0)", "= 0", LINEAR),
+    ("higcore/linearisation.py", "along = self.a @ weights + v", "along = self.a @ weights - v", LINEAR),
+    ("higcore/linearisation.py", "samples = a @ a.T + 1", "samples = a @ a.T", LINEAR),
+    ("higcore/linearisation.py", "scale = samples[i, j] + 1.0", "scale = samples[i, j]", LINEAR),
+    ("higcore/linearisation.py", "else 1.0\n        self.loss_gradient", "else -1.0\n        self.loss_gradient", LINEAR),
+    ("higcore/losses.py", "return 2 * self.factor * (y - target)", "return self.factor * (y - target)", LINEAR),
+    ("higcore/spectral/tridiagonal.py", "carried = c * w_next - s * carried", "carried = c * w_next + s * carried", HALF),
+    ("higcore/spectral/tridiagonal.py", "k = count - 1 - step if forward else step", "k = step", HALF),
+    ("higcore/half_inverse.py", "power=(kappa - 1) / 2", "power=kappa / 2", HALF),
+]  # fmt: skip
+
+
+def survives(file, old, new, tests):
+    """True if the tests still pass with ``old`` replaced by ``new`` in a copy of the tree."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "tree"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__"))
+        source = (copy / file).read_text()
+        if source.count(old) < 1:
+            raise SystemExit(f"{file} no longer holds {old!r}: mend the list of mutations")
+        (copy / file).write_text(source.replace(old, new, 1))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
+        environment = {"PYTHONPATH": str(copy), "PATH": "/usr/bin:/bin", "HOME": folder}
+        return subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode == 0
+
+
+def main():
+    survivors = [m for m in MUTATIONS if survives(*m)]
+    for file, old, new, _ in survivors:
+        print(f"SURVIVED {file}: {old!r} -> {new!r}")
+    print(f"{len(MUTATIONS) - len(survivors)} of {len(MUTATIONS)} mutations caught")
+    return bool(survivors)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

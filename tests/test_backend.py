@@ -1,0 +1,58 @@
+"""Array modules, devices and the light import."""
+
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+from higcore import backend
+
+
+def test_numpy_arrays_are_numpys():
+    assert backend.array_module(a=np.zeros(2), b=np.zeros(3)) is np
+    assert backend.to_device(np.zeros(2), "cpu") is not None
+
+
+def test_a_list_is_refused_by_name():
+    with pytest.raises(TypeError, match="theta must be a NumPy or CuPy array, got list"):
+        backend.array_module(theta=[1.0])
+
+
+def test_a_mixture_is_refused_by_both_names(monkeypatch):
+    fake = type("ndarray", (), {"__module__": "cupy", "shape": (2,)})
+    monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
+    with pytest.raises(TypeError, match="theta is a numpy array but x is a cupy array"):
+        backend.array_module(theta=np.zeros(2), x=fake())
+
+
+def test_gpu_without_cupy_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'higcore\[cuda12\]'"):
+        backend.choose_device("gpu")
+    assert backend.choose_device("auto")[0] == "cpu"
+
+
+def test_the_policy_gives_numpys_blas_one_thread_and_puts_it_back():
+    def threads():
+        return {
+            c["filepath"]: c["num_threads"]
+            for c in threadpoolctl.threadpool_info()
+            if "numpy.libs" in c["filepath"]
+        }
+
+    before = threads()
+    with backend.thread_policy():
+        assert set(threads().values()) <= {1}
+    assert threads() == before
+
+
+def test_import_is_light():
+    script = (
+        "import sys, higcore; heavy = {'numba', 'cupy', 'matplotlib', 'tqdm', 'click'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

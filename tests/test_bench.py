@@ -1,0 +1,111 @@
+"""The command line as a user meets it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from bench.__main__ import main
+from bench.experiments import EXPERIMENTS, Oscillators
+
+TINY = Oscillators(samples=32, test_samples=16)
+KEYS = {
+    "problem", "optimizer", "batch", "parameters", "steps", "epochs", "seconds", "test_loss",
+    "best_test_loss", "status", "seconds_per_step", "device", "seed",
+}  # fmt: skip
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "oscillators", TINY)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_train_leaves_files_and_json(tiny, tmp_path):
+    arguments = ("train", "oscillators", "--batch", 8, "--json", "--out", tmp_path)
+    run = invoke(*arguments, "--steps", 6, "--lr", 0.5, "--tau", 1e-5)
+    assert run.exit_code == 0, run.output
+    record = json.loads(run.output.splitlines()[-1])
+    assert set(record) >= KEYS
+    assert record["settings"]["lr"] == 0.5
+    assert (record["steps"], record["parameters"], record["batch"]) == (6, 2956, 8)
+    stem = tmp_path / "oscillators-hig-seed0"
+    for suffix in (".npz", "-loss.png", "-trajectory.png"):
+        assert stem.with_name(stem.name + suffix).stat().st_size > 1000
+    saved = json.loads(stem.with_suffix(".json").read_text())
+    assert len(saved["curve"]["test_loss"]) == 3
+    assert str(tmp_path.parent) not in json.dumps(saved["machine"])
+    resumed = invoke(*arguments, "--steps", 9, "--resume", stem.with_suffix(".npz"))
+    assert json.loads(resumed.output.splitlines()[-1])["steps"] == 9
+
+
+@pytest.mark.parametrize("optimizer", list(TINY.settings))
+def test_every_optimizer_of_table_2(tiny, optimizer, tmp_path):
+    options = ("--optimizer", optimizer, "--batch", 16, "--steps", 2, "--out", tmp_path)
+    run = invoke("train", "oscillators", *options)
+    assert run.exit_code == 0, run.output
+    assert "Stopped because the budget of 2 steps was spent." in run.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "pendulum"), "'pendulum' is not 'oscillators'"),
+        (("train", "oscillators", "--optimizer", "lbfgs"), "'lbfgs' is not one of 'hig', 'gn'"),
+        (("train", "oscillators", "--batch", "0"), "0 is not in the range x>=1"),
+        (("train", "oscillators", "--batch", "33"), "batch must be at most the number of training"),
+        (("train", "oscillators", "--tau", "-1"), "tau must be a finite number in [0, inf]"),
+        (("train", "oscillators", "--optimizer", "adam", "--tau", "1"), "--tau does not apply to"),
+        (("train", "oscillators", "--seconds", "-3"), "seconds must be a finite number"),
+        (("train", "oscillators", "--resume", "nowhere.npz"), "'nowhere.npz' does not exist"),
+    ],
+)
+def test_bad_usage_exits_with_2_and_a_sentence(tiny, arguments, message, tmp_path):
+    run = invoke(*arguments, *(() if "pendulum" in arguments else ("--out", tmp_path)))
+    assert run.exit_code == 2
+    assert message in " ".join(run.output.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_demo(tiny, tmp_path, monkeypatch):
+    from bench import __main__ as cli
+
+    small = {k: s._replace(batch=8) for k, s in cli.DEMO.items()}
+    monkeypatch.setattr(cli, "DEMO", small)
+    run = invoke("demo", "--seconds", 1, "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    assert "| run" in run.output
+    names = {"demo.png", "demo-trajectory.png", "demo.json"}
+    assert {f.name for f in tmp_path.iterdir()} == names
+    runs = json.loads((tmp_path / "demo.json").read_text())["runs"]
+    assert set(runs) == set(cli.DEMO)
+    assert all(len(r["curve"]["seconds"]) == len(r["curve"]["test_loss"]) for r in runs.values())
+
+
+def test_ctrl_c_keeps_everything_and_exits_with_130(tmp_path):
+    arguments = ["train", "oscillators", "--seconds", "600", "--out", str(tmp_path), "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "bench", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    line = process.stdout.readline()
+    assert line.startswith("oscillators: HIG")
+    time.sleep(15)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    record = json.loads(output.splitlines()[-1])
+    assert record["status"] == "interrupted"
+    assert record["steps"] > 0
+    names = {f.name for f in tmp_path.iterdir()}
+    stem = "oscillators-hig-seed0"
+    assert names == {f"{stem}{end}" for end in (".npz", ".json", "-loss.png", "-trajectory.png")}

@@ -1,0 +1,61 @@
+"""RangeKernel: compiled, plain and simulated CUDA runs of one source; the cache key."""
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+
+from higcore import kernels
+from higcore.kernels import RangeKernel
+from solvers import oscillators, rk4
+
+
+def square(lo, hi, x, y):
+    for i in range(lo, hi):
+        y[i] = x[i] * x[i]
+
+
+def test_every_sample_is_done_once():
+    kernel = RangeKernel(square)
+    for n in (1, 15, 16, 17, 63, 64, 65, 1000):
+        x = np.arange(n, dtype=float)
+        fast, plain = np.full(n, -1.0), np.full(n, -1.0)
+        kernel(n, x, fast)
+        kernel.plain(n, x, plain)
+        assert np.array_equal(fast, x * x)
+        assert np.array_equal(plain, x * x)
+
+
+def test_the_fingerprint_covers_the_files_a_kernel_calls_into():
+    files = {f.__module__ for f in kernels._reachable(oscillators.SWEEP.body)}
+    assert {"solvers.oscillators", "solvers.rk4"} <= files
+    assert rk4.advance_adjoint in kernels._reachable(oscillators.SWEEP.body)
+
+
+def test_kernels_under_the_cuda_simulator():
+    """One thread a sample gives what the plain function gives, to the last bit."""
+    script = """
+        import numpy as np
+        from numba import cuda
+        from solvers.oscillators import SOLVE, SWEEP, OscillatorChain
+        from higcore.kernels import RangeKernel
+
+        chain = OscillatorChain(2, steps=3)
+        rng = np.random.default_rng(0)
+        x, u = rng.standard_normal((3, 4)), rng.standard_normal((3, 3))
+        RangeKernel.__call__ = RangeKernel.plain
+        plain = chain.jacobian(x, u)
+        RangeKernel.__call__ = lambda self, n, *args: self._cuda[1, 4](n, *args)
+        for a, b in zip(plain, chain.jacobian(x, u)):
+            assert np.array_equal(a, b), (a, b)
+        print("same bits")
+    """
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
+        env={"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.stdout.strip() == "same bits", run.stderr
