@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 
 from higcore import HIG, GaussNewton, load_checkpoint
 from higcore.backend import choose_device
+from higcore.half_inverse import METHODS, TRUNCATIONS
 
 from . import records
-from .experiments import EXPERIMENTS, OPTIMIZERS, Setting
+from .experiments import EXPERIMENTS, OPTIMIZERS, VARIANTS, Setting
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -23,65 +25,89 @@ def main():
     """Train networks through physics solvers; draw and tabulate what came out."""
 
 
+RUN_FILE = click.Path(exists=True, dir_okay=False)
+
+
 def choice(known):
     """An option type that lists the known names when it refuses one."""
     return click.Choice(list(known))
 
 
+def describe_variants():
+    """One line for the help: problem: variants."""
+    return "; ".join(f"{problem}: {', '.join(known)}" for problem, known in VARIANTS.items())
+
+
 @main.command()
 @click.argument("problem", type=choice(EXPERIMENTS))
 @click.option("--optimizer", type=choice(OPTIMIZERS), default="hig")
+@click.option("--variant", help="Named alternative of the problem: " + describe_variants())
 @click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: the paper's]")
 @click.option("--lr", type=float, help="Learning rate eta.  [default: the paper's]")
 @click.option("--tau", type=float, help="Truncation (hig, gn).  [default: the paper's]")
 @click.option("--kappa", type=float, help="Exponent of the singular values (hig).")
 @click.option("--beta", type=float, help="Exponent of max(S) in front (hig, gn).")
-@click.option("--truncation", type=choice(["relative", "absolute"]), help="(hig, gn)")
-@click.option(
-    "--method", type=choice(["auto", "svd", "gram", "tridiagonal"]), help="Half-inverse (hig, gn)."
-)
-@click.option("--seconds", type=float, help="Budget of training seconds.")
+@click.option("--truncation", type=choice(TRUNCATIONS), help="(hig, gn)")
+@click.option("--method", type=choice(METHODS), help="Half-inverse (hig, gn).")
+@click.option("--seconds", type=float, help="Budget of training seconds.  [default: 60]")
 @click.option("--steps", type=click.IntRange(1), help="Budget of steps.")
 @click.option("--epochs", type=float, help="Budget of epochs.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of data and parameters.")
+@click.option("--dtype", type=choice(["float64", "float32"]), default="float64")
 @click.option("--device", type=choice(["auto", "cpu", "gpu"]), default="cpu")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-@click.option("--resume", type=click.Path(exists=True, dir_okay=False), help="A checkpoint (.npz).")
+@click.option("--resume", type=RUN_FILE, help="Go on from a checkpoint (.npz).")
+@click.option("--start-from", type=RUN_FILE, help="Begin with the network of a checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on a line.")
 def train(
-    problem, optimizer, seconds, steps, epochs, seed, device, out, resume, as_json, **options
-):
+    problem, optimizer, variant, seconds, steps, epochs, seed, dtype, device, out, resume,
+    start_from, as_json, **options,
+):  # fmt: skip
     """Train PROBLEM and leave checkpoint, JSON and pictures in the --out folder."""
     from . import runs  # matplotlib: not for --help
 
     with usage_errors():
-        setting = configure(EXPERIMENTS[problem].settings[optimizer], options)
+        experiment = choose(problem, variant)
+        setting = configure(experiment.settings[optimizer], options)
         device, reason = choose_device(device)
-        task = EXPERIMENTS[problem].problem(seed).on(device)
+        task = experiment.problem(seed, np.dtype(dtype)).on(device)
         task.steps_per_epoch(setting.batch)
-        resume = load_checkpoint(resume) if resume else None
-        if not (seconds or steps or epochs):
-            seconds = 60.0
+        run = load_checkpoint(resume) if resume else None
+        theta = load_checkpoint(start_from).theta if start_from else None
+        seconds = seconds if seconds or steps or epochs else 60.0
     click.echo(f"{problem}: {setting.optimizer}, batch {setting.batch}, on the {device} ({reason})")
+    stem = f"{experiment.name}-{optimizer}{'-continued' if start_from else ''}-seed{seed}"
     with usage_errors():
         result, record = runs.train(
+            experiment,
             task,
             setting,
             seed=seed,
             device=device,
             out=out,
-            stem=f"{problem}-{optimizer}-seed{seed}",
+            stem=stem,
             seconds=seconds,
             steps=steps,
             epochs=epochs,
-            resume=resume,
+            resume=run,
+            theta=theta,
             progress=True,
         )
     click.echo(str(result))
-    click.echo(f"Files: {Path(out) / f'{problem}-{optimizer}-seed{seed}'}.*")
+    click.echo(f"Files: {Path(out) / stem}.*")
     if as_json:
-        click.echo(json.dumps(record))
+        click.echo(json.dumps({k: v for k, v in record.items() if k not in ("curve", "recorded")}))
     sys.exit(INTERRUPTED if result.status == "interrupted" else 0)
+
+
+def choose(problem, variant):
+    """The experiment of a name, or one of its named variants."""
+    if variant is None:
+        return EXPERIMENTS[problem]
+    known = VARIANTS.get(problem, {})
+    if variant not in known:
+        raise ValueError(f"--variant of {problem} must be one of {sorted(known)}, got {variant!r}")
+    return known[variant]
 
 
 def configure(setting, options):
@@ -128,24 +154,22 @@ def demo(seconds, seed, out):
     """
     from . import figures, runs, tables
 
-    problem = EXPERIMENTS["oscillators"].problem(seed)
-    results, summaries = {}, {}
+    experiment, out = EXPERIMENTS["oscillators"], Path(out)
+    problem = experiment.problem(seed)
+    results, found = {}, {}
     for label, setting in DEMO.items():
         click.echo(f"{label}: {setting.optimizer}, batch {setting.batch}")
-        results[label], summaries[label] = runs.train(
-            problem, setting, seed=seed, device="cpu", seconds=seconds, progress=True
+        results[label], found[label] = runs.train(
+            experiment, problem, setting, seed=seed, device="cpu", seconds=seconds, progress=True
         )
         if results[label].status == "interrupted":
             break
-    curves = {label: records.curve(result) for label, result in results.items()}
-    out = Path(out)
-    figures.save(
-        figures.loss_curves(curves, "two coupled oscillators, paper's settings"), out / "demo.png"
-    )
-    figures.save(runs.trajectory(problem, results["HIG"].theta), out / "demo-trajectory.png")
-    runs_data = {label: summaries[label] | {"curve": curves[label]} for label in curves}
-    records.write_json(out / "demo.json", {"runs": runs_data} | records.environment())
-    click.echo("\n" + tables.runs_table(summaries))
+    curves = {label: record["curve"] for label, record in found.items()}
+    title = "two coupled oscillators, paper's settings"
+    figures.save(figures.loss_curves(curves, title), out / "demo.png")
+    figures.save(experiment.picture(problem, results["HIG"].theta), out / "demo-trajectory.png")
+    records.write_json(out / "demo.json", {"runs": found} | records.environment())
+    click.echo("\n" + tables.runs_table(found))
     click.echo(f"\nPictures and curves: {out / 'demo.png'}, demo-trajectory.png, demo.json")
     sys.exit(INTERRUPTED if any(r.status == "interrupted" for r in results.values()) else 0)
 
@@ -199,19 +223,19 @@ def report(folder):
 
 
 @main.command()
-@click.argument("number", type=click.Choice(["2a", "2b"]))
+@click.argument("number", type=choice(["1", "2a", "2b", "4a"]))
 @click.option("--runs", "folder", type=click.Path(exists=True, file_okay=False), default="runs")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
 def figure(number, folder, out):
     """Draw figure NUMBER of the paper from runs that `train` left in a folder.
 
-    2a: a controlled trajectory, from oscillators-hig-seed*.npz. 2b: loss curves of all
-    optimizers found there.
+    1: the toy. 2a and 4a: a controlled trajectory of the oscillators and of the dipole. 2b: loss
+    curves of the oscillators with all optimizers found there.
     """
     from . import figures, runs
 
     with usage_errors():
-        draw = {"2a": runs.figure_2a, "2b": runs.figure_2b}[number]
+        draw = getattr(runs, f"figure_{number}")
         path = Path(out) / f"figure-{number}.png"
         figures.save(draw(Path(folder)), path)
     click.echo(f"Saved {path}")

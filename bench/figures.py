@@ -93,6 +93,100 @@ def oscillator_trajectory(times, states, control, target, title):
         ax.plot(times[-1], target[j], "o", mfc="none", color=color, ms=8, clip_on=False)
     ax.set_xlabel("time t")
     ax.set_ylabel("position q, momentum p")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2 * n, frameon=False)
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=2 * n, frameon=False
+    )
     ax.set_title(title, fontsize=11)
+    return figure
+
+
+def toy_fit(x, y):
+    """The two outputs against sin 6x and cos 9x."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    ax = figure.subplots()
+    wanted = (np.sin(6 * x), np.cos(9 * x))
+    for k, ((color, _), name) in enumerate(zip(STYLES, ("sin 6x", "cos 9x"), strict=False)):
+        ax.plot(x, wanted[k], ":", color=color, label=name)
+        ax.plot(x, y[:, k], "-", color=color, label=f"$y^{k + 1}$ of the network")
+    ax.set_xlabel("x")
+    ax.set_ylabel("y")
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )
+    return figure
+
+
+def toy_training(curves, recorded, title):
+    """Figure 1: loss, saturation of a neuron, and the path of one output.
+
+    ``curves`` and ``recorded`` map labels to curves and to the data of a `ToyRecorder`. The neuron
+    shown is the one whose output varies least at the end.
+    """
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    for (label, curve), (color, dash) in zip(curves.items(), STYLES * len(curves), strict=False):
+        data = recorded[label]
+        left.plot(curve["epoch"], curve["test_loss"], dash, color=color, label=label)
+        mean, std = np.array(data["neuron_mean"]), np.array(data["neuron_std"])
+        k = int(std[-1].argmin())
+        epochs = np.arange(1, len(mean) + 1)
+        middle.plot(epochs, mean[:, k], dash, color=color)
+        middle.fill_between(
+            epochs, mean[:, k] - std[:, k], mean[:, k] + std[:, k], color=color, alpha=0.2
+        )
+        path = np.array(data["output_path"])
+        right.plot(path[:, 0], path[:, 1], dash, color=color, lw=1)
+        right.plot(*path[-1], "o", color=color, ms=4)
+    right.plot(*data["output_target"], "k*", ms=10)
+    _clip_diverged(left, curves.values())
+    left.set_yscale("log")
+    left.legend(frameon=False)
+    labels = (("epochs", "mean test loss"), ("epochs", "most saturated neuron: mean, std"))
+    for ax, (x, y) in zip((left, middle, right), (*labels, ("$y^1$", "$y^2$")), strict=True):
+        ax.set_xlabel(x)
+        ax.set_ylabel(y)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def poisson_fields(fields):
+    """Figure 3a: named fields side by side, each with its own colour scale."""
+    figure = Figure(figsize=(3.1 * len(fields), 3), layout="constrained")
+    for ax, (name, values) in zip(figure.subplots(1, len(fields)), fields.items(), strict=True):
+        limit = np.abs(values).max()
+        image = ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower")
+        figure.colorbar(image, ax=ax, shrink=0.8)
+        ax.set_title(name, fontsize=10)
+        ax.grid(False)
+    return figure
+
+
+def dipole_density(times, positions, density, control, target, title):
+    """Figure 4a: |psi(t, x)|^2 with the control under it and the wanted density beside it.
+
+    Parameters
+    ----------
+    times : array (steps + 1,)
+    positions : array (n,)
+    density : array (steps + 1, n)
+    control : array (steps,)
+    target : array (n,)
+    """
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    (top, side), (bottom, corner) = figure.subplots(
+        2, 2, width_ratios=(5, 1), height_ratios=(3, 1), sharex="col", sharey="row"
+    )
+    corner.axis("off")
+    image = top.pcolormesh(times, positions, density.T, shading="gouraud", cmap="magma")
+    top.grid(False)
+    top.set_ylabel("position x")
+    figure.colorbar(image, ax=top, label=r"$|\psi|^2$", location="left", shrink=0.8)
+    side.plot(density[-1], positions, color=STYLES[0][0], label="reached")
+    side.plot(target, positions, "o", mfc="none", color=STYLES[1][0], label="wanted")
+    side.legend(frameon=False, fontsize=8)
+    side.set_xlabel(r"$|\psi(T)|^2$")
+    bottom.fill_between(times, np.append(control, control[-1]), step="post", color="#9ec3e6")
+    bottom.set_xlabel("time t")
+    bottom.set_ylabel("control u(t)")
+    figure.suptitle(title, fontsize=11)
     return figure

@@ -108,6 +108,4 @@ def curve(result):
 
 
 def _short(value):
-    if isinstance(value, int):
-        return value
-    return None if value != value else float(f"{value:.5g}")  # JSON has no NaN
+    return float(f"{value:.5g}") if isinstance(value, float) else value

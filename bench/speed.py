@@ -41,7 +41,9 @@ def stage_medians(problem, optimizer, batch, repeats=60):
     """Median seconds of each stage over ``repeats`` steps at a trained theta."""
     theta = fit(problem, optimizer, batch=batch, steps=20).theta
     with thread_policy():
-        rows = [timed_step(problem, theta, problem.train[:batch], optimizer) for _ in range(repeats)]
+        rows = [
+            timed_step(problem, theta, problem.train[:batch], optimizer) for _ in range(repeats)
+        ]
     return dict(zip(STAGES, np.median(rows, axis=0).tolist(), strict=True))
 
 

@@ -5,8 +5,8 @@ from .checks import dot_test, taylor_test
 from .half_inverse import HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
 from .optimizers import SGD, Adadelta, Adagrad, Adam, RMSprop
-from .problem import Batch, Problem
-from .second_order import HIG, GaussNewton
+from .problem import Batch, FreshData, Problem
+from .second_order import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics
 from .training import Result, fit
 from .validation import NonFiniteError
 
@@ -19,13 +19,16 @@ __all__ = [
     "Adagrad",
     "Adam",
     "Batch",
+    "FreshData",
     "GaussNewton",
     "HalfInverseInfo",
+    "LevenbergMarquardt",
     "Linearisation",
     "NonFiniteError",
     "Problem",
     "RMSprop",
     "Result",
+    "ScaleInvariantPhysics",
     "StackedJacobian",
     "dot_test",
     "fit",

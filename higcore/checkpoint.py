@@ -60,7 +60,7 @@ def load_checkpoint(path):
         If the file is not a checkpoint of this version, or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             header = json.loads(str(file["header"]))
             arrays = {name: file[name] for name in file.files if name != "header"}
         if header["format"] != FORMAT:

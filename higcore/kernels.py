@@ -22,8 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .backend import CPU_COUNT, is_host
 
-CHUNK = 16  # samples worked on together: two AVX-512 registers, and the scratch stays in cache
-MIN_SAMPLES_PER_THREAD = 2 * CHUNK
+# Samples worked on together: one or two AVX-512 registers of float64; the scratch stays in cache.
+MIN_CHUNK, MAX_CHUNK = 8, 16
 
 
 class RangeKernel:
@@ -49,13 +49,14 @@ class RangeKernel:
 
     def __call__(self, n, *args):
         if any(not is_host(a) for a in args if hasattr(a, "shape") and a.shape):
-            self._cuda[(n + 127) // 128, 128](n, *args)
+            self._cuda(n, *args)
             return
-        workers = max(1, min(CPU_COUNT, n // MIN_SAMPLES_PER_THREAD))
-        bounds = [CHUNK * round(k * n / workers / CHUNK) for k in range(workers)] + [n]
+        chunk = min(MAX_CHUNK, max(MIN_CHUNK, -(-n // CPU_COUNT)))
+        workers = min(CPU_COUNT, -(-n // chunk))
+        bounds = [chunk * round(k * n / workers / chunk) for k in range(workers)] + [n]
         run = self._compiled
-        jobs = [_pool().submit(run, *bounds[k : k + 2], *args) for k in range(1, workers)]
-        run(bounds[0], bounds[1], *args)
+        jobs = [_pool().submit(run, *bounds[k : k + 2], chunk, *args) for k in range(1, workers)]
+        run(bounds[0], bounds[1], chunk, *args)
         for job in jobs:
             job.result()
 
@@ -67,26 +68,18 @@ class RangeKernel:
         fingerprint = _fingerprint(self.body)
 
         @numba.njit(nogil=True, cache=True)
-        def loop(lo, hi, *args):
+        def loop(lo, hi, chunk, *args):
             fingerprint  # noqa: B018  part of the cache key: Numba itself looks at this file only
-            for start in range(lo, hi, CHUNK):
-                body(start, min(hi, start + CHUNK), *args)
+            for start in range(lo, hi, chunk):
+                body(start, min(hi, start + chunk), *args)
 
         return loop
 
     @functools.cached_property
     def _cuda(self):
-        from numba import cuda
+        from . import cuda_kernels
 
-        body = cuda.jit(device=True)(self.body)
-
-        @cuda.jit
-        def kernel(n, *args):
-            i = cuda.grid(1)
-            if i < n:
-                body(i, i + 1, *args)
-
-        return kernel
+        return cuda_kernels.launcher(self.body)
 
 
 def lazy_njit(function):

@@ -16,16 +16,17 @@ from .validation import check_array
 
 
 class OuterProductRows:
-    """The rows of J that belong to one dense layer: row (i, j) is a_i (x) delta_ij, then delta_ij.
+    """The rows of J that belong to one layer: row (i, j) is sum_p a_ip (x) delta_ijp.
 
-    The first part is the derivative with respect to the weights W (n_in, n_out), row-major, the
-    second with respect to the bias (n_out,).
+    p runs over the positions at which the layer's weights W (n_in, n_out) are used: one for a
+    dense layer, many for a convolution. The outer product is the derivative with respect to W,
+    row-major; sum_p delta_ijp that with respect to the bias (n_out,), which follows in theta.
 
     Parameters
     ----------
-    a : array (b, n_in)
-        The layer's input.
-    delta : array (b, r, n_out)
+    a : array (b, P, n_in)
+        What W multiplies at each position.
+    delta : array (b, r, P, n_out)
         Rows pulled back to the layer's pre-activation.
     start : int
         Where the layer's parameters begin in theta.
@@ -33,33 +34,62 @@ class OuterProductRows:
 
     def __init__(self, a, delta, start):
         self.a, self.delta, self.start = a, delta, start
-        self.n_in, self.n_out = a.shape[1], delta.shape[2]
+        self.positions, self.n_in, self.n_out = a.shape[1], a.shape[2], delta.shape[3]
         self.split = start + self.n_in * self.n_out
         self.stop = self.split + self.n_out
 
     def matvec(self, v):
         """(b, r): rows times v (t,)."""
         weights = v[self.start : self.split].reshape(self.n_in, self.n_out)
-        along = self.a @ weights + v[self.split : self.stop]  # (b, n_out)
-        return (self.delta @ along[:, :, None])[:, :, 0]
+        along = self.a @ weights + v[self.split : self.stop]  # (b, P, n_out)
+        b, r = self.delta.shape[:2]
+        return (self.delta.reshape(b, r, -1) @ along.reshape(b, -1, 1))[:, :, 0]
 
     def rmatvec(self, c, out):
         """Write the layer's part of J^T c into out (t,), c (b, r)."""
-        weighted = (c[:, None, :] @ self.delta)[:, 0, :]  # (b, 1, r) x (b, r, n_out)
-        out[self.start : self.split] = (self.a.T @ weighted).reshape(-1)
+        b, r = c.shape
+        weighted = c[:, None, :] @ self.delta.reshape(b, r, -1)  # (b, 1, r) x (b, r, P n_out)
+        weighted = weighted.reshape(-1, self.n_out)
+        weights_bar = self.a.reshape(-1, self.n_in).T @ weighted  # (n_in, b P) x (b P, n_out)
+        out[self.start : self.split] = weights_bar.reshape(-1)
         out[self.split : self.stop] = weighted.sum(axis=0)
 
-    def dense(self, out):
-        """Write the rows into out (b, r, t)."""
-        b, r, _ = self.delta.shape
-        outer = self.a[:, None, :, None] * self.delta[:, :, None, :]  # (b, r, n_in, n_out)
-        out[:, :, self.start : self.split] = outer.reshape(b, r, -1)
-        out[:, :, self.split : self.stop] = self.delta
+    def explicit(self):
+        """The rows themselves, (b, r, (n_in + 1) n_out)."""
+        xp = array_module(a=self.a)
+        b, r = self.delta.shape[:2]
+        a = self.a.transpose(0, 2, 1)[:, None]  # (b, 1, n_in, P) x (b, r, P, n_out)
+        outer = (a @ self.delta).reshape(b, r, -1)
+        return xp.concatenate([outer, self.delta.sum(axis=2)], axis=2)
 
     def norm_squared(self):
-        """Sum of the squares of all entries: sum_ij |delta_ij|^2 (|a_i|^2 + 1)."""
-        scale = (self.a * self.a).sum(axis=1) + 1
-        return float((self.delta * self.delta).sum(axis=(1, 2)) @ scale)
+        """Sum of the squares of all entries."""
+        if self.positions > 1:
+            return float((self.explicit() ** 2).sum())
+        scale = (self.a * self.a).sum(axis=(1, 2)) + 1
+        return float((self.delta * self.delta).sum(axis=(1, 2, 3)) @ scale)
+
+    def gram_terms(self):
+        """Yield (left, right, samples), float64, whose (left right^T) * samples sum up to K.
+
+        left and right are (m, n); samples (b, b) is repeated over the r x r blocks of the product.
+        Contracting over pairs of positions costs P^2 n_out operations an entry of K, the explicit
+        rows (n_in + 1) n_out; the cheaper is taken.
+        """
+        xp = array_module(a=self.a)
+        b, r = self.delta.shape[:2]
+        if self.positions**2 > self.n_in + 1:
+            rows = self.explicit().astype(xp.float64, copy=False).reshape(b * r, -1)
+            yield rows, rows, xp.ones((b, b))
+            return
+        a = self.a.astype(xp.float64, copy=False)
+        delta = self.delta.astype(xp.float64, copy=False)
+        at = [
+            xp.ascontiguousarray(delta[:, :, p]).reshape(b * r, -1) for p in range(self.positions)
+        ]
+        for p in range(self.positions):
+            for q in range(self.positions):
+                yield at[p], at[q], a[:, p] @ a[:, q].T + 1
 
 
 class StackedJacobian:
@@ -111,14 +141,14 @@ class StackedJacobian:
         """Return J as an array (m, t); takes m t numbers of memory."""
         out = self.xp.empty((self.samples, self.outputs, self.shape[1]), self.dtype)
         for block in self.blocks:
-            block.dense(out)
+            out[:, :, block.start : block.stop] = block.explicit()
         return out.reshape(self.shape)
 
     def gram(self):
         """Return K = J J^T (m, m), always float64, in m^2 sum(n_l) operations.
 
-        K = sum_l (delta_l delta_l^T) * (a_l a_l^T + 1), a Hadamard product with the sample
-        matrix repeated over the |y| x |y| blocks.
+        K = sum_l (delta_l delta_l^T) * (a_l a_l^T + 1) for dense layers, a Hadamard product with
+        the sample matrix repeated over the |y| x |y| blocks; see `OuterProductRows.gram_terms`.
         """
         assemble = _gram_triangle if is_host(self.blocks[0].a) else gram_definition
         return assemble(self.blocks)
@@ -131,13 +161,11 @@ class StackedJacobian:
 def gram_definition(blocks):
     """K by the formula, in array code; the oracle of the fast path, and what a GPU runs."""
     xp = array_module(a=blocks[0].a)
-    b, r, _ = blocks[0].delta.shape
+    b, r = blocks[0].delta.shape[:2]
     K = xp.zeros((b, r, b, r))
     for block in blocks:
-        a = block.a.astype(xp.float64)
-        delta = block.delta.astype(xp.float64).reshape(b * r, -1)
-        samples = a @ a.T + 1  # (b, n_in) x (n_in, b)
-        K += (delta @ delta.T).reshape(b, r, b, r) * samples[:, None, :, None]
+        for left, right, samples in block.gram_terms():
+            K += (left @ right.T).reshape(b, r, b, r) * samples[:, None, :, None]
     return K.reshape(b * r, b * r)
 
 
@@ -145,32 +173,31 @@ def _gram_triangle(blocks):
     """`gram_definition` with half the arithmetic: symmetric rank-k updates of one triangle."""
     from scipy.linalg import blas
 
-    b, r, _ = blocks[0].delta.shape
-    K = np.empty((b * r, b * r))
+    b, r = blocks[0].delta.shape[:2]
+    K = np.zeros((b * r, b * r))
     product = np.empty_like(K, order="F")
-    for k, block in enumerate(blocks):
-        a = block.a.astype(np.float64, copy=False)
-        delta = block.delta.reshape(b * r, -1).astype(np.float64, copy=False)
-        # delta.T is Fortran-contiguous, so BLAS reads it in place; its lower triangle is the
-        # upper triangle of the row-major transpose.
-        product = blas.dsyrk(1.0, delta.T, trans=1, lower=1, c=product, overwrite_c=1)
-        _add_hadamard(K, product.T, a @ a.T, r, k == 0)
+    for block in blocks:
+        for left, right, samples in block.gram_terms():
+            # Row-major left is Fortran-contiguous left.T, which BLAS reads in place; what it
+            # writes below the diagonal lies above it in the row-major transpose.
+            if left is right:
+                product = blas.dsyrk(1.0, left.T, trans=1, lower=1, c=product, overwrite_c=1)
+            else:
+                product = blas.dgemm(1.0, right.T, left.T, trans_a=1, c=product, overwrite_c=1)
+            _add_hadamard(K, product.T, samples, r)
     _mirror(K, 32)
     return K
 
 
 @lazy_njit
-def _add_hadamard(K, product, samples, r, overwrite):
-    """K (+)= product * (samples + 1 repeated r x r), on the upper triangle."""
+def _add_hadamard(K, product, samples, r):
+    """K += product * (samples repeated r x r), on the upper triangle and the diagonal blocks."""
     for row in range(K.shape[0]):
         i = row // r
         for j in range(i, samples.shape[0]):
-            scale = samples[i, j] + 1.0
+            scale = samples[i, j]
             for col in range(j * r, j * r + r):
-                if overwrite:
-                    K[row, col] = product[row, col] * scale
-                else:
-                    K[row, col] += product[row, col] * scale
+                K[row, col] += product[row, col] * scale
 
 
 @lazy_njit
@@ -231,15 +258,19 @@ class Linearisation:
         Mean over the batch of the loss of a sample.
     loss_gradient : array (b, |y|)
         g = dL/dy.
+    control : array (b, |u|)
+        The network's output u.
+    scale : float
+        dL/dl_i: 1/b if L is a mean over the batch, 1 if it is a sum.
     """
 
     def __init__(self, problem, theta, batch):
-        self.problem, self.theta = problem, theta
-        control, self._net_tape = problem.network.forward(theta, batch.net_input)
-        y, self._solver_tape = problem.solver.forward(batch.x, control)
+        self.problem, self.theta, self.batch = problem, theta, batch
+        self.control, self._net_tape = problem.network.forward(theta, batch.net_input)
+        y, self._solver_tape = problem.solver.forward(batch.x, self.control)
         self.loss = float(problem.loss.value(y, batch.target).mean())
-        scale = 1 / len(y) if problem.batch_mean else 1.0
-        self.loss_gradient = problem.loss.gradient(y, batch.target) * scale
+        self.scale = 1 / len(y) if problem.batch_mean else 1.0
+        self.loss_gradient = problem.loss.gradient(y, batch.target) * self.scale
 
     @property
     def finite(self):
@@ -250,9 +281,20 @@ class Linearisation:
     def gradient(self):
         """Return dL/dtheta (t,): one backward pass through solver and network."""
         u_bar = self.problem.solver.backward(self._solver_tape, self.loss_gradient)
+        return self.network_gradient(u_bar)
+
+    def network_gradient(self, u_bar):
+        """Return (du/dtheta)^T u_bar (t,) for cotangents u_bar (b, |u|) of the control."""
         return self.problem.network.backward(self.theta, self._net_tape, u_bar)
+
+    def solver_rows(self):
+        """Return S (b, |y|, |u|), S[i] = dy_i/du_i."""
+        return self.problem.solver.rows(self._solver_tape)
 
     def jacobian(self):
         """Return J as a `StackedJacobian` (m, t)."""
-        S = self.problem.solver.rows(self._solver_tape)
-        return StackedJacobian(self.problem.network, self.theta, self._net_tape, S)
+        return StackedJacobian(self.problem.network, self.theta, self._net_tape, self.solver_rows())
+
+    def at(self, theta):
+        """Return the `Linearisation` on the same batch at other parameters."""
+        return Linearisation(self.problem, theta, self.batch)

@@ -2,12 +2,17 @@
 
 A loss object has ``value(y, target) -> (b,)`` and ``gradient(y, target) -> (b, |y|)``, the
 derivative of each sample's value with respect to its own y. Batch averages are `Problem`'s.
+``curvature`` is the size of its second derivative, which Levenberg-Marquardt needs.
+
+Complex states are real arrays (Re psi_1..psi_n, Im psi_1..psi_n).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from .backend import array_module
 from .validation import check_real
 
 
@@ -20,6 +25,11 @@ class SquaredError:
     def __post_init__(self):
         check_real("factor", self.factor, 0.0, open_low=True)
 
+    @property
+    def curvature(self):
+        """d^2l/dy^2 = 2 factor."""
+        return 2 * self.factor
+
     def value(self, y, target):
         """Return l of each sample, (b,), for y and target (b, |y|)."""
         return self.factor * ((y - target) ** 2).sum(axis=1)
@@ -27,3 +37,69 @@ class SquaredError:
     def gradient(self, y, target):
         """Return dl/dy of each sample, (b, |y|)."""
         return 2 * self.factor * (y - target)
+
+
+@dataclass(frozen=True)
+class Infidelity:
+    """l(psi, target) = 1 - |<psi, target>|^2 for normalised states (paper, 3.3 and B.4).
+
+    With <psi, target> = c + i d: c = p.a + q.b, d = p.b - q.a for psi = (p, q), target = (a, b).
+    """
+
+    curvature = 2.0  # that of |psi - target|^2, which l resembles near the target
+
+    def value(self, y, target):
+        """Return l of each sample, (b,), for states y and target (b, 2n)."""
+        c, d = _inner_product(y, target)
+        return 1 - c * c - d * d
+
+    def gradient(self, y, target):
+        """Return dl/dy of each sample, (b, 2n): -2 (c a + d b) for p, -2 (c b - d a) for q."""
+        c, d = _inner_product(y, target)
+        return -2 * (c[:, None] * target - d[:, None] * _times_i(target))
+
+
+@dataclass(frozen=True)
+class ComponentError:
+    """l = (|<psi, mode>| - |<mode, target>|)^2: how well one component is matched (B.4).
+
+    With the first excited state as ``mode`` this is the paper's low-energy loss, with the second
+    its high-energy loss.
+
+    Parameters
+    ----------
+    mode : array (2n,)
+        A normalised state.
+    """
+
+    mode: Any
+    curvature = 2.0
+
+    def value(self, y, target):
+        """Return l of each sample, (b,), for states y and target (b, 2n)."""
+        return (self._amplitude(y)[0] - self._amplitude(target)[0]) ** 2
+
+    def gradient(self, y, target):
+        """Return dl/dy of each sample, (b, 2n); 0 where psi has no such component."""
+        size, c, d = self._amplitude(y)
+        wanted = self._amplitude(target)[0]
+        safe = size + (size == 0)
+        scale = 2 * (size - wanted) / safe
+        return (scale * c)[:, None] * self.mode - (scale * d)[:, None] * _times_i(self.mode)
+
+    def _amplitude(self, y):
+        """|<psi, mode>| and its real and imaginary part, each (b,)."""
+        c, d = _inner_product(y, self.mode[None])
+        return (c * c + d * d) ** 0.5, c, d
+
+
+def _inner_product(y, target):
+    """Real and imaginary part of <y, target> = sum conj(y) target, (b,)."""
+    return (y * target).sum(axis=1), (y * _times_i(target)).sum(axis=1) * -1
+
+
+def _times_i(y):
+    """i y: (a, b) -> (-b, a)."""
+    xp = array_module(y=y)
+    n = y.shape[-1] // 2
+    return xp.concatenate([-y[..., n:], y[..., :n]], axis=-1)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .backend import array_module, to_device
 from .linearisation import Linearisation
@@ -26,6 +29,50 @@ class Batch(NamedTuple):
             return Batch(*(array[index] for array in self))
         return tuple.__getitem__(self, index)
 
+    @property
+    def count(self):
+        """Number of samples."""
+        return len(self.x)
+
+    def take(self, step, size):
+        """The batch of a step: consecutive samples, the same order in every epoch."""
+        first = step % math.ceil(self.count / size) * size
+        return self[first : first + size]
+
+    def on(self, device):
+        """The same samples on ``device``, ``"cpu"`` or ``"gpu"``."""
+        return Batch(*(to_device(array, device) for array in self))
+
+
+@dataclass(frozen=True)
+class FreshData:
+    """New samples in every step, a function of (seed, step) alone.
+
+    Parameters
+    ----------
+    draw : callable
+        (rng, size) -> Batch of NumPy arrays.
+    seed : int
+        Together with the step it seeds the generator.
+    count : int
+        How many samples are called an epoch.
+    device : {"cpu", "gpu"}
+        Where the batches are put.
+    """
+
+    draw: Callable[[np.random.Generator, int], Batch]
+    seed: int = 0
+    count: int = 4096
+    device: str = "cpu"
+
+    def take(self, step, size):
+        """The batch of a step."""
+        return self.draw(np.random.default_rng([self.seed, 2, step]), size).on(self.device)
+
+    def on(self, device):
+        """The same samples on ``device``."""
+        return replace(self, device=device)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -41,8 +88,10 @@ class Problem:
         see `solvers.OscillatorChain`.
     loss : object
         ``value`` and ``gradient`` of one sample; see `higcore.losses`.
-    train, test : Batch
+    train : Batch or FreshData
         Data, float32 or float64, NumPy or CuPy; everything is computed where and as they are.
+    test : Batch
+        Data for the test loss.
     batch_mean : bool
         Whether g = dL/dy is divided by the batch size (L a mean), or not (L a sum).
     """
@@ -50,7 +99,7 @@ class Problem:
     network: Any
     solver: Any
     loss: Any
-    train: Batch
+    train: Batch | FreshData
     test: Batch
     batch_mean: bool = True
     name: str = field(default="problem")
@@ -61,9 +110,14 @@ class Problem:
                 f"network has {self.network.output_size} outputs but solver takes "
                 f"{self.solver.control_size} control values; they must agree"
             )
-        for label in ("train", "test"):
-            self._check_batch(label, getattr(self, label))
+        self._check_batch("train", self.sample)
+        self._check_batch("test", self.test)
         self.check_like_train("test.x", self.test.x)
+
+    @property
+    def sample(self):
+        """Training data to look at: all of a Batch, the first sample of FreshData."""
+        return self.train if isinstance(self.train, Batch) else self.train.take(0, 1)
 
     def _check_batch(self, label, batch):
         arrays = {f"{label}.{name}": array for name, array in batch._asdict().items()}
@@ -77,24 +131,23 @@ class Problem:
 
     def check_like_train(self, name, array):
         """Raise unless ``array`` lives where the training data live, in their dtype."""
-        arrays = {"train.x": self.train.x, name: array}
+        arrays = {"train.x": self.sample.x, name: array}
         array_module(**arrays)
         check_same_dtype(**arrays)
 
     def steps_per_epoch(self, size):
         """Number of batches of ``size`` samples that cover the training data once."""
         check_count("batch", size)
-        if size > len(self.train.x):
+        if size > self.train.count:
             raise ValueError(
-                f"batch must be at most the number of training samples, {len(self.train.x)}; "
+                f"batch must be at most the number of training samples, {self.train.count}; "
                 f"got {size}"
             )
-        return math.ceil(len(self.train.x) / size)
+        return math.ceil(self.train.count / size)
 
     def batch(self, step, size):
-        """Return the batch of a step: consecutive samples, the same order in every epoch."""
-        first = step % self.steps_per_epoch(size) * size
-        return self.train[first : first + size]
+        """Return the batch of a step."""
+        return self.train.take(step, size)
 
     def linearise(self, theta, batch):
         """Return the `Linearisation` at theta (t,) on a batch."""
@@ -105,19 +158,15 @@ class Problem:
         u, _ = self.network.forward(theta, batch.net_input)
         return u, self.solver.solve(batch.x, u)
 
-    def evaluate(self, theta, batch=None):
-        """Return the mean loss of a sample over ``batch`` (default: the test data)."""
-        batch = self.test if batch is None else batch
+    def evaluate(self, theta, batch=None, loss=None):
+        """Return the mean of a sample's loss over ``batch``, by default test loss on test data."""
+        batch, loss = batch or self.test, loss or self.loss
         total = 0.0
         for first in range(0, len(batch.x), EVALUATION_CHUNK):
             part = batch[first : first + EVALUATION_CHUNK]
-            total += float(self.loss.value(self.predict(theta, part)[1], part.target).sum())
+            total += float(loss.value(self.predict(theta, part)[1], part.target).sum())
         return total / len(batch.x)
 
     def on(self, device):
         """Return the same problem with its data on ``device``, ``"cpu"`` or ``"gpu"``."""
-        move = {
-            label: Batch(*(to_device(a, device) for a in getattr(self, label)))
-            for label in ("train", "test")
-        }
-        return replace(self, **move)
+        return replace(self, train=self.train.on(device), test=self.test.on(device))

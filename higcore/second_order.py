@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import scipy.linalg
+
+from .backend import array_module, is_host
 from .half_inverse import METHODS, TRUNCATIONS, half_inverse
-from .validation import check_choice, check_real
+from .optimizers import Adam
+from .validation import check_choice, check_count, check_finite, check_real
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,119 @@ class GaussNewton(HIG):
     """Gauss-Newton with a truncated pseudo-inverse (eq. 3): `HIG` with kappa = -1."""
 
     kappa: float = -1.0
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt:
+    r"""Damped Gauss-Newton that looks before it leaps.
+
+    .. math:: step = J^T (h J J^T + \lambda I)^{-1} g
+
+    with h the curvature of L in y, is tried on the same batch. With the gain ratio rho, actual
+    over predicted decrease, a step with rho > 0 is taken and lambda multiplied by
+    max(1/3, 1 - (2 rho - 1)^3); else lambda grows by 2, 4, 8, ... until one is (Nielsen 1999).
+
+    Parameters
+    ----------
+    damping : float
+        First lambda, relative to the largest diagonal entry of h J J^T.
+    tries : int
+        How often lambda may grow in one update before theta stays as it is.
+
+    References
+    ----------
+    Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05, Technical University of
+    Denmark.
+    """
+
+    damping: float = 1e-3
+    tries: int = 10
+
+    def __post_init__(self):
+        check_real("damping", self.damping, 0.0, open_low=True)
+        check_count("tries", self.tries)
+
+    def init(self, theta):
+        """Return lambda (0: not chosen yet) and its next growth factor."""
+        return {"damping": 0.0, "growth": 2.0}
+
+    def update(self, linearisation, state):
+        """Return (step, state, None); the step is 0 if no damping gave a decrease."""
+        J, g = linearisation.jacobian(), linearisation.loss_gradient.reshape(-1)
+        curvature = linearisation.problem.loss.curvature * linearisation.scale
+        total = linearisation.scale * len(linearisation.control)  # L over its mean per sample
+        K = curvature * J.gram()
+        check_finite("the Gram matrix", K)
+        damping = state["damping"] or self.damping * max(float(K.diagonal().max()), 1e-300)
+        growth = state["growth"]
+        for _ in range(self.tries):
+            weights = _solve_damped(J.xp, K, damping, g)
+            step = J.rmatvec(weights).astype(J.dtype, copy=False)
+            # Decrease of the model L - g.(J d) + h |J d|^2 / 2, with h J d = g - damping w.
+            Kw = K @ weights  # = h J d
+            predicted = float(Kw @ g + damping * (Kw @ weights)) / (2 * curvature)
+            trial = linearisation.at(linearisation.theta - step)
+            gain = total * (linearisation.loss - trial.loss) / predicted if predicted > 0 else 0.0
+            if trial.finite and gain > 0:
+                damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
+                return step, {"damping": damping, "growth": 2.0}, None
+            damping, growth = damping * growth, 2 * growth
+        return 0 * linearisation.theta, {"damping": damping, "growth": 2.0}, None
+
+
+def _solve_damped(xp, K, damping, g):
+    """(K + damping I)^(-1) g, symmetric positive definite."""
+    shifted = K + damping * xp.eye(len(K))
+    if is_host(K):
+        return scipy.linalg.solve(shifted, g, assume_a="pos", overwrite_a=True)
+    return xp.linalg.solve(shifted, g)
+
+
+@dataclass(frozen=True)
+class ScaleInvariantPhysics:
+    """SIP: invert the solver sample by sample, then teach the network the inverted control.
+
+    du_i = pinv(S_i) g_i is a Gauss-Newton step of sample i's control alone; Adam then takes a step
+    on the proxy loss mean_i |u_i - (u_i - du_i)|^2, the difference held constant, so that the
+    network's cotangent is 2 du_i / b (Holl, Koltun and Thuerey 2021; cited by the paper as the
+    inversion approach).
+
+    Parameters
+    ----------
+    lr : float
+        Adam's learning rate.
+    rcond : float
+        Singular values of S_i up to rcond times the largest are not inverted.
+    """
+
+    lr: float = 0.001
+    rcond: float = 1e-5
+    adam: Adam = field(init=False, repr=False)
+
+    def __post_init__(self):
+        check_real("rcond", self.rcond, 0.0, 1.0)
+        object.__setattr__(self, "adam", Adam(lr=self.lr))
+
+    def init(self, theta):
+        """Return Adam's state."""
+        return self.adam.init(theta)
+
+    def update(self, linearisation, state):
+        """Return (step, state, None)."""
+        return self.adam.update(_Proxy(linearisation, self.rcond), state)
+
+
+@dataclass(frozen=True)
+class _Proxy:
+    """What SIP shows Adam in place of the linearisation: the gradient of the proxy loss."""
+
+    linearisation: object
+    rcond: float
+
+    def gradient(self):
+        at = self.linearisation
+        S = at.solver_rows()
+        check_finite("the solver's Jacobian", S)
+        xp = array_module(S=S)
+        du = (xp.linalg.pinv(S, rcond=self.rcond) @ at.loss_gradient[:, :, None])[:, :, 0]
+        return at.network_gradient(2 * du / len(du))

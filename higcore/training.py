@@ -31,12 +31,16 @@ MESSAGES = {
 
 
 class Epoch(NamedTuple):
-    """One row of a history; ``seconds`` are training seconds, test evaluation not counted."""
+    """One row of a history.
+
+    ``seconds`` are training seconds, test evaluation not counted; ``train_loss`` is the mean over
+    the steps since the row before, None in the first row.
+    """
 
     epoch: float
     step: int
     seconds: float
-    train_loss: float
+    train_loss: float | None
     test_loss: float
 
 
@@ -220,9 +224,9 @@ def _check(problem, batch, seconds, steps, epochs, seed, evaluate_every):
 
 def _initial_state(problem, optimizer, seed, theta):
     if theta is None:
-        xp = array_module(train=problem.train.x)
+        xp = array_module(train=problem.sample.x)
         rng = np.random.default_rng([seed, 1])  # stream 0 of a seed is for drawing data
-        theta = xp.asarray(problem.network.init(rng, problem.train.x.dtype))
+        theta = xp.asarray(problem.network.init(rng, problem.sample.x.dtype))
     array_module(theta=theta)
     return State(theta, optimizer.init(theta))
 
@@ -317,7 +321,7 @@ class _Run:
         """Append the losses to the history, off the clock."""
         with self.clock.paused():
             state = self.state
-            train = state.epoch_loss / state.epoch_steps if state.epoch_steps else float("nan")
+            train = state.epoch_loss / state.epoch_steps if state.epoch_steps else None
             epoch = state.steps / self.problem.steps_per_epoch(self.batch)
             test = self.problem.evaluate(state.theta)
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))

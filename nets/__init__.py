@@ -1,5 +1,7 @@
 """Networks with hand-written forward, tangent, backward and Jacobian rows."""
 
+from .convnet import ConvNet1d
 from .mlp import MLP
+from .network import Network
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "ConvNet1d", "Network"]

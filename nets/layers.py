@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from higcore.backend import array_module
 from higcore.linearisation import OuterProductRows
 
 from .activations import ACTIVATIONS
@@ -23,16 +24,11 @@ class Dense:
 
     def parameters(self, theta):
         """Views of theta (t,): W (n_in, n_out) and c (n_out,)."""
-        split = self.start + self.n_in * self.n_out
-        weights = theta[self.start : split].reshape(self.n_in, self.n_out)
-        return weights, theta[split : self.start + self.size]
+        return _views(theta, self.start, self.n_in, self.n_out)
 
     def init(self, rng, theta):
         """Write Glorot-uniform weights and zero biases into theta."""
-        weights, bias = self.parameters(theta)
-        limit = np.sqrt(6.0 / (self.n_in + self.n_out))
-        weights[:] = rng.uniform(-limit, limit, weights.shape)
-        bias[:] = 0
+        _glorot(rng, *self.parameters(theta), self.n_in + self.n_out)
 
     def forward(self, theta, a):
         """a (b, n_in) -> a_out (b, n_out)."""
@@ -57,10 +53,103 @@ class Dense:
     def rows(self, a, a_out, a_out_rows):
         """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
         delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
-        return OuterProductRows(a, delta, self.start)
+        return OuterProductRows(a[:, None, :], delta[:, :, None, :], self.start)
 
     def pull_rows(self, theta, delta):
-        """Rows at the layer's input: delta (b, r, n_out) -> (b, r, n_in)."""
+        """Rows at the layer's input: delta (b, r, 1, n_out) -> (b, r, n_in)."""
         weights, _ = self.parameters(theta)
-        b, r, n_out = delta.shape
+        b, r, _, n_out = delta.shape
         return (delta.reshape(b * r, n_out) @ weights.T).reshape(b, r, self.n_in)
+
+
+class Conv1d:
+    """a_out[p] = act(sum_k a[p + k] W_k + c): a valid convolution over P = points - width + 1.
+
+    A signal is flat (points, channels), row-major; W (width channels, features) acts on the
+    patches of ``width`` neighbouring points. The first layer of a network takes its input as
+    (channels, points) if ``channels_first``.
+    """
+
+    def __init__(self, points, channels, features, width, activation, start, channels_first=False):
+        self.points, self.channels, self.features, self.width = points, channels, features, width
+        self.positions = points - width + 1
+        self.n_in, self.n_out = points * channels, self.positions * features
+        self.fan_in, self.start = width * channels, start
+        self.activation = ACTIVATIONS[activation]
+        self.channels_first = channels_first
+        self.size = (self.fan_in + 1) * features
+
+    def parameters(self, theta):
+        """Views of theta (t,): W (width channels, features) and c (features,)."""
+        return _views(theta, self.start, self.fan_in, self.features)
+
+    def init(self, rng, theta):
+        """Write Glorot-uniform weights and zero biases into theta."""
+        fans = self.fan_in + self.width * self.features
+        _glorot(rng, *self.parameters(theta), fans)
+
+    def forward(self, theta, a):
+        """a (b, n_in) -> a_out (b, n_out)."""
+        weights, bias = self.parameters(theta)
+        z = self._patches(a) @ weights + bias  # (b, P, width channels) x (width channels, features)
+        return self.activation.value(z).reshape(len(a), self.n_out)
+
+    def tangent(self, theta, dtheta, a, a_out, da):
+        """da_out = act'(z) * (patches(a) dW + patches(da) W + dc)."""
+        weights, _ = self.parameters(theta)
+        dweights, dbias = self.parameters(dtheta)
+        dz = self._patches(a) @ dweights + self._patches(da) @ weights + dbias
+        return self.activation.slope(a_out) * dz.reshape(len(a), self.n_out)
+
+    def backward(self, theta, theta_bar, a, a_out, a_out_bar):
+        """Write W_bar and c_bar into theta_bar, return a_bar: a_out_bar (b, n_out) -> (b, n_in)."""
+        weights, _ = self.parameters(theta)
+        weights_bar, bias_bar = self.parameters(theta_bar)
+        delta = (a_out_bar * self.activation.slope(a_out)).reshape(-1, self.features)
+        weights_bar[:] = self._patches(a).reshape(-1, self.fan_in).T @ delta
+        bias_bar[:] = delta.sum(axis=0)
+        return self._scatter(delta @ weights.T, (len(a),))
+
+    def rows(self, a, a_out, a_out_rows):
+        """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
+        b, r, _ = a_out_rows.shape
+        delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
+        delta = delta.reshape(b, r, self.positions, self.features)
+        return OuterProductRows(self._patches(a), delta, self.start)
+
+    def pull_rows(self, theta, delta):
+        """Rows at the layer's input: delta (b, r, P, features) -> (b, r, n_in)."""
+        weights, _ = self.parameters(theta)
+        return self._scatter(delta.reshape(-1, self.features) @ weights.T, delta.shape[:2])
+
+    def _patches(self, a):
+        """(b, P, width channels): the neighbouring points that each position sees."""
+        xp = array_module(a=a)
+        signal = a.reshape(len(a), self.points, self.channels)
+        if self.channels_first:
+            signal = a.reshape(len(a), self.channels, self.points).transpose(0, 2, 1)
+        shifts = [signal[:, k : k + self.positions] for k in range(self.width)]
+        return xp.concatenate(shifts, axis=2)
+
+    def _scatter(self, patches, leading):
+        """Transpose of `_patches`: sum cotangents (..., P, width channels) into (..., n_in)."""
+        xp = array_module(patches=patches)
+        shifts = patches.reshape(*leading, self.positions, self.width, self.channels)
+        out = xp.zeros((*leading, self.points, self.channels), patches.dtype)
+        for k in range(self.width):
+            out[..., k : k + self.positions, :] += shifts[..., k, :]
+        if self.channels_first:
+            out = out.swapaxes(-1, -2)
+        return out.reshape(*leading, self.n_in)
+
+
+def _views(theta, start, n_in, n_out):
+    split = start + n_in * n_out
+    return theta[start:split].reshape(n_in, n_out), theta[split : split + n_out]
+
+
+def _glorot(rng, weights, bias, fans):
+    """Fill with uniform +-sqrt(6 / (fan_in + fan_out)) and zeros (Glorot and Bengio 2010)."""
+    limit = np.sqrt(6.0 / fans)
+    weights[:] = rng.uniform(-limit, limit, weights.shape)
+    bias[:] = 0

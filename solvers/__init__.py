@@ -1,5 +1,8 @@
 """Physics solvers with hand-written tangents and adjoints."""
 
+from .dipole import QuantumDipole
 from .oscillators import OscillatorChain
+from .poisson import Poisson2D
+from .toy import ScaledOutputs
 
-__all__ = ["OscillatorChain"]
+__all__ = ["OscillatorChain", "Poisson2D", "QuantumDipole", "ScaledOutputs"]

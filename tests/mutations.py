@@ -1,3 +1,4 @@
+# ruff: noqa: E501  one mutation a line
 """Break every adjoint once and see that a test fails: ``python tests/mutations.py``.
 
 Each mutation flips a sign, drops a term or misplaces a transpose in a copy of the tree; the tests
@@ -63,7 +64,9 @@ def survives(file, old, new, tests):
         (copy / file).write_text(source.replace(old, new, 1))
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
         environment = {"PYTHONPATH": str(copy), "PATH": "/usr/bin:/bin", "HOME": folder}
-        return subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode == 0
+        return (
+            subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode == 0
+        )
 
 
 def main():

@@ -37,7 +37,7 @@ def test_train_leaves_files_and_json(tiny, tmp_path):
     assert record["settings"]["lr"] == 0.5
     assert (record["steps"], record["parameters"], record["batch"]) == (6, 2956, 8)
     stem = tmp_path / "oscillators-hig-seed0"
-    for suffix in (".npz", "-loss.png", "-trajectory.png"):
+    for suffix in (".npz", "-loss.png", "-picture.png"):
         assert stem.with_name(stem.name + suffix).stat().st_size > 1000
     saved = json.loads(stem.with_suffix(".json").read_text())
     assert len(saved["curve"]["test_loss"]) == 3
@@ -57,13 +57,16 @@ def test_every_optimizer_of_table_2(tiny, optimizer, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "pendulum"), "'pendulum' is not 'oscillators'"),
+        (("train", "pendulum"), "'pendulum' is not one of 'toy', 'oscillators'"),
         (("train", "oscillators", "--optimizer", "lbfgs"), "'lbfgs' is not one of 'hig', 'gn'"),
         (("train", "oscillators", "--batch", "0"), "0 is not in the range x>=1"),
         (("train", "oscillators", "--batch", "33"), "batch must be at most the number of training"),
         (("train", "oscillators", "--tau", "-1"), "tau must be a finite number in [0, inf]"),
         (("train", "oscillators", "--optimizer", "adam", "--tau", "1"), "--tau does not apply to"),
-        (("train", "oscillators", "--seconds", "-3"), "seconds must be a finite number"),
+        (
+            ("train", "oscillators", "--batch", "8", "--seconds", "-3"),
+            "seconds must be a finite number",
+        ),
         (("train", "oscillators", "--resume", "nowhere.npz"), "'nowhere.npz' does not exist"),
     ],
 )
@@ -108,4 +111,4 @@ def test_ctrl_c_keeps_everything_and_exits_with_130(tmp_path):
     assert record["steps"] > 0
     names = {f.name for f in tmp_path.iterdir()}
     stem = "oscillators-hig-seed0"
-    assert names == {f"{stem}{end}" for end in (".npz", ".json", "-loss.png", "-trajectory.png")}
+    assert names == {f"{stem}{end}" for end in (".npz", ".json", "-loss.png", "-picture.png")}

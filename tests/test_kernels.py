@@ -46,7 +46,7 @@ def test_kernels_under_the_cuda_simulator():
         x, u = rng.standard_normal((3, 4)), rng.standard_normal((3, 3))
         RangeKernel.__call__ = RangeKernel.plain
         plain = chain.jacobian(x, u)
-        RangeKernel.__call__ = lambda self, n, *args: self._cuda[1, 4](n, *args)
+        RangeKernel.__call__ = lambda self, n, *args: self._cuda(n, *args)
         for a, b in zip(plain, chain.jacobian(x, u)):
             assert np.array_equal(a, b), (a, b)
         print("same bits")

@@ -147,6 +147,6 @@ def test_loss_taylor_orders_with_and_without_batch_mean(chain_problem, rng):
             lambda p, d, problem=problem: np.array([problem.linearise(p, batch).gradient() @ d]),
             theta,
             rng.standard_normal(len(theta)),
-            step=1e-3,
+            step=1e-4,
         )
         assert all(abs(order - 2) < 0.05 for order in orders)

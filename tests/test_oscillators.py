@@ -59,12 +59,13 @@ def test_order_four_against_dop853(rng):
     def exact():
         state = x
         for k, value in enumerate(controls):
-            fun = lambda t, s, value=value: np.concatenate(  # noqa: E731
-                [s[2:], oscillator_force(s[:2], value, OscillatorChain())]
-            )
-            state = solve_ivp(
-                fun, (k, k + 1), state, method="DOP853", rtol=1e-12, atol=1e-12
-            ).y[:, -1]
+
+            def slope(t, s, value=value):
+                force = oscillator_force(s[:2], value, OscillatorChain())
+                return np.concatenate([s[2:], force])
+
+            exact = solve_ivp(slope, (k, k + 1), state, method="DOP853", rtol=1e-12, atol=1e-12)
+            state = exact.y[:, -1]
         return state
 
     reference = exact()

@@ -43,7 +43,7 @@ def test_budgets(problem):
     result = fit(problem, HIG(), batch=8, steps=3, seconds=1e9, epochs=1e9)
     assert result.steps == 3
     assert "3 steps" in result.message
-    timed = fit(problem, HIG(), batch=8, seconds=0.2)
+    timed = fit(problem, Adam(), batch=8, seconds=0.2)
     assert 0.2 <= timed.seconds < 2
     assert "0.2 seconds" in timed.message
 
@@ -185,7 +185,7 @@ def test_progress_prints_plain_lines_off_a_terminal(problem, capsys, monkeypatch
 
 def test_progress_bar_on_a_terminal(problem, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    fit(problem, HIG(), batch=8, seconds=0.4, progress=True)
+    fit(problem, Adam(), batch=8, seconds=0.4, progress=True)
     assert "test loss" in capsys.readouterr().err
 
 

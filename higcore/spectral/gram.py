@@ -21,11 +21,12 @@ def apply(xp, K, z, power, truncation):
     K (n, n) and z (n,) are float64; K may be overwritten. A mode is judged by its singular value.
     """
     Kz = K @ z
-    bound = 100 * len(K) * EPS * float(xp.linalg.norm(K)) * float(xp.linalg.norm(z))
     eigh = _eigh if is_host(K) else xp.linalg.eigh
     eigenvalues, U = eigh(K)
     coefficients = U.T @ z
-    residual = xp.linalg.norm(U @ (eigenvalues * coefficients) - Kz)
+    scale = float(abs(eigenvalues).max()) or 1.0
+    residual = xp.linalg.norm((U @ (eigenvalues * coefficients) - Kz) / scale)
+    bound = 100 * len(K) * EPS * float(xp.linalg.norm(z))
     require(residual <= bound, "the eigen-decomposition of K does not reproduce K g")
     sigma = xp.sqrt(xp.maximum(eigenvalues, 0.0))
     return U @ (truncation.power(xp, sigma, 2 * power, NOISE) * coefficients), sigma

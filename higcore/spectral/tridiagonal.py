@@ -40,7 +40,9 @@ def apply(xp, K, z, power, truncation):
     n = len(K)
     trace, norm_z = K.trace(), np.linalg.norm(z)
     reflectors, diagonal, off_diagonal, scales = _reduce(K)
-    scale = max(np.abs(diagonal).max(), np.abs(off_diagonal).max(initial=0.0))
+    # To unit size, or the squares in a rotation could overflow or vanish.
+    scale = max(np.abs(diagonal).max(), np.abs(off_diagonal).max(initial=0.0)) or 1.0
+    diagonal, off_diagonal = diagonal / scale, off_diagonal / scale
     w = z.copy()
     _reflect(reflectors, scales, w, False)
     # QL is accurate and quick when T is graded with its small entries first. Views, not copies.
@@ -48,15 +50,13 @@ def apply(xp, K, z, power, truncation):
     diagonal, off_diagonal, rotated = diagonal[order], off_diagonal[order], w[order]
     rotations = np.empty((n * n, 2))
     sweeps = np.empty((MAX_SWEEPS * n, 2), np.int64)
-    used, rotations = _diagonalise(
-        diagonal, off_diagonal, rotated, rotations, sweeps, DEFLATE * scale
-    )
+    used, rotations = _diagonalise(diagonal, off_diagonal, rotated, rotations, sweeps, DEFLATE)
     require(used >= 0, "implicit QL did not converge")
     # Orthogonal similarity keeps the trace and the length of the rotated vector.
     tolerance = 100 * n * EPS
-    require(abs(diagonal.sum() - trace) <= tolerance * n * scale, "eigenvalues miss the trace of K")
+    require(abs(diagonal.sum() - trace / scale) <= tolerance * n, "eigenvalues miss the trace of K")
     require(abs(np.linalg.norm(w) - norm_z) <= tolerance * norm_z, "Q and W are not orthogonal")
-    sigma = np.sqrt(np.maximum(diagonal, 0.0))
+    sigma = np.sqrt(scale * np.maximum(diagonal, 0.0))
     rotated *= truncation.power(xp, sigma, 2 * power, NOISE)
     _play_back(rotated, rotations, sweeps, used)
     _reflect(reflectors, scales, w, True)

@@ -1,0 +1,59 @@
+"""One-dimensional convolutional network."""
+
+from __future__ import annotations
+
+from higcore.validation import check_choice, check_count
+
+from .activations import ACTIVATIONS
+from .layers import Conv1d, Dense
+from .network import Network
+
+
+class ConvNet1d(Network):
+    """Valid convolutions with one activation, then a dense linear output.
+
+    Parameters
+    ----------
+    points : int
+        Length of the input.
+    channels : int
+        Channels of the input; the flat input is (channels, points), row-major, such as
+        (Re psi, Im psi) of a wave function.
+    features : sequence of int
+        Output channels of the convolutions, one after the other.
+    width : int
+        Width of the kernels; each convolution shortens the signal by width - 1.
+    outputs : int
+        Width of the dense output.
+    activation : {"tanh", "relu", "linear"}
+        Applied after every convolution.
+
+    Notes
+    -----
+    Between layers a signal is flat (points, channels), row-major; see `Network` for theta.
+
+    Examples
+    --------
+    >>> ConvNet1d(points=14, channels=2, features=[20] * 6, width=3, outputs=384).size
+    21984
+    """
+
+    def __init__(self, points, channels, features, width, outputs, activation="tanh"):
+        check_choice("activation", activation, ACTIVATIONS)
+        counts = {"points": points, "channels": channels, "width": width, "outputs": outputs}
+        for name, value in counts.items():
+            check_count(name, value)
+        for n in features:
+            check_count("features", n)
+        if points <= len(features) * (width - 1):
+            raise ValueError(
+                f"points must exceed {len(features) * (width - 1)} for {len(features)} valid "
+                f"convolutions of width {width}, got {points}"
+            )
+        layers, start, length, n_in = [], 0, points, channels
+        for n_out in features:
+            layers.append(Conv1d(length, n_in, n_out, width, activation, start, not layers))
+            start += layers[-1].size
+            length, n_in = length - width + 1, n_out
+        layers.append(Dense(length * n_in, outputs, "linear", start))
+        super().__init__(layers)

@@ -1,0 +1,108 @@
+"""A stack of layers on one flat parameter vector: forward, tangent, backward and rows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from higcore.backend import array_module
+from higcore.validation import check_array, check_same_dtype
+
+
+class Network:
+    """Layers applied one after the other; `MLP` and `ConvNet1d` say which.
+
+    Attributes
+    ----------
+    layers : list
+        Objects with ``size``, ``n_in``, ``n_out``, ``init``, ``forward``, ``tangent``,
+        ``backward``, ``rows`` and ``pull_rows``; see `nets.layers`.
+    size : int
+        Number t of parameters; theta (t,) holds those of the first layer first.
+
+    Notes
+    -----
+    Stateless: theta goes in, arrays come out, on the device and in the dtype of the arrays.
+    The ``tape`` of `forward` is the list of all layers' inputs and the output.
+    """
+
+    def __init__(self, layers):
+        self.layers = layers
+        self.size = sum(layer.size for layer in layers)
+
+    @property
+    def input_size(self):
+        """Width of the input."""
+        return self.layers[0].n_in
+
+    @property
+    def output_size(self):
+        """Width of the output, |u|."""
+        return self.layers[-1].n_out
+
+    def init(self, rng, dtype=np.float64):
+        """Return theta (t,): Glorot-uniform weights, zero biases.
+
+        Weights are uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010), drawn from
+        ``rng``, a `numpy.random.Generator`, on the CPU.
+        """
+        theta = np.empty(self.size, dtype)
+        for layer in self.layers:
+            layer.init(rng, theta)
+        return theta
+
+    def forward(self, theta, x):
+        """Return u (b, |u|) and the tape, for theta (t,) and inputs x (b, input_size)."""
+        array_module(theta=theta, x=x)
+        check_array("theta", theta, (self.size,))
+        check_array("x", x, ("b", self.input_size))
+        check_same_dtype(theta=theta, x=x)
+        tape = [x]
+        for layer in self.layers:
+            tape.append(layer.forward(theta, tape[-1]))
+        return tape[-1], tape
+
+    def tangent(self, theta, tape, dtheta):
+        """Return du (b, |u|), the derivative of u along dtheta (t,)."""
+        array_module(theta=theta, dtheta=dtheta)
+        check_array("dtheta", dtheta, (self.size,))
+        da = array_module(x=tape[0]).zeros_like(tape[0])
+        for layer, (a, a_out) in zip(self.layers, pairwise(tape), strict=True):
+            da = layer.tangent(theta, dtheta, a, a_out, da)
+        return da
+
+    def backward(self, theta, tape, u_bar):
+        """Return theta_bar (t,), the sum over samples of (du/dtheta)^T u_bar, u_bar (b, |u|)."""
+        xp = array_module(theta=theta, u_bar=u_bar)
+        check_array("u_bar", u_bar, (len(tape[0]), self.output_size))
+        theta_bar, a_bar = xp.empty_like(theta), u_bar
+        for layer, (a, a_out) in zip(reversed(self.layers), _reversed_pairs(tape), strict=True):
+            a_bar = layer.backward(theta, theta_bar, a, a_out, a_bar)
+        return theta_bar
+
+    def rows(self, theta, tape, S):
+        """Pull the rows of the solver's Jacobian back through the network.
+
+        Parameters
+        ----------
+        S : array (b, |y|, |u|)
+            dy_i/du_i of every sample.
+
+        Returns
+        -------
+        list of OuterProductRows
+            The rows of J = dy/dtheta, layer by layer, as factors.
+        """
+        array_module(theta=theta, S=S)
+        check_array("S", S, (len(tape[0]), "|y|", self.output_size))
+        blocks, rows = [], S
+        for layer, (a, a_out) in zip(reversed(self.layers), _reversed_pairs(tape), strict=True):
+            blocks.append(layer.rows(a, a_out, rows))
+            if layer is not self.layers[0]:
+                rows = layer.pull_rows(theta, blocks[-1].delta)
+        return blocks[::-1]
+
+
+def _reversed_pairs(tape):
+    return reversed(list(pairwise(tape)))

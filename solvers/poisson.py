@@ -1,0 +1,105 @@
+"""The Poisson equation in two dimensions, as the residual that a network must meet (3.2, B.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from higcore.backend import array_module
+from higcore.validation import check_array, check_count, check_real, check_same_dtype
+
+
+@dataclass(frozen=True)
+class Poisson2D:
+    r"""y = Laplacian(u) by the five-point stencil, u = 0 outside the grid (zero Dirichlet).
+
+    .. math::
+        y_{ij} = \frac{u_{i-1,j} - 2 u_{ij} + u_{i+1,j}}{h_1^2}
+               + \frac{u_{i,j-1} - 2 u_{ij} + u_{i,j+1}}{h_2^2}
+
+    The network maps a source rho to a potential u = phi, and y is compared with rho (eq. 9).
+
+    Parameters
+    ----------
+    points : int or (int, int)
+        Grid points n_1 x n_2; one number for a square grid.
+    spacing : float or (float, float)
+        Grid spacings h_1, h_2; one number for both.
+
+    Notes
+    -----
+    ``u`` and ``y`` are flat (b, n_1 n_2), row-major. ``x`` (b, n_1 n_2) carries the source for the
+    network; the solver does not use it. Linear and symmetric: tangent and adjoint are the stencil.
+    """
+
+    points: int | tuple[int, int] = 8
+    spacing: float | tuple[float, float] = 1.0
+
+    def __post_init__(self):
+        for n in self.shape:
+            check_count("points", n)
+        for h in self.spacings:
+            check_real("spacing", h, 0.0, open_low=True)
+
+    @property
+    def shape(self):
+        """(n_1, n_2)."""
+        return self.points if isinstance(self.points, tuple) else (self.points, self.points)
+
+    @property
+    def spacings(self):
+        """(h_1, h_2)."""
+        return self.spacing if isinstance(self.spacing, tuple) else (self.spacing, self.spacing)
+
+    @property
+    def state_size(self):
+        """Number of grid points."""
+        return self.shape[0] * self.shape[1]
+
+    control_size = output_size = state_size
+
+    def laplacian(self, u):
+        """Apply the stencil to u (..., n_1 n_2)."""
+        xp = array_module(u=u)
+        field = u.reshape(-1, *self.shape)
+        h1, h2 = (xp.asarray(1 / h**2, u.dtype) for h in self.spacings)
+        y = -2 * (h1 + h2) * field
+        y[:, 1:, :] += h1 * field[:, :-1, :]
+        y[:, :-1, :] += h1 * field[:, 1:, :]
+        y[:, :, 1:] += h2 * field[:, :, :-1]
+        y[:, :, :-1] += h2 * field[:, :, 1:]
+        return y.reshape(u.shape)
+
+    def forward(self, x, u):
+        """Return y (b, n) and the tape, which only remembers u's batch size and kind."""
+        array_module(x=x, u=u)
+        check_array("x", x, ("b", self.state_size))
+        check_array("u", u, (len(x), self.control_size))
+        check_same_dtype(x=x, u=u)
+        return self.laplacian(u), u
+
+    def tangent(self, x, u, du):
+        """Return dy (b, n) along du (b, n)."""
+        return self.laplacian(du)
+
+    def backward(self, tape, y_bar):
+        """Pull cotangents back: y_bar (..., n) to u_bar alike. The Laplacian is symmetric."""
+        return self.laplacian(y_bar)
+
+    def rows(self, tape):
+        """Return S (b, n, n): the matrix of the stencil, the same for every sample."""
+        xp = array_module(u=tape)
+        matrix = self.laplacian(xp.eye(self.control_size, dtype=tape.dtype))
+        return xp.broadcast_to(matrix, (len(tape), *matrix.shape))
+
+    def solve(self, x, u):
+        """Return y = Laplacian(u) (b, n)."""
+        return self.forward(x, u)[0]
+
+    def adjoint(self, x, u, y_bar):
+        """Return u_bar (b, n) = S^T y_bar."""
+        return self.backward(self.forward(x, u)[1], y_bar)
+
+    def jacobian(self, x, u):
+        """Return y (b, n) and S (b, n, n)."""
+        y, tape = self.forward(x, u)
+        return y, self.rows(tape)

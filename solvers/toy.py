@@ -1,0 +1,68 @@
+"""The ill-conditioned toy of section 2.1: the second output is scaled by gamma."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from higcore.backend import array_module
+from higcore.validation import check_array, check_real, check_same_dtype
+
+
+@dataclass(frozen=True)
+class ScaledOutputs:
+    """y = (u_1, gamma u_2), so that the loss is eq. 4 of the paper.
+
+    Parameters
+    ----------
+    gamma : float
+        Scale of the second output; 1 is well-conditioned, 0.01 is not.
+
+    Notes
+    -----
+    ``x`` (b, 1) is the abscissa; it is handed to the network and not used here.
+    """
+
+    gamma: float = 0.01
+
+    def __post_init__(self):
+        check_real("gamma", self.gamma)
+
+    state_size = 1
+    control_size = 2
+    output_size = 2
+
+    def forward(self, x, u):
+        """Return y (b, 2) and the tape, the scales (2,) and the batch size."""
+        xp = array_module(x=x, u=u)
+        check_array("x", x, ("b", 1))
+        check_array("u", u, (len(x), 2))
+        check_same_dtype(x=x, u=u)
+        scales = xp.asarray([1.0, self.gamma], u.dtype)
+        return u * scales, (scales, len(u))
+
+    def tangent(self, x, u, du):
+        """Return dy (b, 2) along du (b, 2)."""
+        return du * self.forward(x, u)[1][0]
+
+    def backward(self, tape, y_bar):
+        """Pull cotangents back: y_bar (..., 2) to u_bar alike."""
+        return y_bar * tape[0]
+
+    def rows(self, tape):
+        """Return S (b, 2, 2), the same diagonal matrix for every sample."""
+        scales, b = tape
+        xp = array_module(scales=scales)
+        return xp.broadcast_to(xp.diag(scales), (b, 2, 2))
+
+    def solve(self, x, u):
+        """Return y (b, 2)."""
+        return self.forward(x, u)[0]
+
+    def adjoint(self, x, u, y_bar):
+        """Return u_bar (b, 2) = S^T y_bar."""
+        return self.backward(self.forward(x, u)[1], y_bar)
+
+    def jacobian(self, x, u):
+        """Return y (b, 2) and S (b, 2, 2)."""
+        y, tape = self.forward(x, u)
+        return y, self.rows(tape)
