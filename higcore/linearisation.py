@@ -63,22 +63,21 @@ class OuterProductRows:
         return xp.concatenate([outer, self.delta.sum(axis=2)], axis=2)
 
     def norm_squared(self):
-        """Sum of the squares of all entries."""
-        if self.positions > 1:
-            return float((self.explicit() ** 2).sum())
-        scale = (self.a * self.a).sum(axis=(1, 2)) + 1
-        return float((self.delta * self.delta).sum(axis=(1, 2, 3)) @ scale)
+        """Sum of the squares of all entries: sum_ij sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
+        inputs = self.a @ self.a.swapaxes(1, 2) + 1  # (b, P, P)
+        rows = self.delta @ self.delta.swapaxes(2, 3)  # (b, r, P, P)
+        return float((inputs[:, None] * rows).sum())
 
     def gram_terms(self):
         """Yield (left, right, samples), float64, whose (left right^T) * samples sum up to K.
 
         left and right are (m, n); samples (b, b) is repeated over the r x r blocks of the product.
-        Contracting over pairs of positions costs P^2 n_out operations an entry of K, the explicit
-        rows (n_in + 1) n_out; the cheaper is taken.
+        Contracting over pairs of positions costs 2 P^2 n_out operations an entry of K, the
+        explicit rows (n_in + 1) n_out, half of it saved by symmetry; the cheaper is taken.
         """
         xp = array_module(a=self.a)
         b, r = self.delta.shape[:2]
-        if self.positions**2 > self.n_in + 1:
+        if self.positions > 1 and 2 * self.positions**2 > self.n_in + 1:
             rows = self.explicit().astype(xp.float64, copy=False).reshape(b * r, -1)
             yield rows, rows, xp.ones((b, b))
             return

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba.extending import register_jitable
 
-from higcore.backend import array_module
+from higcore.backend import array_module, empty
 from higcore.kernels import RangeKernel
 from higcore.validation import check_array, check_count, check_real, check_same_dtype
 
@@ -77,26 +77,34 @@ def _tangent(lo, hi, physics, u, du, psi, e, g, source, phi, dpsi):
                     dpsi[c, j, i] = 2.0 * phi[c, j, i] - dpsi[c, j, i]
 
 
-def _sweep(lo, hi, physics, u, psi, e, g, phi, omega, u_bar):
-    """Pull r complex cotangents omega (r, 2, n, b) back to u_bar (2, r, steps, b).
+def _sweep(lo, hi, physics, u, psi, e, g, wide, phi, omega, u_bar):
+    """Pull r complex cotangents a sample back: omega (2, n, b r) to u_bar (2, steps, b r).
 
-    u_bar[0] belongs to the cotangents themselves, u_bar[1] to i times them.
+    Lane i r + k is cotangent k of sample i: long inner loops, and one thread a lane on a GPU.
+    u_bar[0] belongs to the cotangents themselves, u_bar[1] to i times them. ``wide`` (2, n, b r)
+    holds the inverse pivots of each lane's sample.
     """
     half, kappa, position = physics
+    r = np.uint64(omega.shape[2] // u.shape[1])  # unsigned like lo and hi
     for s in range(u.shape[0] - 1, -1, -1):
         factor(lo, hi, physics, u[s], e, g)
-        for r in range(omega.shape[0]):
-            reflect(lo, hi, kappa, g, phi, omega[r], omega[r])
-            for i in range(lo, hi):
-                u_bar[0, r, s, i] = 0.0
-                u_bar[1, r, s, i] = 0.0
+        for c in range(2):
             for j in range(position.shape[0]):
                 for i in range(lo, hi):
-                    real = psi[s, 0, j, i] + psi[s + 1, 0, j, i]  # 2 phi_s
-                    imag = psi[s, 1, j, i] + psi[s + 1, 1, j, i]
-                    pull = half * position[j]  # 2 A^(-1) omega = 2 phi cancels the 1/2 of phi_s
-                    u_bar[0, r, s, i] += pull * (phi[0, j, i] * imag + phi[1, j, i] * real)
-                    u_bar[1, r, s, i] -= pull * (phi[0, j, i] * real - phi[1, j, i] * imag)
+                    for lane in range(i * r, i * r + r):
+                        wide[c, j, lane] = g[c, j, i]
+        reflect(lo * r, hi * r, kappa, wide, phi, omega, omega)
+        for lane in range(lo * r, hi * r):
+            u_bar[0, s, lane] = 0.0
+            u_bar[1, s, lane] = 0.0
+        for j in range(position.shape[0]):
+            pull = half * position[j]  # 2 A^(-1) omega = 2 phi cancels the 1/2 of phi_s
+            for i in range(lo, hi):
+                real = pull * (psi[s, 0, j, i] + psi[s + 1, 0, j, i])  # of 2 phi_s
+                imag = pull * (psi[s, 1, j, i] + psi[s + 1, 1, j, i])
+                for lane in range(i * r, i * r + r):
+                    u_bar[0, s, lane] += phi[0, j, lane] * imag + phi[1, j, lane] * real
+                    u_bar[1, s, lane] -= phi[0, j, lane] * real - phi[1, j, lane] * imag
 
 
 SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(_sweep)
@@ -234,12 +242,12 @@ class QuantumDipole:
         check_array("x", x, ("b", self.state_size))
         check_array("u", u, (len(x), self.steps))
         check_same_dtype(x=x, u=u)
-        psi = xp.empty((slots, 2, self.interior, len(x)), x.dtype)
+        psi = empty(xp, (slots, 2, self.interior, len(x)), x.dtype)
         psi[0] = x.T.reshape(psi[0].shape)
         u_t = xp.ascontiguousarray(u.T)  # (steps, b): samples last, as the kernels want them
         e, g = self._scratch(xp, psi)
         physics = self._physics(xp, x.dtype)
-        SOLVE(len(x), physics, u_t, psi, e, g, xp.empty_like(psi[0]))
+        SOLVE(len(x), physics, u_t, psi, e, g, empty(xp, psi.shape[1:], psi.dtype))
         return psi, u_t
 
     def _sweep(self, tape, rows):
@@ -247,13 +255,16 @@ class QuantumDipole:
         psi, u_t = tape
         xp = array_module(psi=psi, rows=rows)
         b, r, _ = rows.shape
-        omega = xp.array(rows.reshape(b, r, 2, -1).transpose(1, 2, 3, 0), psi.dtype, order="C")
-        omega[:, 1] *= -1  # the conjugate
-        u_bar = xp.empty((2, r, self.steps, b), psi.dtype)
+        omega, wide, phi = (
+            empty(xp, (2, self.interior, b * r), psi.dtype) for _ in range(3)
+        )
+        omega[:] = rows.reshape(b * r, 2, -1).transpose(1, 2, 0)
+        omega[1] *= -1  # the conjugate
+        u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
         e, g = self._scratch(xp, psi)
-        physics = self._physics(xp, psi.dtype)
-        SWEEP(b, physics, u_t, psi, e, g, xp.empty_like(psi[0]), omega, u_bar)
-        return xp.ascontiguousarray(u_bar.transpose(0, 3, 1, 2))
+        SWEEP(b, self._physics(xp, psi.dtype), u_t, psi, e, g, wide, phi, omega, u_bar)
+        u_bar = xp.ascontiguousarray(u_bar.transpose(0, 2, 1))
+        return u_bar.reshape(2, b, r, self.steps)
 
     def _physics(self, xp, dtype):
         scalar = np.dtype(dtype).type
@@ -262,7 +273,7 @@ class QuantumDipole:
         return scalar(half), scalar(kappa), xp.asarray(self.positions, dtype)
 
     def _scratch(self, xp, psi):
-        return xp.empty(psi.shape[2:], psi.dtype), xp.empty(psi.shape[1:], psi.dtype)
+        return tuple(empty(xp, shape, psi.dtype) for shape in (psi.shape[2:], psi.shape[1:]))
 
     def _flat(self, psi):
         """(2, n, b) to (b, 2n)."""

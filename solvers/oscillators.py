@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba.extending import register_jitable
 
-from higcore.backend import array_module
+from higcore.backend import array_module, empty
 from higcore.kernels import RangeKernel
 from higcore.validation import check_array, check_count, check_real, check_same_dtype
 
@@ -154,7 +154,7 @@ class OscillatorChain:
         """Return the final state y (b, 2n) and the tape that `backward` and `rows` need."""
         xp = self._check(x, u)
         b = len(x)
-        march = xp.empty((self.steps + 1, self.state_size, b), x.dtype)
+        march = empty(xp, (self.steps + 1, self.state_size, b), x.dtype)
         march[0] = x.T
         u_t = xp.ascontiguousarray(u.T)  # (steps, b): samples last, as the kernels want them
         SOLVE(b, *self._physics(xp, x.dtype), u_t, march, *self._stages(xp, x, 2))
@@ -178,10 +178,11 @@ class OscillatorChain:
         xp = array_module(march=march, y_bar=y_bar)
         rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]  # (b, r, 2n)
         b, r, _ = rows.shape
-        u_bar = xp.empty((r, self.steps, b), march.dtype)
-        x_bar = xp.array(rows.transpose(1, 2, 0), march.dtype, order="C")
+        u_bar = empty(xp, (r, self.steps, b), march.dtype)
+        x_bar = empty(xp, (r, self.state_size, b), march.dtype)
+        x_bar[:] = rows.transpose(1, 2, 0)
         q, a, a_bar = self._stages(xp, x_bar[0].T, 3)
-        q_bar = xp.empty((self.oscillators, b), march.dtype)
+        q_bar = empty(xp, (self.oscillators, b), march.dtype)
         physics, h = self._physics(xp, march.dtype)
         SWEEP(b, physics, h, u_t, march, q, a, x_bar, a_bar, q_bar, u_bar)
         return xp.ascontiguousarray(u_bar.transpose(2, 0, 1)).reshape(*y_bar.shape[:-1], self.steps)
@@ -227,4 +228,4 @@ class OscillatorChain:
     def _stages(self, xp, x, count):
         """Uninitialised (4, n, b) scratch arrays."""
         shape = (4, self.oscillators, len(x))
-        return tuple(xp.empty(shape, x.dtype) for _ in range(count))
+        return tuple(empty(xp, shape, x.dtype) for _ in range(count))
