@@ -174,6 +174,36 @@ def demo(seconds, seed, out):
     sys.exit(INTERRUPTED if any(r.status == "interrupted" for r in results.values()) else 0)
 
 
+@main.command()
+@click.argument("problem", type=choice(EXPERIMENTS))
+@click.option("--optimizers", default=",".join(OPTIMIZERS), help="Names with commas between.")
+@click.option("--variant", help="As for train.")
+@click.option("--seconds", type=float, help="Budget of training seconds of a run.")
+@click.option("--epochs", type=float, help="Budget of epochs of a run.")
+@click.option("--seeds", type=click.IntRange(1), default=1, help="Seeds 0, 1, ... of every run.")
+@click.option("--evaluate-every", type=click.IntRange(1), default=1, help="Epochs.")
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every, out):
+    """Train PROBLEM with many optimizers and seeds; one JSON file, one picture, one table."""
+    from . import runs, tables
+
+    with usage_errors():
+        experiment, names = choose(problem, variant), optimizers.split(",")
+        if unknown := sorted(set(names) - set(OPTIMIZERS)):
+            raise ValueError(f"--optimizers must be among {list(OPTIMIZERS)}, got {unknown}")
+        if (seconds is None) == (epochs is None):
+            raise ValueError("give one of --seconds and --epochs as the budget of a run")
+        label = f"{seconds:g}s" if seconds else f"{epochs:g}epochs"
+        path = Path(out) / f"{experiment.name}-{label}.json"
+        budget = {"seconds": seconds, "epochs": epochs, "evaluate_every": evaluate_every}
+        found = {}
+        for name, record in runs.survey(experiment, names, range(seeds), path, **budget):
+            found[f"{name} seed {record['seed']}"] = record
+    click.echo(tables.runs_table(found))
+    interrupted = any(record["status"] == "interrupted" for record in found.values())
+    sys.exit(INTERRUPTED if interrupted else 0)
+
+
 TABLE_3 = (("hig", 32), ("hig", 64), ("hig", 128), ("adam", 256), ("adam", 512), ("adam", 1024))
 
 

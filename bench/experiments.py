@@ -179,19 +179,19 @@ class Toy:
 
 
 class ToyRecorder:
-    """Mean and standard deviation of each hidden neuron over the data, and one output's path."""
+    """Mean and standard deviation of each hidden neuron over the data, and one output's error."""
 
     def __init__(self, problem, sample=0):
         self.problem, self.one = problem, problem.train[sample : sample + 1]
-        self.data = {"neuron_mean": [], "neuron_std": [], "output_path": []}
-        self.data["output_target"] = self.one.target[0].tolist()
+        self.data = {"epoch": [], "neuron_mean": [], "neuron_std": [], "output_path": []}
 
     def __call__(self, result):
+        self.data["epoch"].append(result.epochs)
         _, tape = self.problem.network.forward(result.theta, self.problem.train.net_input)
         self.data["neuron_mean"].append(np.round(tape[1].mean(axis=0), 5).tolist())
         self.data["neuron_std"].append(np.round(tape[1].std(axis=0), 5).tolist())
-        path = self.problem.predict(result.theta, self.one)[1][0]
-        self.data["output_path"].append([float(f"{v:.5g}") for v in path])
+        error = self.problem.predict(result.theta, self.one)[1][0] - self.one.target[0]
+        self.data["output_path"].append([float(f"{v:.5g}") for v in error])
 
 
 @dataclass(frozen=True)

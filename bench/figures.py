@@ -117,7 +117,7 @@ def toy_fit(x, y):
 
 
 def toy_training(curves, recorded, title):
-    """Figure 1: loss, saturation of a neuron, and the path of one output.
+    """Figure 1: loss, saturation of a neuron, and the path of one output to its target (star).
 
     ``curves`` and ``recorded`` map labels to curves and to the data of a `ToyRecorder`. The neuron
     shown is the one whose output varies least at the end.
@@ -129,7 +129,7 @@ def toy_training(curves, recorded, title):
         left.plot(curve["epoch"], curve["test_loss"], dash, color=color, label=label)
         mean, std = np.array(data["neuron_mean"]), np.array(data["neuron_std"])
         k = int(std[-1].argmin())
-        epochs = np.arange(1, len(mean) + 1)
+        epochs = data["epoch"]
         middle.plot(epochs, mean[:, k], dash, color=color)
         middle.fill_between(
             epochs, mean[:, k] - std[:, k], mean[:, k] + std[:, k], color=color, alpha=0.2
@@ -137,12 +137,14 @@ def toy_training(curves, recorded, title):
         path = np.array(data["output_path"])
         right.plot(path[:, 0], path[:, 1], dash, color=color, lw=1)
         right.plot(*path[-1], "o", color=color, ms=4)
-    right.plot(*data["output_target"], "k*", ms=10)
+    right.plot(0, 0, "k*", ms=10)
     _clip_diverged(left, curves.values())
     left.set_yscale("log")
     left.legend(frameon=False)
     labels = (("epochs", "mean test loss"), ("epochs", "most saturated neuron: mean, std"))
-    for ax, (x, y) in zip((left, middle, right), (*labels, ("$y^1$", "$y^2$")), strict=True):
+    for ax, (x, y) in zip(
+        (left, middle, right), (*labels, ("error of $y^1$", "error of $y^2$")), strict=True
+    ):
         ax.set_xlabel(x)
         ax.set_ylabel(y)
     figure.suptitle(title, fontsize=11)

@@ -98,13 +98,18 @@ def summary(problem, setting, result, seed, device):
 
 def curve(result):
     """Columns of the history, thinned evenly in log(epoch) and always with both ends."""
-    rows = result.history
-    if len(rows) > CURVE_POINTS:
-        ratio = len(rows) ** (1 / CURVE_POINTS)
-        keep = sorted({0, len(rows) - 1} | {int(ratio**k) - 1 for k in range(CURVE_POINTS)})
-        rows = [rows[k] for k in keep]
     names = ("epoch", "step", "seconds", "train_loss", "test_loss")
-    return {name: [_short(getattr(row, name)) for row in rows] for name in names}
+    return thin({n: [_short(getattr(row, n)) for row in result.history] for n in names})
+
+
+def thin(columns):
+    """Keep about `CURVE_POINTS` rows of columns of equal length, evenly in the log of the row."""
+    count = len(next(iter(columns.values())))
+    if count <= CURVE_POINTS:
+        return columns
+    ratio = count ** (1 / CURVE_POINTS)
+    keep = sorted({0, count - 1} | {int(ratio**k) - 1 for k in range(CURVE_POINTS)})
+    return {name: [column[k] for k in keep] for name, column in columns.items()}
 
 
 def _short(value):

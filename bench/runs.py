@@ -30,7 +30,7 @@ def train(experiment, problem, setting, *, seed, device, out=None, stem="run", *
     record = records.summary(problem, setting, result, seed, device)
     record["curve"] = records.curve(result)
     if recorder:
-        record["recorded"] = recorder.data
+        record["recorded"] = records.thin(recorder.data)
     if out:
         _leave_files(Path(out), stem, experiment, problem, result, record)
     return result, record
@@ -57,13 +57,47 @@ def _leave_files(out, stem, experiment, problem, result, record):
     figures.save(experiment.picture(problem.on("cpu"), result.theta), out / f"{stem}-picture.png")
 
 
+def survey(experiment, optimizers, seeds, path, **budget):
+    """Train with each optimizer and seed; keep all runs in one JSON file and one picture.
+
+    Runs that the file already holds stay in it unless they are made again. Yields
+    (optimizer, record) after each run.
+    """
+    runs = json.loads(path.read_text())["runs"] if path.exists() else {}
+    for seed in seeds:
+        problem = experiment.problem(seed)
+        for name in optimizers:
+            setting = experiment.settings[name]
+            result, record = train(
+                experiment, problem, setting, seed=seed, device="cpu", progress=True, **budget
+            )
+            del record["peak_memory_mb"]  # of the whole process, not of this run
+            runs.setdefault(name, {})[str(seed)] = record | records.environment()
+            records.write_json(path, {"experiment": experiment.name, "runs": runs})
+            figures.save(survey_figure(runs, experiment.name), path.with_suffix(".png"))
+            yield name, record
+            if result.status == "interrupted":
+                return
+
+
+def survey_figure(runs, title):
+    """Loss curves of the first seed of each optimizer; figure 1 for the toy."""
+    first = {name: next(iter(by_seed.values())) for name, by_seed in runs.items()}
+    labels = {name: f"{record['optimizer']}, b {record['batch']}" for name, record in first.items()}
+    curves = {labels[name]: record["curve"] for name, record in first.items()}
+    if title.startswith("toy"):
+        recorded = {labels[name]: record["recorded"] for name, record in first.items()}
+        return figures.toy_training(curves, recorded, title)
+    return figures.loss_curves(curves, title)
+
+
 def figure_1(folder):
-    """Loss, saturation and output path of every optimizer of the ill-conditioned toy."""
-    found = [json.loads(path.read_text()) for path in _found(folder, "toy", "-*-seed*.json")]
-    latest = {record["optimizer"]: record for record in found if record["problem"] == "toy"}
-    curves = {label: record["curve"] for label, record in latest.items()}
-    recorded = {label: record["recorded"] for label, record in latest.items()}
-    return figures.toy_training(curves, recorded, "ill-conditioned toy, gamma = 0.01")
+    """Loss, saturation and output path of the optimizers of the ill-conditioned toy."""
+    runs = {}
+    for path in _found(folder, "toy", "-*-seed*.json"):
+        record = json.loads(path.read_text())
+        runs.setdefault(record["optimizer"], {})[str(record["seed"])] = record
+    return survey_figure(runs, "toy")
 
 
 def figure_2a(folder):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from statistics import median
 
 REPORT_TIMES = (20, 60, 180, 300)  # training seconds
@@ -50,23 +49,36 @@ def nested(rows):
 
 def report(folder):
     """Median over seeds of the test loss after REPORT_TIMES, for the runs saved in a folder."""
-    groups = defaultdict(list)
-    for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text())
-        if "curve" in record:
-            groups[record["problem"], record["optimizer"], record["batch"]].append(record)
-    header = ("problem", "optimizer", "batch", "seeds", "ms/step")
+    header = ("experiment", "optimizer", "batch", "seeds", "ms/step", "steps", "at the end")
     header += tuple(f"after {t} s" for t in REPORT_TIMES)
-    return markdown(header, [_report_row(key, group) for key, group in groups.items()])
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        saved = json.loads(path.read_text())
+        for by_seed in saved.get("runs", {}).values():
+            group = list(by_seed.values()) if "curve" not in by_seed else [by_seed]
+            rows.append(_report_row(path.stem, group))
+    return markdown(header, rows)
 
 
-def _report_row(key, group):
+def _report_row(label, group):
     losses = [
         [loss_after(record["curve"], seconds) for record in group] for seconds in REPORT_TIMES
     ]
     cells = [f"{median(at):.2e}" if None not in at else "-" for at in losses]
-    pace = median(record["seconds_per_step"] for record in group)
-    return (key[0], key[1], str(key[2]), str(len(group)), f"{1e3 * pace:.1f}", *cells)
+    middle = {
+        key: median(record[key] for record in group)
+        for key in ("seconds_per_step", "steps", "test_loss")
+    }
+    return (
+        label,
+        group[0]["optimizer"],
+        str(group[0]["batch"]),
+        str(len(group)),
+        f"{1e3 * middle['seconds_per_step']:.1f}",
+        f"{middle['steps']:.0f}",
+        f"{middle['test_loss']:.2e}",
+        *cells,
+    )
 
 
 def loss_after(curve, seconds):

@@ -63,7 +63,7 @@ class OuterProductRows:
         return xp.concatenate([outer, self.delta.sum(axis=2)], axis=2)
 
     def norm_squared(self):
-        """Sum of the squares of all entries: sum_ij sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
+        """Sum of all squared entries: sum_ij sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
         inputs = self.a @ self.a.swapaxes(1, 2) + 1  # (b, P, P)
         rows = self.delta @ self.delta.swapaxes(2, 3)  # (b, r, P, P)
         return float((inputs[:, None] * rows).sum())

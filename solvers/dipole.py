@@ -255,9 +255,7 @@ class QuantumDipole:
         psi, u_t = tape
         xp = array_module(psi=psi, rows=rows)
         b, r, _ = rows.shape
-        omega, wide, phi = (
-            empty(xp, (2, self.interior, b * r), psi.dtype) for _ in range(3)
-        )
+        omega, wide, phi = (empty(xp, (2, self.interior, b * r), psi.dtype) for _ in range(3))
         omega[:] = rows.reshape(b * r, 2, -1).transpose(1, 2, 0)
         omega[1] *= -1  # the conjugate
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)

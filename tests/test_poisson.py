@@ -14,7 +14,9 @@ def oracle_matrix(solver):
     """The Laplacian from one-dimensional second differences and Kronecker products."""
     parts = []
     for n, h in zip(solver.shape, solver.spacings, strict=True):
-        parts.append((np.diag(np.ones(n - 1), 1) + np.diag(np.ones(n - 1), -1) - 2 * np.eye(n)) / h**2)
+        parts.append(
+            (np.diag(np.ones(n - 1), 1) + np.diag(np.ones(n - 1), -1) - 2 * np.eye(n)) / h**2
+        )
     n1, n2 = solver.shape
     return np.kron(parts[0], np.eye(n2)) + np.kron(np.eye(n1), parts[1])
 
@@ -49,7 +51,7 @@ def test_order_two_in_space():
         h = 1 / (n + 1)
         grid = h * np.arange(1, n + 1)
         u = (np.sin(np.pi * grid)[:, None] * (grid * (1 - grid))[None] ** 2).reshape(1, -1)
-        second = -np.pi**2 * np.sin(np.pi * grid)[:, None] * (grid * (1 - grid))[None] ** 2
+        second = -(np.pi**2) * np.sin(np.pi * grid)[:, None] * (grid * (1 - grid))[None] ** 2
         second += np.sin(np.pi * grid)[:, None] * (2 - 12 * grid + 12 * grid**2)[None]
         y = Poisson2D(n, h).solve(u, u)
         errors.append(np.abs(y - second.reshape(1, -1)).max())
