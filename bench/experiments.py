@@ -7,7 +7,7 @@ data, [seed, 1] parameters and [seed, 2, step] fresh batches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -118,7 +118,10 @@ class Oscillators:
 
 @dataclass(frozen=True)
 class LinearChain(Oscillators):
-    """The linear oscillators of the same authors' book (physicsbaseddeeplearning.org)."""
+    """The linear oscillators of the same authors' book (physicsbaseddeeplearning.org).
+
+    The book prints the loss of the training samples after each epoch, so they are the test set.
+    """
 
     solver: OscillatorChain = field(
         default_factory=lambda: OscillatorChain(
@@ -136,6 +139,11 @@ class LinearChain(Oscillators):
             Setting(32, GaussNewton(lr=1.0, tau=1e-6)),
             Setting(256, Adam(lr=1e-3)),
         )
+
+    def problem(self, seed=0, dtype=np.float64):
+        """Return the `Problem` with the data of a seed."""
+        problem = super().problem(seed, dtype)
+        return replace(problem, test=problem.train)
 
 
 @dataclass(frozen=True)

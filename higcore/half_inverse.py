@@ -127,7 +127,7 @@ def _check_arrays(J, g):
     if not hasattr(J, "rmatvec"):
         check_array("J", J, ("m", "t"))
         J = DenseJacobian(J)
-    array_module(g=g)
+    array_module(J=J.sample, g=g)
     check_array("g", g.reshape(-1), (J.shape[0],))
     check_finite("g", g)
     return J, g.reshape(-1).astype(np.float64, copy=False)

@@ -123,6 +123,11 @@ class StackedJacobian:
         self.shape = (self.samples * self.outputs, network.size)
         self.dtype = theta.dtype
 
+    @property
+    def sample(self):
+        """An array that lives where J lives."""
+        return self.blocks[0].delta
+
     def matvec(self, v):
         """Return J v (m,), the tangent, for v (t,)."""
         check_array("v", v.reshape(-1), (self.shape[1],))
@@ -216,6 +221,11 @@ class DenseJacobian:
     def __init__(self, J):
         self.xp = array_module(J=J)
         self.J, self.shape, self.dtype = J, J.shape, J.dtype
+
+    @property
+    def sample(self):
+        """An array that lives where J lives."""
+        return self.J
 
     def matvec(self, v):
         """Return J v."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OSCILLATORS, NETS = "tests/test_oscillators.py", "tests/test_nets.py"
+DIPOLE, POISSON, CONV = "tests/test_dipole.py", "tests/test_poisson.py", "tests/test_convnet.py"
+LOSSES, ALL = "tests/test_losses.py", "tests/test_experiments.py"
 LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 
 MUTATIONS = [
@@ -50,6 +52,26 @@ MUTATIONS = [
     ("higcore/spectral/tridiagonal.py", "carried = c * w_next - s * carried", "carried = c * w_next + s * carried", HALF),
     ("higcore/spectral/tridiagonal.py", "k = count - 1 - step if forward else step", "k = step", HALF),
     ("higcore/half_inverse.py", "power=(kappa - 1) / 2", "power=kappa / 2", HALF),
+    ("solvers/tridiagonal.py", "phi[0, j, i] -= kappa * imag", "phi[0, j, i] += kappa * imag", DIPOLE),
+    ("solvers/tridiagonal.py", "phi[1, j, i] += kappa * real", "phi[1, j, i] -= kappa * real", DIPOLE),
+    ("solvers/tridiagonal.py", "g[1, j, i] *= -scale", "g[1, j, i] *= scale", DIPOLE),
+    ("solvers/dipole.py", "u_bar[0, s, lane] += phi[0, j, lane] * imag + phi", "u_bar[0, s, lane] += phi[0, j, lane] * imag - phi", DIPOLE),
+    ("solvers/dipole.py", "u_bar[1, s, lane] -= phi", "u_bar[1, s, lane] += phi", DIPOLE),
+    ("solvers/dipole.py", "omega[1] *= -1", "omega[1] *= 1", DIPOLE),
+    ("solvers/dipole.py", "real = push * (psi", "real = -push * (psi", DIPOLE),
+    ("solvers/dipole.py", "2.0 * phi[c, j, i] - dpsi[c, j, i]", "2.0 * phi[c, j, i] + dpsi[c, j, i]", DIPOLE),
+    ("solvers/poisson.py", "y[:, 1:, :] += h1", "y[:, 1:, :] -= h1", POISSON),
+    ("solvers/poisson.py", "return self.laplacian(y_bar)", "return -self.laplacian(y_bar)", POISSON),
+    ("solvers/toy.py", "return y_bar * tape[0]", "return y_bar", ALL),
+    ("solvers/toy.py", "xp.diag(scales), (b", "xp.diag(scales * scales), (b", ALL),
+    ("nets/layers.py", "out[..., k : k + self.positions, :] += shifts", "out[..., k : k + self.positions, :] -= shifts", CONV),
+    ("nets/layers.py", "self._patches(a).reshape(-1, self.fan_in).T @ delta", "-self._patches(a).reshape(-1, self.fan_in).T @ delta", CONV),
+    ("nets/layers.py", "self._patches(a) @ dweights + self._patches(da) @ weights", "self._patches(a) @ dweights - self._patches(da) @ weights", CONV),
+    ("higcore/linearisation.py", "yield at[p], at[q], a[:, p] @ a[:, q].T + 1", "yield at[p], at[q], a[:, q] @ a[:, p].T + 1", CONV),
+    ("higcore/losses.py", "d[:, None] * _times_i(target)", "-d[:, None] * _times_i(target)", LOSSES),
+    ("higcore/losses.py", "(scale * d)[:, None]", "(-scale * d)[:, None]", LOSSES),
+    ("higcore/second_order.py", "at.network_gradient(2 * du / len(du))", "at.network_gradient(-2 * du / len(du))", ALL),
+    ("higcore/second_order.py", "(2 * gain - 1) ** 3", "(2 * gain + 1) ** 3", ALL),
 ]  # fmt: skip
 
 

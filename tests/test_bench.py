@@ -112,3 +112,48 @@ def test_ctrl_c_keeps_everything_and_exits_with_130(tmp_path):
     names = {f.name for f in tmp_path.iterdir()}
     stem = "oscillators-hig-seed0"
     assert names == {f"{stem}{end}" for end in (".npz", ".json", "-loss.png", "-picture.png")}
+
+
+@pytest.mark.parametrize("problem", ["toy", "linear-chain", "dipole"])
+def test_other_problems_and_start_from(problem, tmp_path):
+    options = ("--steps", 2, "--batch", 4, "--out", tmp_path)
+    run = invoke("train", problem, "--optimizer", "adam", *options)
+    assert run.exit_code == 0, run.output
+    start = tmp_path / f"{problem}-adam-seed0.npz"
+    run = invoke("train", problem, "--start-from", start, *options)
+    assert run.exit_code == 0, run.output
+    assert (tmp_path / f"{problem}-hig-continued-seed0-picture.png").exists()
+
+
+def test_unknown_variant_lists_the_known(tmp_path):
+    run = invoke("train", "poisson", "--variant", "book", "--out", tmp_path)
+    assert run.exit_code == 2
+    assert "--variant of poisson must be one of ['paper'], got 'book'" in run.output
+
+
+def test_survey_report_and_figures(tiny, tmp_path):
+    options = ("--epochs", 1, "--out", tmp_path)
+    run = invoke("survey", "toy", "--optimizers", "hig,adam", "--seeds", 2, *options)
+    assert run.exit_code == 0, run.output
+    saved = json.loads((tmp_path / "toy-1epochs.json").read_text())
+    assert {name: sorted(by) for name, by in saved["runs"].items()} == {
+        "hig": ["0", "1"],
+        "adam": ["0", "1"],
+    }
+    assert (tmp_path / "toy-1epochs.png").exists()
+    run = invoke("survey", "toy", "--optimizers", "sgd", *options)
+    saved = json.loads((tmp_path / "toy-1epochs.json").read_text())
+    assert set(saved["runs"]) == {"hig", "adam", "sgd"}
+    run = invoke("report", tmp_path)
+    assert "toy-1epochs" in run.output
+    run = invoke("survey", "toy", "--optimizers", "lbfgs", *options)
+    assert run.exit_code == 2
+    invoke("train", "oscillators", "--batch", 8, "--steps", 2, "--out", tmp_path)
+    invoke("train", "toy", "--steps", 4, "--out", tmp_path)
+    for number in ("1", "2a", "2b"):
+        run = invoke("figure", number, "--runs", tmp_path, "--out", tmp_path)
+        assert run.exit_code == 0, run.output
+        assert (tmp_path / f"figure-{number}.png").exists()
+    run = invoke("figure", "4a", "--runs", tmp_path, "--out", tmp_path)
+    assert run.exit_code == 2
+    assert "python -m bench train dipole" in run.output

@@ -295,6 +295,16 @@ def test_non_finite_input_is_refused(value, method, rng):
 J23, G2 = np.ones((2, 3)), np.ones(2)
 
 
+def test_numpy_and_cupy_are_not_mixed(monkeypatch):
+    import sys
+    import types
+
+    monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
+    foreign = type("ndarray", (), {"__module__": "cupy", "shape": (2,), "dtype": "float64"})()
+    with pytest.raises(TypeError, match="J is a numpy array but g is a cupy array"):
+        half_inverse(J23, foreign)
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
