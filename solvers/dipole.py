@@ -25,9 +25,10 @@ from numba.extending import register_jitable
 
 from higcore.backend import array_module, empty
 from higcore.kernels import RangeKernel
-from higcore.validation import check_array, check_count, check_real, check_same_dtype
+from higcore.validation import check_array, check_count, check_real
 
 from . import tridiagonal
+from .base import Solver
 
 
 @register_jitable
@@ -111,7 +112,7 @@ SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(
 
 
 @dataclass(frozen=True)
-class QuantumDipole:
+class QuantumDipole(Solver):
     r"""Crank-Nicolson for i psi' = (-Laplacian + u(t) x) psi in an infinite well.
 
     Parameters
@@ -227,21 +228,8 @@ class QuantumDipole:
         real, imag = self._sweep(tape, xp.broadcast_to(identity, (len(tape[1].T), *identity.shape)))
         return xp.concatenate([real, imag], axis=1)
 
-    def adjoint(self, x, u, y_bar):
-        """Return u_bar (b, steps) = S^T y_bar for cotangents y_bar (b, 2n)."""
-        check_array("y_bar", y_bar, (len(x), self.state_size))
-        return self.backward(self.forward(x, u)[1], y_bar)
-
-    def jacobian(self, x, u):
-        """Return the final state y (b, 2n) and S (b, 2n, steps)."""
-        y, tape = self.forward(x, u)
-        return y, self.rows(tape)
-
     def _march(self, x, u, slots):
-        xp = array_module(x=x, u=u)
-        check_array("x", x, ("b", self.state_size))
-        check_array("u", u, (len(x), self.steps))
-        check_same_dtype(x=x, u=u)
+        xp = self.check_inputs(x, u)
         psi = empty(xp, (slots, 2, self.interior, len(x)), x.dtype)
         psi[0] = x.T.reshape(psi[0].shape)
         u_t = xp.ascontiguousarray(u.T)  # (steps, b): samples last, as the kernels want them

@@ -9,9 +9,10 @@ from numba.extending import register_jitable
 
 from higcore.backend import array_module, empty
 from higcore.kernels import RangeKernel
-from higcore.validation import check_array, check_count, check_real, check_same_dtype
+from higcore.validation import check_array, check_count, check_real
 
 from . import rk4
+from .base import Solver
 
 
 @register_jitable
@@ -82,7 +83,7 @@ SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(
 
 
 @dataclass(frozen=True)
-class OscillatorChain:
+class OscillatorChain(Solver):
     r"""Oscillators on a line, coupled to their neighbours, pushed by one control signal.
 
     .. math::
@@ -152,7 +153,7 @@ class OscillatorChain:
 
     def forward(self, x, u):
         """Return the final state y (b, 2n) and the tape that `backward` and `rows` need."""
-        xp = self._check(x, u)
+        xp = self.check_inputs(x, u)
         b = len(x)
         march = empty(xp, (self.steps + 1, self.state_size, b), x.dtype)
         march[0] = x.T
@@ -162,7 +163,7 @@ class OscillatorChain:
 
     def tangent(self, x, u, du):
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
-        xp = self._check(x, u)
+        xp = self.check_inputs(x, u)
         check_array("du", du, (len(x), self.steps))
         _, (march, u_t) = self.forward(x, u)
         dx = xp.zeros((self.state_size, len(x)), x.dtype)
@@ -194,31 +195,10 @@ class OscillatorChain:
         identity = xp.eye(self.state_size, dtype=march.dtype)
         return self.backward(tape, xp.broadcast_to(identity, (march.shape[-1], *identity.shape)))
 
-    def solve(self, x, u):
-        """Return the final state y (b, 2n) for start states x (b, 2n), controls u (b, steps)."""
-        return self.forward(x, u)[0]
-
-    def adjoint(self, x, u, y_bar):
-        """Return u_bar (b, steps) = S^T y_bar for cotangents y_bar (b, 2n)."""
-        check_array("y_bar", y_bar, (len(x), self.state_size))
-        return self.backward(self.forward(x, u)[1], y_bar)
-
-    def jacobian(self, x, u):
-        """Return the final state y (b, 2n) and S (b, 2n, steps), S[i] = dy_i/du_i."""
-        y, tape = self.forward(x, u)
-        return y, self.rows(tape)
-
     def trajectory(self, x, u):
         """Return the states at all times, (b, steps + 1, 2n), start included."""
         march, _ = self.forward(x, u)[1]
         return march.transpose(2, 0, 1)
-
-    def _check(self, x, u):
-        xp = array_module(x=x, u=u)
-        check_array("x", x, ("b", self.state_size))
-        check_array("u", u, (len(x), self.steps))
-        check_same_dtype(x=x, u=u)
-        return xp
 
     def _physics(self, xp, dtype):
         scalar = np.dtype(dtype).type

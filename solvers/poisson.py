@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from higcore.backend import array_module
-from higcore.validation import check_array, check_count, check_real, check_same_dtype
+from higcore.validation import check_count, check_real
+
+from .base import Solver
 
 
 @dataclass(frozen=True)
-class Poisson2D:
+class Poisson2D(Solver):
     r"""y = Laplacian(u) by the five-point stencil, u = 0 outside the grid (zero Dirichlet).
 
     .. math::
@@ -71,10 +73,7 @@ class Poisson2D:
 
     def forward(self, x, u):
         """Return y (b, n) and the tape, which only remembers u's batch size and kind."""
-        array_module(x=x, u=u)
-        check_array("x", x, ("b", self.state_size))
-        check_array("u", u, (len(x), self.control_size))
-        check_same_dtype(x=x, u=u)
+        self.check_inputs(x, u)
         return self.laplacian(u), u
 
     def tangent(self, x, u, du):
@@ -90,16 +89,3 @@ class Poisson2D:
         xp = array_module(u=tape)
         matrix = self.laplacian(xp.eye(self.control_size, dtype=tape.dtype))
         return xp.broadcast_to(matrix, (len(tape), *matrix.shape))
-
-    def solve(self, x, u):
-        """Return y = Laplacian(u) (b, n)."""
-        return self.forward(x, u)[0]
-
-    def adjoint(self, x, u, y_bar):
-        """Return u_bar (b, n) = S^T y_bar."""
-        return self.backward(self.forward(x, u)[1], y_bar)
-
-    def jacobian(self, x, u):
-        """Return y (b, n) and S (b, n, n)."""
-        y, tape = self.forward(x, u)
-        return y, self.rows(tape)

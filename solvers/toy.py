@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from higcore.backend import array_module
-from higcore.validation import check_array, check_real, check_same_dtype
+from higcore.validation import check_real
+
+from .base import Solver
 
 
 @dataclass(frozen=True)
-class ScaledOutputs:
+class ScaledOutputs(Solver):
     """y = (u_1, gamma u_2), so that the loss is eq. 4 of the paper.
 
     Parameters
@@ -33,10 +35,7 @@ class ScaledOutputs:
 
     def forward(self, x, u):
         """Return y (b, 2) and the tape, the scales (2,) and the batch size."""
-        xp = array_module(x=x, u=u)
-        check_array("x", x, ("b", 1))
-        check_array("u", u, (len(x), 2))
-        check_same_dtype(x=x, u=u)
+        xp = self.check_inputs(x, u)
         scales = xp.asarray([1.0, self.gamma], u.dtype)
         return u * scales, (scales, len(u))
 
@@ -53,16 +52,3 @@ class ScaledOutputs:
         scales, b = tape
         xp = array_module(scales=scales)
         return xp.broadcast_to(xp.diag(scales), (b, 2, 2))
-
-    def solve(self, x, u):
-        """Return y (b, 2)."""
-        return self.forward(x, u)[0]
-
-    def adjoint(self, x, u, y_bar):
-        """Return u_bar (b, 2) = S^T y_bar."""
-        return self.backward(self.forward(x, u)[1], y_bar)
-
-    def jacobian(self, x, u):
-        """Return y (b, 2) and S (b, 2, 2)."""
-        y, tape = self.forward(x, u)
-        return y, self.rows(tape)
