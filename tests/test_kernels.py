@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import textwrap
+import types as types_module
 
 import numpy as np
+import pytest
 
 from higcore import kernels
 from higcore.kernels import RangeKernel
-from solvers import oscillators, rk4
+from solvers import dipole, oscillators, rk4
 
 
 def square(lo, hi, x, y):
@@ -59,3 +61,29 @@ def test_kernels_under_the_cuda_simulator():
         timeout=300,
     )
     assert run.stdout.strip() == "same bits", run.stderr
+
+
+def test_kernels_compile_to_ptx(monkeypatch):
+    """Device code for compute capability 8.0 and 9.0, where the CUDA tool-chain is installed."""
+    pytest.importorskip("numba_cuda")
+    from numba import cuda, float64, int64, types
+    from numba.cuda import dispatcher
+
+    def array(ndim):
+        return types.Array(float64, ndim, "C")
+
+    chain = types.Tuple((array(1), float64, float64)), float64
+    box = types.Tuple((float64, float64, array(1)))
+    bodies = [
+        (oscillators.SOLVE, (*chain, *map(array, (2, 3, 3, 3)))),
+        (oscillators.SWEEP, (*chain, *map(array, (2, 3, 3, 3, 3, 3, 2, 3)))),
+        (dipole.SOLVE, (box, *map(array, (2, 4, 2, 3, 3)))),
+        (dipole.SWEEP, (box, *map(array, (2, 4, 2, 3, 3, 3, 3, 3)))),
+    ]
+    for capability in ((8, 0), (9, 0)):
+        device = types_module.SimpleNamespace(compute_capability=capability)
+        monkeypatch.setattr(dispatcher, "get_current_device", lambda device=device: device)
+        for kernel, arguments in bodies:
+            signature = types.void(int64, int64, *arguments)
+            ptx, _ = cuda.compile_ptx(kernel.body, signature, device=True, cc=capability)
+            assert f".target sm_{capability[0]}{capability[1]}" in ptx
