@@ -152,13 +152,14 @@ class Toy:
 
     solver: ScaledOutputs = field(default_factory=ScaledOutputs)
     samples: int = 1024
+    hig_lr: float = 1.0
     name: str = "toy"
 
     @property
     def settings(self):
         """Those of B.1."""
         return settings(
-            Setting(256, HIG(lr=1.0, tau=1e-6)),
+            Setting(256, HIG(lr=self.hig_lr, tau=1e-6)),
             Setting(256, GaussNewton(lr=1.0, tau=1e-4)),
             Setting(256, Adam(lr=0.3)),
         )
@@ -397,8 +398,13 @@ EXPERIMENTS = {
 
 # Named alternatives to the defaults: where the paper's text differs from its code, or shows two.
 VARIANTS = {
-    "toy": {"well-conditioned": Toy(ScaledOutputs(1.0), name="toy-well-conditioned")},
-    "oscillators": {"hamiltonian": Oscillators(OscillatorChain(cubic=4.0))},
+    "toy": {
+        "well-conditioned": Toy(ScaledOutputs(1.0), name="toy-well-conditioned"),
+        "large-step": Toy(hig_lr=6.0, name="toy-large-step"),
+    },
+    "oscillators": {
+        "hamiltonian": Oscillators(OscillatorChain(cubic=4.0), name="oscillators-hamiltonian")
+    },
     "poisson": {
         "paper": Poisson(
             hidden=(64, 256, 64), source="fourier", hig_lr=0.02, adam_lr=1e-4, name="poisson-paper"
