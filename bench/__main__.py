@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from higcore import HIG, GaussNewton, load_checkpoint
-from higcore.backend import choose_device
+from higcore.backend import choose_device, to_device
 from higcore.half_inverse import METHODS, TRUNCATIONS
 
 from . import records
@@ -72,9 +72,12 @@ def train(
         device, reason = choose_device(device)
         task = experiment.problem(seed, np.dtype(dtype)).on(device)
         task.steps_per_epoch(setting.batch)
+        if resume and start_from:
+            raise ValueError("--resume and --start-from exclude each other")
         run = load_checkpoint(resume) if resume else None
-        theta = load_checkpoint(start_from).theta if start_from else None
-        seconds = seconds if seconds or steps or epochs else 60.0
+        theta = to_device(load_checkpoint(start_from).theta, device) if start_from else None
+        if seconds is None and steps is None and epochs is None:
+            seconds = 60.0
     click.echo(f"{problem}: {setting.optimizer}, batch {setting.batch}, on the {device} ({reason})")
     stem = f"{experiment.name}-{optimizer}{'-continued' if start_from else ''}-seed{seed}"
     with usage_errors():
@@ -96,7 +99,8 @@ def train(
     click.echo(str(result))
     click.echo(f"Files: {Path(out) / stem}.*")
     if as_json:
-        click.echo(json.dumps({k: v for k, v in record.items() if k not in ("curve", "recorded")}))
+        shown = {k: v for k, v in record.items() if k not in ("curve", "recorded")}
+        click.echo(json.dumps(records.finite(shown)))
     sys.exit(INTERRUPTED if result.status == "interrupted" else 0)
 
 
@@ -134,11 +138,12 @@ class usage_errors:
             raise click.UsageError(str(error)) from error
 
 
+PAPER = EXPERIMENTS["oscillators"].settings
 DEMO = {
-    "HIG": Setting(128, HIG(tau=1e-6)),
-    "GN": Setting(128, GaussNewton(tau=1e-6)),
+    "HIG": PAPER["hig"],
+    "GN": PAPER["gn"],
     "GN, tau 1e-4": Setting(128, GaussNewton(tau=1e-4)),
-    "Adam": EXPERIMENTS["oscillators"].settings["adam"],
+    "Adam": PAPER["adam"],
 }
 
 
@@ -193,7 +198,7 @@ def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every,
             raise ValueError(f"--optimizers must be among {list(OPTIMIZERS)}, got {unknown}")
         if (seconds is None) == (epochs is None):
             raise ValueError("give one of --seconds and --epochs as the budget of a run")
-        label = f"{seconds:g}s" if seconds else f"{epochs:g}epochs"
+        label = f"{epochs:g}epochs" if seconds is None else f"{seconds:g}s"
         path = Path(out) / f"{experiment.name}-{label}.json"
         budget = {"seconds": seconds, "epochs": epochs, "evaluate_every": evaluate_every}
         found = {}
@@ -253,14 +258,15 @@ def report(folder):
 
 
 @main.command()
-@click.argument("number", type=choice(["1", "2a", "2b", "4a"]))
+@click.argument("number", type=choice(["1", "2a", "2b", "3c", "4a", "4c"]))
 @click.option("--runs", "folder", type=click.Path(exists=True, file_okay=False), default="runs")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
 def figure(number, folder, out):
     """Draw figure NUMBER of the paper from runs that `train` left in a folder.
 
     1: the toy. 2a and 4a: a controlled trajectory of the oscillators and of the dipole. 2b: loss
-    curves of the oscillators with all optimizers found there.
+    curves of the oscillators with all optimizers found there. 3c: HIG that went on from Adam's
+    network (train poisson --optimizer adam, then hig --start-from). 4c: low and high energies.
     """
     from . import figures, runs
 

@@ -57,7 +57,7 @@ def loss_curves(runs, title):
 def _clip_diverged(ax, curves):
     """Keep a curve that blew up from squeezing the others: show up to 30 times the start."""
     start = max(curve["test_loss"][0] for curve in curves)
-    values = [v for curve in curves for v in curve["test_loss"] if v and np.isfinite(v)]
+    values = [v for curve in curves for v in curve["test_loss"] if v]  # JSON: null if not finite
     ax.set_ylim(min(values) / 2, min(max(values), 30 * start) * 1.5)
 
 
@@ -97,6 +97,20 @@ def oscillator_trajectory(times, states, control, target, title):
         *ax.get_legend_handles_labels(), loc="outside lower center", ncols=2 * n, frameon=False
     )
     ax.set_title(title, fontsize=11)
+    return figure
+
+
+def component_losses(curves):
+    """Figure 4c: low-energy (solid) and high-energy (dotted) losses against epochs."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    ax = figure.subplots()
+    for (label, data), (color, _) in zip(curves.items(), STYLES * len(curves), strict=False):
+        ax.plot(data["epoch"], data["low_energy_loss"], "-", color=color, label=f"{label}, low")
+        ax.plot(data["epoch"], data["high_energy_loss"], ":", color=color, label=f"{label}, high")
+    ax.set_xlabel("epochs")
+    ax.set_ylabel("mean component loss")
+    ax.set_yscale("log")
+    ax.legend(frameon=False)
     return figure
 
 

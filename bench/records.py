@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import math
 import os
 import platform
 import resource
@@ -12,13 +13,24 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from higcore.backend import CPU_COUNT
+
 CURVE_POINTS = 400  # a curve in a file is thinned to about this many rows
 
 
 def write_json(path, record):
     """Write ``record`` to ``path``: complete or not at all."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(record, indent=1) + "\n")
+        partial.write_text(json.dumps(finite(record), indent=1, allow_nan=False) + "\n")
+
+
+def finite(value):
+    """``value`` with None in place of NaN and infinities, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class replacing:
@@ -43,11 +55,16 @@ def environment():
     """Machine, versions, date and the command, without any path."""
     packages = ("higcore", "numpy", "scipy", "numba", "threadpoolctl")
     return {
-        "command": " ".join(["python -m bench", *sys.argv[1:]]),
-        "machine": {"processor": _processor(), "cores": len(os.sched_getaffinity(0))},
+        "command": " ".join(["python -m bench", *map(_without_folder, sys.argv[1:])]),
+        "machine": {"processor": _processor(), "cores": CPU_COUNT},
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
+
+
+def _without_folder(argument):
+    """A path outside the working directory is nobody's business: keep its last part."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def _version(package):
@@ -113,4 +130,4 @@ def thin(columns):
 
 
 def _short(value):
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+    return finite(float(f"{value:.5g}")) if isinstance(value, float) else value

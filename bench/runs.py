@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from higcore import fit, load_checkpoint, save_checkpoint
+from higcore.backend import to_host
 
 from . import figures, records
 from .experiments import EXPERIMENTS
@@ -54,7 +55,8 @@ def _leave_files(out, stem, experiment, problem, result, record):
     records.write_json(out / f"{stem}.json", record | records.environment())
     label, title = record["optimizer"], f"{problem.name}, batch {record['batch']}"
     figures.save(figures.loss_curves({label: record["curve"]}, title), out / f"{stem}-loss.png")
-    figures.save(experiment.picture(problem.on("cpu"), result.theta), out / f"{stem}-picture.png")
+    picture = experiment.picture(problem.on("cpu"), to_host(result.theta))
+    figures.save(picture, out / f"{stem}-picture.png")
 
 
 def survey(experiment, optimizers, seeds, path, **budget):
@@ -94,8 +96,7 @@ def survey_figure(runs, title):
 def figure_1(folder):
     """Loss, saturation and output path of the optimizers of the ill-conditioned toy."""
     runs = {}
-    for path in _found(folder, "toy", "-*-seed*.json"):
-        record = json.loads(path.read_text())
+    for record in _records(folder, "toy"):
         runs.setdefault(record["optimizer"], {})[str(record["seed"])] = record
     return survey_figure(runs, "toy")
 
@@ -118,11 +119,38 @@ def figure_4a(folder):
 def loss_curves(folder, name):
     """Loss curves of one run of every optimizer of an experiment found in a folder."""
     curves = {}
-    for path in _found(folder, name, "-*-seed*.json"):
-        record = json.loads(path.read_text())
-        if record["problem"] == name:
-            curves.setdefault(f"{record['optimizer']}, b {record['batch']}", record["curve"])
+    for record in _records(folder, name):
+        curves.setdefault(f"{record['optimizer']}, b {record['batch']}", record["curve"])
     return figures.loss_curves(curves, f"{name}: optimizers with the paper's settings")
+
+
+def figure_3c(folder):
+    """Poisson: Adam, and HIG that starts from Adam's network, one after the other."""
+    first = json.loads(_found(folder, "poisson", "-adam-seed*.json")[0].read_text())
+    then = json.loads(_found(folder, "poisson", "-hig-continued-seed*.json")[0].read_text())
+    shifted = then["curve"] | {
+        axis: [value + first["curve"][axis][-1] for value in then["curve"][axis]]
+        for axis in ("seconds", "epoch")
+    }
+    curves = {"Adam": first["curve"], "HIG, from Adam's network": shifted}
+    return figures.loss_curves(curves, "poisson: HIG after Adam")
+
+
+def figure_4c(folder):
+    """Dipole: low- and high-energy losses of every optimizer found in a folder."""
+    curves = {
+        record["optimizer"]: record["recorded"]
+        for record in _records(folder, "dipole")
+        if "recorded" in record
+    }
+    return figures.component_losses(curves)
+
+
+def _records(folder, name):
+    """Records of the runs of one experiment in a folder, without variants and continued runs."""
+    paths = [p for p in _found(folder, name, "-*-seed*.json") if "-continued-" not in p.name]
+    records = [json.loads(path.read_text()) for path in paths]
+    return [record for record in records if record["problem"] == name]
 
 
 def _picture(folder, name):

@@ -31,13 +31,22 @@ def runs_table(records):
             f"{r['epochs']:.0f}",
             f"{r['seconds']:.0f}",
             f"{1e3 * r['seconds_per_step']:.1f}",
-            f"{r['test_loss']:.2e}",
-            f"{r['best_test_loss']:.2e}",
+            _number(r["test_loss"]),
+            _number(r["best_test_loss"]),
             r["status"],
         )
         for label, r in records.items()
     ]
     return markdown(header, rows)
+
+
+def _or_inf(value):
+    """A loss that was not finite is null in JSON."""
+    return float("inf") if value is None else value
+
+
+def _number(value):
+    return "-" if value is None else f"{value:.2e}"
 
 
 def nested(rows):
@@ -64,9 +73,9 @@ def _report_row(label, group):
     losses = [
         [loss_after(record["curve"], seconds) for record in group] for seconds in REPORT_TIMES
     ]
-    cells = [f"{median(at):.2e}" if None not in at else "-" for at in losses]
+    cells = [_number(None if None in at else median(at)) for at in losses]
     middle = {
-        key: median(record[key] for record in group)
+        key: median(_or_inf(record[key]) for record in group)
         for key in ("seconds_per_step", "steps", "test_loss")
     }
     return (
@@ -76,7 +85,7 @@ def _report_row(label, group):
         str(len(group)),
         f"{1e3 * middle['seconds_per_step']:.1f}",
         f"{middle['steps']:.0f}",
-        f"{middle['test_loss']:.2e}",
+        _number(middle["test_loss"]),
         *cells,
     )
 

@@ -37,11 +37,12 @@ def save_checkpoint(path, result):
     }
     fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
     del fields["state"]
+    known_info = isinstance(state.info, HalfInverseInfo)  # what users' optimizers say is not kept
     header = {
         "format": FORMAT,
         "fields": fields,
         "state": state._replace(theta=None, optimizer=optimizer, info=None)._asdict(),
-        "info": dataclasses.asdict(state.info) if state.info else None,
+        "info": dataclasses.asdict(state.info) if known_info else None,
     }
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import cuda
 
 THREADS = 128  # a block
@@ -15,7 +16,7 @@ def launcher(body):
     def kernel(n, *args):
         i = cuda.grid(1)
         if i < n:
-            body(i, i + 1, *args)
+            body(np.uint64(i), np.uint64(i + 1), *args)  # unsigned, as on the CPU
 
     def launch(n, *args):
         kernel[(n + THREADS - 1) // THREADS, min(n, THREADS)](n, *args)

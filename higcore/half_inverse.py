@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backend import array_module, is_host
-from .linearisation import DenseJacobian
+from .linearisation import DenseJacobian, StackedJacobian
 from .spectral import gram, svd, tridiagonal
 from .spectral.modes import DecompositionError, Truncation
 from .validation import NonFiniteError, check_array, check_choice, check_finite, check_real
@@ -63,7 +63,7 @@ def half_inverse(
     ----------
     J : array (m, t) or StackedJacobian
         Rows dy/dtheta of a batch, float32 or float64.
-    g : array (m,) or (b, |y|)
+    g : array (m,), or (b, |y|) with a StackedJacobian
         Loss gradient dL/dy.
     kappa : float in [-1, 1]
         Exponent of the singular values.
@@ -110,7 +110,7 @@ def half_inverse(
     _warn_below_noise(chosen, rule, norm)
     step, sigma, chosen, fallback = _with_fallback(chosen, J, g, kappa, rule)
     info = _describe(chosen, J, sigma, rule, fallback)
-    scale = info.sigma_max**beta if info.rank else 0.0
+    scale = np.float64(info.sigma_max) ** beta if info.rank else 0.0  # inf, not OverflowError
     return (scale * step).astype(J.dtype, copy=False), info
 
 
@@ -124,11 +124,12 @@ def _check_parameters(kappa, tau, truncation, beta, method):
 
 
 def _check_arrays(J, g):
-    if not hasattr(J, "rmatvec"):
+    if not isinstance(J, StackedJacobian):
         check_array("J", J, ("m", "t"))
         J = DenseJacobian(J)
     array_module(J=J.sample, g=g)
-    check_array("g", g.reshape(-1), (J.shape[0],))
+    per_sample = isinstance(J, StackedJacobian) and len(g.shape) == 2
+    check_array("g", g, (J.samples, J.outputs) if per_sample else (J.shape[0],))
     check_finite("g", g)
     return J, g.reshape(-1).astype(np.float64, copy=False)
 
@@ -175,7 +176,8 @@ def _with_fallback(method, J, g, kappa, rule):
         except (DecompositionError, np.linalg.LinAlgError) as error:
             if method not in NEXT_SAFER:
                 raise
-            fallback = f"{method} failed ({error}), used {NEXT_SAFER[method]}"
+            reason = f"{method} failed ({error}), used {NEXT_SAFER[method]}"
+            fallback = f"{fallback}; {reason}" if fallback else reason
             method = NEXT_SAFER[method]
 
 

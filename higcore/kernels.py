@@ -9,8 +9,9 @@ the sample index is the last axis of every array. That one choice serves everybo
   mix them with signed integers, which makes a float);
 - a CUDA thread calls ``body(i, i + 1, ...)``; neighbouring threads touch neighbouring addresses.
 
-A body allocates nothing: scratch is passed in. Functions that it calls are decorated with
-`numba.extending.register_jitable`, which leaves them callable from plain Python.
+A body allocates nothing: scratch is passed in. Its arguments are arrays and scalars, no tuples.
+Functions that it calls are decorated with `numba.extending.register_jitable`, which leaves them
+callable from plain Python.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import os
 import types
 from concurrent.futures import ThreadPoolExecutor
 
@@ -110,6 +112,10 @@ def lazy_njit(function):
 @functools.cache
 def _pool():
     return ThreadPoolExecutor(CPU_COUNT)
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child makes its own
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _fingerprint(function):

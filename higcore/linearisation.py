@@ -130,16 +130,21 @@ class StackedJacobian:
 
     def matvec(self, v):
         """Return J v (m,), the tangent, for v (t,)."""
-        check_array("v", v.reshape(-1), (self.shape[1],))
+        self._check_vector("v", v, self.shape[1])
         return sum(block.matvec(v.reshape(-1)) for block in self.blocks).reshape(-1)
 
     def rmatvec(self, w):
         """Return J^T w (t,), one backward pass of the cotangents w (m,)."""
-        check_array("w", w.reshape(-1), (self.shape[0],))
+        self._check_vector("w", w, self.shape[0])
         out = self.xp.empty(self.shape[1], np.result_type(self.dtype, w.dtype))
         for block in self.blocks:
             block.rmatvec(w.reshape(self.samples, self.outputs), out)
         return out
+
+    def _check_vector(self, name, vector, size):
+        """SciPy also hands over columns (n, 1)."""
+        array_module(**{name: vector})
+        check_array(name, vector, (size, 1) if len(vector.shape) == 2 else (size,))
 
     def dense(self):
         """Return J as an array (m, t); takes m t numbers of memory."""

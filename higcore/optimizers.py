@@ -142,4 +142,5 @@ def _check(lr, **others):
     check_real("lr", lr, 0.0, open_low=True)
     for name, value in others.items():
         decay = name in ("rho", "beta_1", "beta_2")
-        check_real(name, value, 0.0, 1 - 1e-12 if decay else float("inf"))
+        high = 1 - 1e-12 if decay else float("inf")
+        check_real(name, value, 0.0, high, open_low=name == "epsilon")

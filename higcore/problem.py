@@ -11,7 +11,7 @@ import numpy as np
 
 from .backend import array_module, to_device
 from .linearisation import Linearisation
-from .validation import check_array, check_count, check_finite, check_same_dtype
+from .validation import check_array, check_choice, check_count, check_finite, check_same_dtype
 
 EVALUATION_CHUNK = 4096  # samples evaluated at once: bounds the memory of a large test set
 
@@ -65,6 +65,11 @@ class FreshData:
     count: int = 4096
     device: str = "cpu"
 
+    def __post_init__(self):
+        check_count("seed", self.seed, 0)
+        check_count("count", self.count)
+        check_choice("device", self.device, ("cpu", "gpu"))
+
     def take(self, step, size):
         """The batch of a step."""
         return self.draw(np.random.default_rng([self.seed, 2, step]), size).on(self.device)
@@ -110,6 +115,10 @@ class Problem:
                 f"network has {self.network.output_size} outputs but solver takes "
                 f"{self.solver.control_size} control values; they must agree"
             )
+        if not isinstance(self.train, (Batch, FreshData)):
+            raise TypeError(f"train must be a Batch or FreshData, got {type(self.train).__name__}")
+        if not isinstance(self.test, Batch):
+            raise TypeError(f"test must be a Batch, got {type(self.test).__name__}")
         self._check_batch("train", self.sample)
         self._check_batch("test", self.test)
         self.check_like_train("test.x", self.test.x)

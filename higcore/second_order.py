@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import scipy.linalg
 
 from .backend import array_module, is_host
 from .half_inverse import METHODS, TRUNCATIONS, half_inverse
 from .optimizers import Adam
+from .spectral.modes import EPS
 from .validation import check_choice, check_count, check_finite, check_real
 
 
@@ -96,13 +98,16 @@ class LevenbergMarquardt:
 
     def update(self, linearisation, state):
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
-        J, g = linearisation.jacobian(), linearisation.loss_gradient.reshape(-1)
+        J = linearisation.jacobian()
+        g = linearisation.loss_gradient.reshape(-1).astype(np.float64, copy=False)
         curvature = linearisation.problem.loss.curvature * linearisation.scale
         total = linearisation.scale * len(linearisation.control)  # L over its mean per sample
         K = curvature * J.gram()
         check_finite("the Gram matrix", K)
-        damping = state["damping"] or self.damping * max(float(K.diagonal().max()), 1e-300)
-        growth = state["growth"]
+        largest = max(float(K.diagonal().max()), 1e-300)
+        # Under the floor K + lambda I may be singular to rounding; over the cap nothing moves.
+        floor, cap = 10 * len(K) * EPS * largest, 1e12 * largest
+        damping, growth = max(state["damping"] or self.damping * largest, floor), state["growth"]
         for _ in range(self.tries):
             weights = _solve_damped(J.xp, K, damping, g)
             step = J.rmatvec(weights).astype(J.dtype, copy=False)
@@ -110,11 +115,12 @@ class LevenbergMarquardt:
             Kw = K @ weights  # = h J d
             predicted = float(Kw @ g + damping * (Kw @ weights)) / (2 * curvature)
             trial = linearisation.at(linearisation.theta - step)
-            gain = total * (linearisation.loss - trial.loss) / predicted if predicted > 0 else 0.0
-            if trial.finite and gain > 0:
+            decrease = total * (linearisation.loss - trial.loss)
+            if trial.finite and predicted > 0 and decrease > 0:
+                gain = min(decrease / predicted, 2.0)  # beyond 2 the rule only shrinks by 1/3
                 damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
                 return step, {"damping": damping, "growth": 2.0}, None
-            damping, growth = damping * growth, 2 * growth
+            damping, growth = min(damping * growth, cap), 2 * growth
         return 0 * linearisation.theta, {"damping": damping, "growth": 2.0}, None
 
 
@@ -130,10 +136,10 @@ def _solve_damped(xp, K, damping, g):
 class ScaleInvariantPhysics:
     """SIP: invert the solver sample by sample, then teach the network the inverted control.
 
-    du_i = pinv(S_i) g_i is a Gauss-Newton step of sample i's control alone; Adam then takes a step
-    on the proxy loss mean_i |u_i - (u_i - du_i)|^2, the difference held constant, so that the
-    network's cotangent is 2 du_i / b (Holl, Koltun and Thuerey 2021; cited by the paper as the
-    inversion approach).
+    du_i = pinv(S_i) g_i / h, with h the curvature of L in y, is the Gauss-Newton step of sample i's
+    control alone, which solves a linear solver exactly. Adam then takes a step on the proxy loss
+    mean_i |u_i - (u_i - du_i)|^2, the target u_i - du_i held constant, so that the network's
+    cotangent is 2 du_i / b (Holl, Koltun and Thuerey 2021; the paper's inversion approach).
 
     Parameters
     ----------
@@ -157,7 +163,17 @@ class ScaleInvariantPhysics:
 
     def update(self, linearisation, state):
         """Return (step, state, None)."""
-        return self.adam.update(_Proxy(linearisation, self.rcond), state)
+        du = inverted_control_step(linearisation, self.rcond)
+        return self.adam.update(_Proxy(linearisation, du), state)
+
+
+def inverted_control_step(linearisation, rcond=1e-5):
+    """Return du (b, |u|), the Gauss-Newton step of every sample's control by itself."""
+    S = linearisation.solver_rows()
+    check_finite("the solver's Jacobian", S)
+    curvature = linearisation.problem.loss.curvature * linearisation.scale
+    g = linearisation.loss_gradient / curvature
+    return (array_module(S=S).linalg.pinv(S, rcond=rcond) @ g[:, :, None])[:, :, 0]
 
 
 @dataclass(frozen=True)
@@ -165,12 +181,7 @@ class _Proxy:
     """What SIP shows Adam in place of the linearisation: the gradient of the proxy loss."""
 
     linearisation: object
-    rcond: float
+    du: object
 
     def gradient(self):
-        at = self.linearisation
-        S = at.solver_rows()
-        check_finite("the solver's Jacobian", S)
-        xp = array_module(S=S)
-        du = (xp.linalg.pinv(S, rcond=self.rcond) @ at.loss_gradient[:, :, None])[:, :, 0]
-        return at.network_gradient(2 * du / len(du))
+        return self.linearisation.network_gradient(2 * self.du / len(self.du))

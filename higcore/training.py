@@ -14,6 +14,7 @@ import numpy as np
 from .backend import array_module, thread_policy
 from .problem import Problem
 from .progress import progress_line
+from .spectral.modes import DecompositionError
 from .validation import NonFiniteError, check_array, check_count, check_finite, check_real
 
 STEP_TIMES_KEPT = 10_000  # the median step time looks at this many latest steps
@@ -23,6 +24,10 @@ MESSAGES = {
     "budget": "Stopped because the budget of {reason} was spent.",
     "stopped": "Stopped because a callback asked for it.",
     "interrupted": "Interrupted from the keyboard; this is the last complete state.",
+    "failed": (
+        "Stopped because a decomposition failed for good ({reason}). theta is the state before "
+        "it; try another method or a larger tau."
+    ),
     "non-finite": (
         "Stopped because {reason}. theta is the last state with a finite step; "
         "try a smaller lr or a larger tau, or look for NaN in the solver."
@@ -69,8 +74,10 @@ class Result:
         A row before the first step, one after each epoch, one at the end.
     batch : int
         Samples a step.
+    identity : str
+        Problem, optimizer and seed; a resumed run must agree in them.
     status : str
-        "budget", "stopped", "interrupted", "non-finite", or "running" in a callback.
+        "budget", "stopped", "interrupted", "non-finite", "failed", or "running" in a callback.
     message : str
         The status in a sentence.
     first_step_seconds : float
@@ -82,6 +89,7 @@ class Result:
     state: State
     history: list
     batch: int
+    identity: str = ""
     status: str = "running"
     message: str = MESSAGES["running"]
     first_step_seconds: float = 0.0
@@ -168,8 +176,8 @@ def fit(
     evaluate_every : int
         Epochs between evaluations of the test loss.
     on_epoch : sequence of callables
-        Each is called with the running `Result` after every evaluation; returning True ends the
-        run.
+        Each is called with the running `Result` after every evaluation, the first one before any
+        step; returning True ends the run.
     progress : bool
         Show a progress line (needs tqdm).
 
@@ -187,12 +195,15 @@ def fit(
     A loss, Jacobian or step with NaN or Inf ends the run with status "non-finite" and never
     reaches theta. Ctrl-C ends it with status "interrupted"; the last complete state is returned.
     """
-    _check(problem, batch, seconds, steps, epochs, seed, evaluate_every)
+    _check(problem, optimizer, batch, seconds, steps, epochs, seed, evaluate_every, on_epoch)
+    identity = f"{problem.name}, {optimizer}, batch {batch}, seed {seed}"
+    if resume is not None:
+        _check_resume(resume, theta, identity)
     clock = _Clock(resume.seconds if resume else 0.0)
     state = resume.state if resume else _initial_state(problem, optimizer, seed, theta)
-    _check_start(problem, optimizer, batch, state.theta, resume)
+    _check_theta(problem, state.theta)
     budget = {"seconds": seconds, "steps": steps, "epochs": epochs}
-    run = _Run(problem, optimizer, batch, budget, evaluate_every, clock, state)
+    run = _Run(problem, optimizer, int(batch), budget, evaluate_every, clock, state, identity)
     if resume:
         run.history.extend(resume.history)
         run.first_step_seconds = resume.first_step_seconds
@@ -204,12 +215,16 @@ def fit(
             status, reason = run.train(on_epoch, show)
         except KeyboardInterrupt:
             status, reason = "interrupted", ""
-        return run.result(status, reason)
+        return run.finish(on_epoch, status, reason)
 
 
-def _check(problem, batch, seconds, steps, epochs, seed, evaluate_every):
+def _check(problem, optimizer, batch, seconds, steps, epochs, seed, evaluate_every, on_epoch):
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"optimizer must have init and update, got {optimizer!r}")
+    if not isinstance(on_epoch, (tuple, list)) or not all(map(callable, on_epoch)):
+        raise TypeError(f"on_epoch must be a list of callables, got {on_epoch!r}")
     problem.steps_per_epoch(batch)
     for name, value in {"seconds": seconds, "epochs": epochs}.items():
         if value is not None:
@@ -231,19 +246,20 @@ def _initial_state(problem, optimizer, seed, theta):
     return State(theta, optimizer.init(theta))
 
 
-def _check_start(problem, optimizer, batch, theta, resume):
+def _check_theta(problem, theta):
     check_array("theta", theta, (problem.network.size,))
     problem.check_like_train("theta", theta)
     check_finite("theta", theta)
-    if resume is None:
-        return
-    if resume.batch != batch:
-        raise ValueError(f"batch must be {resume.batch} as in the run resumed, got {batch}")
-    expected, found = set(optimizer.init(theta)), set(resume.state.optimizer)
-    if expected != found:
+
+
+def _check_resume(resume, theta, identity):
+    if not isinstance(resume, Result):
+        raise TypeError(f"resume must be a Result, such as load_checkpoint returns, got {resume!r}")
+    if theta is not None:
+        raise ValueError("theta cannot be given together with resume, which has its own")
+    if resume.identity != identity:
         raise ValueError(
-            f"optimizer {type(optimizer).__name__} keeps {sorted(expected)}, "
-            f"but the run resumed kept {sorted(found)}: it was made by another optimizer"
+            f"resume was made by ({resume.identity}), which is not this run ({identity})"
         )
 
 
@@ -276,6 +292,7 @@ class _Run:
     evaluate_every: int
     clock: _Clock
     state: State
+    identity: str
     history: list = field(default_factory=list)
     first_step_seconds: float = 0.0
     step_times: deque = field(default_factory=lambda: deque(maxlen=STEP_TIMES_KEPT))
@@ -284,18 +301,19 @@ class _Run:
         """Step until something ends the run; return the status and its reason."""
         interval = self.problem.steps_per_epoch(self.batch) * self.evaluate_every
         if not self.history:
-            self.record()
+            # Compiling the forward pass counts as training time; evaluating the test set does not.
+            self.problem.predict(self.state.theta, self.problem.sample[:1])
+            if self.record(callbacks):
+                return "stopped", ""
         while not (spent := self.spent_budget()):
             try:
                 self.step()
             except NonFiniteError as error:
                 return "non-finite", str(error)
-            if self.state.steps % interval == 0:
-                self.record()
-                with self.clock.paused():
-                    answers = [callback(self.result()) for callback in callbacks]
-                if any(answers):
-                    return "stopped", ""
+            except (DecompositionError, np.linalg.LinAlgError) as error:
+                return "failed", str(error)
+            if self.state.steps % interval == 0 and self.record(callbacks):
+                return "stopped", ""
             show(self.largest_share(), self)
         return "budget", spent
 
@@ -309,6 +327,10 @@ class _Run:
         change, optimizer_state, info = self.optimizer.update(linearisation, old.optimizer)
         check_finite("the step", change)
         theta = old.theta - change
+        check_finite("theta after the step", theta)
+        for name, value in optimizer_state.items():
+            if hasattr(value, "shape"):
+                check_finite(f"the optimizer's {name}", value)
         now = self.clock.read()
         self.state = State(
             theta, optimizer_state, old.steps + 1, now,
@@ -317,8 +339,11 @@ class _Run:
         self.step_times.append(now - begin)
         self.first_step_seconds = self.first_step_seconds or now
 
-    def record(self):
-        """Append the losses to the history, off the clock."""
+    def record(self, callbacks=()):
+        """Append the losses to the history and call the callbacks, off the clock.
+
+        Returns True if a callback asks to stop.
+        """
         with self.clock.paused():
             state = self.state
             train = state.epoch_loss / state.epoch_steps if state.epoch_steps else None
@@ -326,6 +351,7 @@ class _Run:
             test = self.problem.evaluate(state.theta)
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
             self.state = state._replace(epoch_loss=0.0, epoch_steps=0)
+            return any([callback(self.result()) for callback in callbacks])  # noqa: C419  call all
 
     def shares(self):
         """Name and spent share of each budget."""
@@ -341,14 +367,19 @@ class _Run:
         """Name of a budget that is spent, or ""."""
         return next((name for name, share in self.shares().items() if share >= 1), "")
 
+    def finish(self, callbacks, status, reason):
+        """The `Result` at the end, with a last row of the history."""
+        if not self.history or self.history[-1].step < self.state.steps:
+            self.record(callbacks)
+        return self.result(status, reason)
+
     def result(self, status="running", reason=""):
-        """The run so far as a `Result`; at its end with a last row of the history."""
-        if status != "running" and (not self.history or self.history[-1].step < self.state.steps):
-            self.record()
+        """The run so far as a `Result`."""
         return Result(
             self.state,
             list(self.history),
             self.batch,
+            self.identity,
             status,
             MESSAGES[status].format(reason=reason),
             self.first_step_seconds,

@@ -51,17 +51,18 @@ def reflect(lo, hi, kappa, g, phi, psi, psi_next):
                 psi_next[c, j, i] = 2.0 * phi[c, j, i] - psi[c, j, i]
 
 
-def _solve(lo, hi, physics, u, psi, e, g, phi):
+def _solve(lo, hi, half, kappa, position, u, psi, e, g, phi):
     """March psi[0] through u (steps, b); psi (slots, 2, n, b) may hold fewer slots than steps."""
+    physics = half, kappa, position
     slots = psi.shape[0]
     for s in range(u.shape[0]):
         factor(lo, hi, physics, u[s], e, g)
-        reflect(lo, hi, physics[1], g, phi, psi[s % slots], psi[(s + 1) % slots])
+        reflect(lo, hi, kappa, g, phi, psi[s % slots], psi[(s + 1) % slots])
 
 
-def _tangent(lo, hi, physics, u, du, psi, e, g, source, phi, dpsi):
+def _tangent(lo, hi, half, kappa, position, u, du, psi, e, g, source, phi, dpsi):
     """dpsi (2, n, b), zero at the start, along du (steps, b)."""
-    half, kappa, position = physics
+    physics = half, kappa, position
     for s in range(u.shape[0]):
         factor(lo, hi, physics, u[s], e, g)
         for j in range(position.shape[0]):
@@ -78,14 +79,14 @@ def _tangent(lo, hi, physics, u, du, psi, e, g, source, phi, dpsi):
                     dpsi[c, j, i] = 2.0 * phi[c, j, i] - dpsi[c, j, i]
 
 
-def _sweep(lo, hi, physics, u, psi, e, g, wide, phi, omega, u_bar):
+def _sweep(lo, hi, half, kappa, position, u, psi, e, g, wide, phi, omega, u_bar):
     """Pull r complex cotangents a sample back: omega (2, n, b r) to u_bar (2, steps, b r).
 
-    Lane i r + k is cotangent k of sample i: long inner loops, and one thread a lane on a GPU.
+    Lane i r + k is cotangent k of sample i, which makes the inner loops long.
     u_bar[0] belongs to the cotangents themselves, u_bar[1] to i times them. ``wide`` (2, n, b r)
     holds the inverse pivots of each lane's sample.
     """
-    half, kappa, position = physics
+    physics = half, kappa, position
     r = np.uint64(omega.shape[2] // u.shape[1])  # unsigned like lo and hi
     for s in range(u.shape[0] - 1, -1, -1):
         factor(lo, hi, physics, u[s], e, g)
@@ -213,7 +214,7 @@ class QuantumDipole(Solver):
         source, phi = xp.empty_like(dpsi), xp.empty_like(dpsi)
         du_t = xp.ascontiguousarray(du.T)
         physics = self._physics(xp, psi.dtype)
-        TANGENT(len(x), physics, u_t, du_t, psi, e, g, source, phi, dpsi)
+        TANGENT(len(x), *physics, u_t, du_t, psi, e, g, source, phi, dpsi)
         return self._flat(dpsi)
 
     def backward(self, tape, y_bar):
@@ -235,7 +236,7 @@ class QuantumDipole(Solver):
         u_t = xp.ascontiguousarray(u.T)  # (steps, b): samples last, as the kernels want them
         e, g = self._scratch(xp, psi)
         physics = self._physics(xp, x.dtype)
-        SOLVE(len(x), physics, u_t, psi, e, g, empty(xp, psi.shape[1:], psi.dtype))
+        SOLVE(len(x), *physics, u_t, psi, e, g, empty(xp, psi.shape[1:], psi.dtype))
         return psi, u_t
 
     def _sweep(self, tape, rows):
@@ -248,7 +249,7 @@ class QuantumDipole(Solver):
         omega[1] *= -1  # the conjugate
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
         e, g = self._scratch(xp, psi)
-        SWEEP(b, self._physics(xp, psi.dtype), u_t, psi, e, g, wide, phi, omega, u_bar)
+        SWEEP(b, *self._physics(xp, psi.dtype), u_t, psi, e, g, wide, phi, omega, u_bar)
         u_bar = xp.ascontiguousarray(u_bar.transpose(0, 2, 1))
         return u_bar.reshape(2, b, r, self.steps)
 

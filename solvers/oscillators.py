@@ -64,15 +64,18 @@ def acceleration_adjoint(lo, hi, physics, q, a_bar, q_bar, u_bar):
             q_bar[j + 1, i] += force_bar
 
 
-def _solve(lo, hi, physics, h, u, x, q, a):
+def _solve(lo, hi, control, cubic, linear, h, u, x, q, a):
+    physics = control, cubic, linear
     rk4.solve(lo, hi, acceleration, physics, h, u, x, q, a)
 
 
-def _tangent(lo, hi, physics, h, u, du, x, q, a, dx, dq, da):
+def _tangent(lo, hi, control, cubic, linear, h, u, du, x, q, a, dx, dq, da):
+    physics = control, cubic, linear
     rk4.tangent(lo, hi, acceleration, acceleration_tangent, physics, h, u, du, x, q, a, dx, dq, da)
 
 
-def _sweep(lo, hi, physics, h, u, x, q, a, x_bar, a_bar, q_bar, u_bar):
+def _sweep(lo, hi, control, cubic, linear, h, u, x, q, a, x_bar, a_bar, q_bar, u_bar):
+    physics = control, cubic, linear
     rk4.sweep(
         lo, hi, acceleration, acceleration_adjoint, physics, h, u, x, q, a,
         x_bar, a_bar, q_bar, u_bar,
@@ -128,6 +131,8 @@ class OscillatorChain(Solver):
         check_real("dt", self.dt, 0.0, open_low=True)
         check_real("cubic", self.cubic)
         check_real("linear", self.linear)
+        if not isinstance(self.control, tuple):
+            raise TypeError(f"control must be a tuple of numbers, got {self.control!r}")
         for c in self.control:
             check_real("control", c)
         if len(self.control) != self.oscillators:
@@ -169,8 +174,7 @@ class OscillatorChain(Solver):
         dx = xp.zeros((self.state_size, len(x)), x.dtype)
         q, a, dq, da = self._stages(xp, x, 4)
         du_t = xp.ascontiguousarray(du.T)
-        physics, h = self._physics(xp, x.dtype)
-        TANGENT(len(x), physics, h, u_t, du_t, march, q, a, dx, dq, da)
+        TANGENT(len(x), *self._physics(xp, x.dtype), u_t, du_t, march, q, a, dx, dq, da)
         return xp.ascontiguousarray(dx.T)
 
     def backward(self, tape, y_bar):
@@ -184,8 +188,8 @@ class OscillatorChain(Solver):
         x_bar[:] = rows.transpose(1, 2, 0)
         q, a, a_bar = self._stages(xp, x_bar[0].T, 3)
         q_bar = empty(xp, (self.oscillators, b), march.dtype)
-        physics, h = self._physics(xp, march.dtype)
-        SWEEP(b, physics, h, u_t, march, q, a, x_bar, a_bar, q_bar, u_bar)
+        physics = self._physics(xp, march.dtype)
+        SWEEP(b, *physics, u_t, march, q, a, x_bar, a_bar, q_bar, u_bar)
         return xp.ascontiguousarray(u_bar.transpose(2, 0, 1)).reshape(*y_bar.shape[:-1], self.steps)
 
     def rows(self, tape):
@@ -203,7 +207,7 @@ class OscillatorChain(Solver):
     def _physics(self, xp, dtype):
         scalar = np.dtype(dtype).type
         control = xp.asarray(self.control, dtype)
-        return (control, scalar(self.cubic), scalar(self.linear)), scalar(self.dt)
+        return control, scalar(self.cubic), scalar(self.linear), scalar(self.dt)
 
     def _stages(self, xp, x, count):
         """Uninitialised (4, n, b) scratch arrays."""

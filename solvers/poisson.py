@@ -37,6 +37,9 @@ class Poisson2D(Solver):
     spacing: float | tuple[float, float] = 1.0
 
     def __post_init__(self):
+        for name, pair in {"points": self.shape, "spacing": self.spacings}.items():
+            if len(pair) != 2:
+                raise ValueError(f"{name} must be one number or a pair, got {pair!r}")
         for n in self.shape:
             check_count("points", n)
         for h in self.spacings:

@@ -19,6 +19,7 @@ def test_dot_test_of_the_zero_operator():
     assert dot_test(lambda v: 0 * v, lambda w: 0 * w, np.ones(2), np.ones(2)) == 0
     assert dot_test(lambda v: 0 * v, lambda w: w, np.ones(2), np.ones(2)) > 0
     assert dot_test(lambda v: v, lambda w: w, zero, zero) == 0
+    assert np.isnan(dot_test(lambda v: v * np.nan, lambda w: 0 * w, np.ones(2), np.ones(2)))
 
 
 def test_dot_test_names_a_wrong_shape():

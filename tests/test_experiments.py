@@ -15,6 +15,7 @@ from higcore import (
     fit,
     half_inverse,
 )
+from higcore.second_order import inverted_control_step
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 
 PARAMETERS = {
@@ -26,6 +27,7 @@ PARAMETERS = {
     "dipole-cnn": 21984,
 }
 SMALL = {
+    "linear-chain": dataclasses.replace(EXPERIMENTS["linear-chain"], samples=64),
     "toy": EXPERIMENTS["toy"],
     "oscillators": dataclasses.replace(
         EXPERIMENTS["oscillators"], solver=OscillatorChain(steps=12, dt=0.5), samples=64
@@ -105,7 +107,7 @@ def test_recorders():
     problem = toy.problem(0)
     recorder = toy.recorder(problem)
     result = fit(problem, HIG(), batch=256, epochs=3, on_epoch=[recorder])
-    assert recorder.data["epoch"] == [1, 2, 3]
+    assert recorder.data["epoch"] == [0, 1, 2, 3]
     _, tape = problem.network.forward(result.theta, problem.train.net_input)
     assert np.allclose(recorder.data["neuron_mean"][-1], tape[1].mean(axis=0), atol=1e-5)
     assert np.allclose(recorder.data["neuron_std"][-1], tape[1].std(axis=0), atol=1e-5)
@@ -113,7 +115,7 @@ def test_recorders():
     problem = dipole.problem(0)
     recorder = dipole.recorder(problem)
     fit(problem, HIG(), batch=16, epochs=2, on_epoch=[recorder])
-    assert len(recorder.data["low_energy_loss"]) == len(recorder.data["high_energy_loss"]) == 2
+    assert len(recorder.data["low_energy_loss"]) == len(recorder.data["high_energy_loss"]) == 3
 
 
 def test_levenberg_marquardt_on_a_whole_data_set():
@@ -166,10 +168,26 @@ def test_a_sip_gradient_against_numpy():
     sip = ScaleInvariantPhysics(lr=0.1)
     object.__setattr__(sip, "adam", Spy())
     sip.update(at, {})
-    S, g = at.solver_rows(), at.loss_gradient
-    du = np.stack([np.linalg.pinv(S[i], rcond=1e-5) @ g[i] for i in range(8)])
+    S, residual = at.solver_rows(), at.loss_gradient * 8 / 2  # the gradient is 2/b times it
+    du = np.stack([np.linalg.pinv(S[i], rcond=1e-5) @ residual[i] for i in range(8)])
     expected = problem.network.backward(theta, at._net_tape, 2 * du / 8)
     assert np.allclose(seen["gradient"], expected)
+
+
+@pytest.mark.parametrize("batch_mean", [True, False])
+def test_sip_inverts_a_linear_solver_exactly(batch_mean, rng):
+    problem = dataclasses.replace(SMALL["poisson"].problem(0), batch_mean=batch_mean)
+    at = problem.linearise(problem.network.init(rng), problem.batch(0, 5))
+    u = at.control - inverted_control_step(at)
+    assert np.abs(problem.solver.solve(at.batch.x, u) - at.batch.target).max() < 1e-10
+
+
+def test_levenberg_marquardt_over_many_full_batches_of_a_rank_deficient_problem():
+    problem = EXPERIMENTS["toy"].problem(0)
+    result = fit(problem, LevenbergMarquardt(), batch=1024, steps=80)
+    assert result.status == "budget"
+    losses = [row.test_loss for row in result.history]
+    assert losses[-1] < 0.5 * losses[0]
 
 
 @pytest.mark.parametrize(

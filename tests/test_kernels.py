@@ -40,17 +40,19 @@ def test_kernels_under_the_cuda_simulator():
     script = """
         import numpy as np
         from numba import cuda
-        from solvers.oscillators import SOLVE, SWEEP, OscillatorChain
+        from solvers import OscillatorChain, QuantumDipole
         from higcore.kernels import RangeKernel
 
-        chain = OscillatorChain(2, steps=3)
         rng = np.random.default_rng(0)
-        x, u = rng.standard_normal((3, 4)), rng.standard_normal((3, 3))
-        RangeKernel.__call__ = RangeKernel.plain
-        plain = chain.jacobian(x, u)
-        RangeKernel.__call__ = lambda self, n, *args: self._cuda(n, *args)
-        for a, b in zip(plain, chain.jacobian(x, u)):
-            assert np.array_equal(a, b), (a, b)
+        for solver in (OscillatorChain(2, steps=3), QuantumDipole(5, steps=3)):
+            x, u = rng.standard_normal((3, solver.state_size)), rng.standard_normal((3, 3))
+            results = []
+            for run in (RangeKernel.plain, lambda self, n, *args: self._cuda(n, *args)):
+                RangeKernel.__call__ = run
+                found = *solver.jacobian(x, u), solver.tangent(x, u, u), solver.solve(x, u)
+                results.append(found)
+            for a, b in zip(*results):
+                assert np.array_equal(a, b), (a, b)
         print("same bits")
     """
     run = subprocess.run(
@@ -72,13 +74,13 @@ def test_kernels_compile_to_ptx(monkeypatch):
     def array(ndim):
         return types.Array(float64, ndim, "C")
 
-    chain = types.Tuple((array(1), float64, float64)), float64
-    box = types.Tuple((float64, float64, array(1)))
+    chain = (array(1), float64, float64, float64)
+    box = (float64, float64, array(1))
     bodies = [
         (oscillators.SOLVE, (*chain, *map(array, (2, 3, 3, 3)))),
         (oscillators.SWEEP, (*chain, *map(array, (2, 3, 3, 3, 3, 3, 2, 3)))),
-        (dipole.SOLVE, (box, *map(array, (2, 4, 2, 3, 3)))),
-        (dipole.SWEEP, (box, *map(array, (2, 4, 2, 3, 3, 3, 3, 3)))),
+        (dipole.SOLVE, (*box, *map(array, (2, 4, 2, 3, 3)))),
+        (dipole.SWEEP, (*box, *map(array, (2, 4, 2, 3, 3, 3, 3, 3)))),
     ]
     for capability in ((8, 0), (9, 0)):
         device = types_module.SimpleNamespace(compute_capability=capability)

@@ -94,6 +94,8 @@ def test_wrong_length_is_named(name, rng):
     J = random_jacobian(rng)
     with pytest.raises(ValueError, match=f"{'v' if name == 'matvec' else 'w'} must have shape"):
         getattr(J, name)(np.zeros(3))
+    with pytest.raises(TypeError, match="must be a NumPy or CuPy array, got list"):
+        getattr(J, name)([0.0] * J.shape[1])
 
 
 def chain_output(problem, batch):
@@ -117,7 +119,7 @@ def test_whole_chain_against_complex_differences(chain_problem, rng):
 
 def test_gradient_is_j_transpose_g(chain_problem, rng):
     at = chain_problem.linearise(chain_problem.network.init(rng), chain_problem.train[:5])
-    expected = at.jacobian().rmatvec(at.loss_gradient)
+    expected = at.jacobian().rmatvec(at.loss_gradient.reshape(-1))
     assert np.allclose(at.gradient(), expected, atol=1e-13)
 
 

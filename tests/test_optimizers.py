@@ -130,6 +130,7 @@ def test_gauss_newton_is_kappa_minus_one():
         (lambda: SGD(lr=0), r"lr must be a finite number in \(0, inf\], got 0"),
         (lambda: Adam(lr=-1.0), "lr must be"),
         (lambda: Adam(beta_1=1.0), "beta_1 must be"),
+        (lambda: Adam(epsilon=0.0), "epsilon must be"),
         (lambda: Adam(epsilon="x"), "epsilon must be a real number"),
         (lambda: RMSprop(rho=1.5), "rho must be"),
         (lambda: Adadelta(epsilon=-1e-7), "epsilon must be"),

@@ -169,6 +169,7 @@ def test_memory_is_linear_in_the_batch():
         ({"dt": 0.0}, "dt must be a finite number"),
         ({"cubic": float("nan")}, "cubic must be a finite number"),
         ({"linear": "1"}, "linear must be a real number, got '1'"),
+        ({"control": 3.0}, "control must be a tuple of numbers, got 3.0"),
         ({"control": (1.0,)}, "control must have one entry for each of the 2 oscillators, got 1"),
     ],
 )

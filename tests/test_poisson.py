@@ -80,6 +80,7 @@ def test_noise_has_zero_mean_and_unit_deviation():
     [
         ({"points": 0}, "points must be at least 1"),
         ({"points": (3, 2.5)}, "points must be an integer"),
+        ({"points": (3, 3, 3)}, "points must be one number or a pair"),
         ({"spacing": 0.0}, "spacing must be a finite number"),
         ({"spacing": (1.0, -1.0)}, "spacing must be a finite number"),
     ],

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from bench.experiments import Oscillators
-from higcore import HIG, Adam, Batch, Problem, fit, load_checkpoint, save_checkpoint
+from higcore import HIG, Adam, Batch, FreshData, Problem, fit, load_checkpoint, save_checkpoint
 from higcore.losses import SquaredError
 from nets import MLP
 from solvers import OscillatorChain
 
-SMALL = Oscillators(OscillatorChain(steps=12, dt=0.5), (6,), "tanh", 40, 24)
+SMALL = Oscillators(OscillatorChain(steps=12, dt=0.5), (6,), "tanh", 40, 24, "toy-chain")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_callbacks_see_the_run_and_can_stop_it(problem):
         return result.steps >= 10
 
     result = fit(problem, HIG(), batch=8, epochs=50, on_epoch=[stop_at_ten])
-    assert seen == [5, 10]
+    assert seen == [0, 5, 10]
     assert result.status == "stopped"
 
 
@@ -168,10 +168,11 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(problem, tmp_path):
         load_checkpoint(path)
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "absent.npz")
-    with pytest.raises(ValueError, match="batch must be 8 as in the run resumed, got 4"):
-        fit(problem, HIG(), batch=4, steps=3, resume=run)
-    with pytest.raises(ValueError, match="made by another optimizer"):
-        fit(problem, Adam(), batch=8, steps=3, resume=run)
+    for other in ({"batch": 4}, {"seed": 1}, {"optimizer": HIG(lr=0.5)}, {"optimizer": Adam()}):
+        with pytest.raises(ValueError, match=r"resume was made by \(toy-chain, HIG.*which is not"):
+            fit(problem, **({"optimizer": HIG(), "batch": 8, "steps": 3, "resume": run} | other))
+    with pytest.raises(ValueError, match="theta cannot be given together with resume"):
+        fit(problem, HIG(), batch=8, steps=3, resume=run, theta=run.theta)
 
 
 def test_progress_prints_plain_lines_off_a_terminal(problem, capsys, monkeypatch):
@@ -209,6 +210,8 @@ def test_float32_training(problem):
         ({"steps": 1, "batch": 41}, "batch must be at most the number of training samples, 40; g"),
         ({"steps": 1, "seed": -1}, "seed must be at least 0"),
         ({"steps": 1, "evaluate_every": 0}, "evaluate_every must be at least 1"),
+        ({"steps": 1, "resume": "run.npz"}, "resume must be a Result, such as load_checkpoint"),
+        ({"steps": 1, "on_epoch": print}, "on_epoch must be a list of callables"),
         ({"steps": 1, "theta": np.zeros(3)}, r"theta must have shape \(114,\), got \(3,\)"),
         ({"steps": 1, "theta": np.full(114, np.nan)}, "theta holds 114 non-finite value"),
         ({"steps": 1, "theta": np.zeros(114, int)}, "theta must be a float32 or float64 array"),
@@ -221,6 +224,31 @@ def test_bad_arguments_of_fit(problem, options, message):
         fit(problem, HIG(), **({"batch": 8} | options))
 
 
+def test_fit_wants_an_optimizer(problem):
+    with pytest.raises(TypeError, match="optimizer must have init and update, got 'hig'"):
+        fit(problem, "hig", batch=8, steps=1)
+
+
+def test_a_non_finite_jacobian_ends_the_run(problem, monkeypatch):
+    honest = OscillatorChain.rows
+    monkeypatch.setattr(OscillatorChain, "rows", lambda self, tape: honest(self, tape) * np.inf)
+    result = fit(problem, HIG(), batch=8, steps=3)
+    assert result.status == "non-finite"
+    assert "J holds NaN or Inf" in result.message
+    assert result.steps == 0
+
+
+def test_a_failed_decomposition_ends_the_run_with_a_sentence(problem, monkeypatch):
+    def broken(*args, **kwargs):
+        raise np.linalg.LinAlgError("no convergence")
+
+    monkeypatch.setattr("higcore.spectral.svd.scipy.linalg.svd", broken)
+    result = fit(problem, HIG(method="svd"), batch=8, steps=3)
+    assert result.status == "failed"
+    assert "no convergence" in result.message
+    assert np.isfinite(result.theta).all()
+
+
 def test_fit_wants_a_problem():
     with pytest.raises(TypeError, match="problem must be a Problem, got str"):
         fit("oscillators", HIG(), batch=8, steps=1)
@@ -229,11 +257,12 @@ def test_fit_wants_a_problem():
 def make_problem(**changes):
     x = np.zeros((3, 4))
     data = {"x": x, "net_input": x, "target": x} | changes.pop("data", {})
+    train = changes.pop("train", None) or Batch(**data)
     parts = {
         "network": MLP((4, 12)),
         "solver": OscillatorChain(steps=12),
         "loss": SquaredError(),
-        "train": Batch(**data),
+        "train": train,
         "test": Batch(x, x, x),
     }
     return Problem(**(parts | changes))
@@ -251,6 +280,8 @@ def make_problem(**changes):
         ({"data": {"x": [[0.0] * 4]}}, "train.x must be a NumPy or CuPy array, got list"),
         ({"data": {"x": np.zeros((3, 4), np.float32)}}, "arrays must share one dtype"),
         ({"test": Batch(*[np.zeros((0, 4))] * 3)}, "test.x is empty"),
+        ({"train": (1, 2, 3)}, "train must be a Batch or FreshData, got tuple"),
+        ({"test": FreshData(None)}, "test must be a Batch, got FreshData"),
         ({"test": Batch(*[np.zeros((1, 4), np.float32)] * 3)}, "arrays must share one dtype"),
     ],
 )
@@ -262,3 +293,16 @@ def test_bad_problems(changes, message):
 def test_bad_loss_factor():
     with pytest.raises(ValueError, match="factor must be"):
         SquaredError(factor=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"count": 0}, "count must be at least 1"),
+        ({"device": "tpu"}, "device must be one of 'cpu', 'gpu'; got 'tpu'"),
+    ],
+)
+def test_bad_fresh_data(options, message):
+    with pytest.raises(ValueError, match=message):
+        FreshData(lambda rng, size: None, **options)

@@ -28,7 +28,7 @@ from ..kernels import lazy_njit
 from .gram import NOISE
 from .modes import EPS, require
 
-MAX_SWEEPS = 40  # an eigenvalue; LAPACK allows 30, typical are 1.7
+MAX_SWEEPS = 40  # an eigenvalue; LAPACK allows 30, 1.7 are typical
 DEFLATE = EPS / 16  # off-diagonals under this times max |T| are zero; with EPS errors double
 
 
@@ -112,7 +112,7 @@ def _diagonalise(d, off, w, rotations, sweeps, floor):
                 end += 1
             if end == k:
                 break
-            if tries == 40:
+            if tries == MAX_SWEEPS:
                 return -1, rotations
             tries += 1
             if count + n > len(rotations):
