@@ -15,13 +15,13 @@ from pathlib import Path
 
 from higcore.backend import CPU_COUNT
 
-CURVE_POINTS = 400  # a curve in a file is thinned to about this many rows
+CURVE_POINTS = 150  # a curve in a file is thinned to about this many rows
 
 
 def write_json(path, record):
     """Write ``record`` to ``path``: complete or not at all."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(finite(record), indent=1, allow_nan=False) + "\n")
+        partial.write_text(json.dumps(finite(record), allow_nan=False) + "\n")
 
 
 def finite(value):

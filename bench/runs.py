@@ -74,6 +74,8 @@ def survey(experiment, optimizers, seeds, path, **budget):
                 experiment, problem, setting, seed=seed, device="cpu", progress=True, **budget
             )
             del record["peak_memory_mb"]  # of the whole process, not of this run
+            if seed != seeds[0]:
+                record.pop("recorded", None)  # one seed is enough for a picture
             runs.setdefault(name, {})[str(seed)] = record | records.environment()
             records.write_json(path, {"experiment": experiment.name, "runs": runs})
             figures.save(survey_figure(runs, experiment.name), path.with_suffix(".png"))
