@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -196,12 +196,13 @@ def fit(
     reaches theta. Ctrl-C ends it with status "interrupted"; the last complete state is returned.
     """
     _check(problem, optimizer, batch, seconds, steps, epochs, seed, evaluate_every, on_epoch)
-    identity = f"{problem.name}, {optimizer}, batch {batch}, seed {seed}"
-    if resume is not None:
-        _check_resume(resume, theta, identity)
-    clock = _Clock(resume.seconds if resume else 0.0)
-    state = resume.state if resume else _initial_state(problem, optimizer, seed, theta)
-    _check_theta(problem, state.theta)
+    name = optimizer if is_dataclass(optimizer) else type(optimizer).__name__  # no addresses
+    identity = f"{problem.name}, {name}, batch {batch}, seed {seed}"
+    if resume is None:
+        clock, state = _Clock(0.0), _initial_state(problem, optimizer, seed, theta)
+    else:
+        _check_resume(problem, resume, theta, identity)
+        clock, state = _Clock(resume.seconds), resume.state
     budget = {"seconds": seconds, "steps": steps, "epochs": epochs}
     run = _Run(problem, optimizer, int(batch), budget, evaluate_every, clock, state, identity)
     if resume:
@@ -242,7 +243,7 @@ def _initial_state(problem, optimizer, seed, theta):
         xp = array_module(train=problem.sample.x)
         rng = np.random.default_rng([seed, 1])  # stream 0 of a seed is for drawing data
         theta = xp.asarray(problem.network.init(rng, problem.sample.x.dtype))
-    array_module(theta=theta)
+    _check_theta(problem, theta)
     return State(theta, optimizer.init(theta))
 
 
@@ -252,7 +253,7 @@ def _check_theta(problem, theta):
     check_finite("theta", theta)
 
 
-def _check_resume(resume, theta, identity):
+def _check_resume(problem, resume, theta, identity):
     if not isinstance(resume, Result):
         raise TypeError(f"resume must be a Result, such as load_checkpoint returns, got {resume!r}")
     if theta is not None:
@@ -261,6 +262,7 @@ def _check_resume(resume, theta, identity):
         raise ValueError(
             f"resume was made by ({resume.identity}), which is not this run ({identity})"
         )
+    _check_theta(problem, resume.theta)
 
 
 class _Clock:
