@@ -70,6 +70,8 @@ def survey(experiment, optimizers, seeds, path, **budget):
         problem = experiment.problem(seed)
         for name in optimizers:
             setting = experiment.settings[name]
+            # Compile first, or the first run would pay for those after it.
+            fit(problem, setting.optimizer, batch=setting.batch, steps=1, seed=seed)
             result, record = train(
                 experiment, problem, setting, seed=seed, device="cpu", progress=True, **budget
             )
