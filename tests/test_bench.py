@@ -32,7 +32,7 @@ def test_train_leaves_files_and_json(tiny, tmp_path):
     arguments += ("--lr", 0.5, "--tau", 1e-5)
     run = invoke(*arguments, "--steps", 6)
     assert run.exit_code == 0, run.output
-    record = json.loads(run.output.splitlines()[-1])
+    record = json.loads(run.stdout.splitlines()[-1])
     assert set(record) >= KEYS
     assert record["settings"]["lr"] == 0.5
     assert (record["steps"], record["parameters"], record["batch"]) == (6, 2956, 8)
@@ -43,7 +43,7 @@ def test_train_leaves_files_and_json(tiny, tmp_path):
     assert len(saved["curve"]["test_loss"]) == 3
     assert str(tmp_path.parent) not in json.dumps(saved)
     resumed = invoke(*arguments, "--steps", 9, "--resume", stem.with_suffix(".npz"))
-    assert json.loads(resumed.output.splitlines()[-1])["steps"] == 9
+    assert json.loads(resumed.stdout.splitlines()[-1])["steps"] == 9
 
 
 @pytest.mark.parametrize("optimizer", list(TINY.settings))
