@@ -358,7 +358,7 @@ class _Run:
     def shares(self):
         """Name and spent share of each budget."""
         epochs = self.state.steps / self.problem.steps_per_epoch(self.batch)
-        spent = {"seconds": self.clock.read(), "steps": self.state.steps, "epochs": epochs}
+        spent = {"seconds": self.state.seconds, "steps": self.state.steps, "epochs": epochs}
         return {f"{v:g} {k}": spent[k] / v for k, v in self.budget.items() if v is not None}
 
     def largest_share(self):

@@ -100,9 +100,11 @@ def check(mutations):
 
 def main():
     check(MUTATIONS)
-    survivors = [m for m in MUTATIONS if survives(*m)]
-    for file, old, new, _ in survivors:
-        print(f"SURVIVED {file}: {old!r} -> {new!r}")
+    survivors = []
+    for mutation in MUTATIONS:
+        verdict = "SURVIVED" if survives(*mutation) else "caught"
+        print(f"{verdict} {mutation[0]}: {mutation[1]!r} -> {mutation[2]!r}", flush=True)
+        survivors += [mutation] if verdict == "SURVIVED" else []
     print(f"{len(MUTATIONS) - len(survivors)} of {len(MUTATIONS)} mutations caught")
     return bool(survivors)
 
