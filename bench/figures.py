@@ -26,6 +26,10 @@ STYLES = [
     ("#2f7d32", "-."),
     ("#8a6d1d", ":"),
     ("#5e3c99", "-"),
+    ("#777777", "--"),
+    ("#d81b60", "-."),
+    ("#00838f", ":"),
+    ("#000000", "-"),
 ]
 
 
@@ -48,7 +52,11 @@ def loss_curves(runs, title):
     axes[1].set_xscale("symlog", linthresh=1)
     axes[1].set_xlim(left=0)
     axes[0].set_ylabel("mean test loss")
-    axes[0].legend(frameon=False)
+    if len(runs) > 4:
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside right center", frameon=False, fontsize=8)
+    else:
+        axes[0].legend(frameon=False)
     _clip_diverged(axes[0], runs.values())
     figure.suptitle(title, fontsize=11)
     return figure
