@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import threadpoolctl
@@ -106,6 +108,31 @@ def empty(xp, shape, dtype):
     buffer = np.empty(size + CACHE_LINE, np.uint8)
     start = -buffer.ctypes.data % CACHE_LINE
     return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def available_memory(xp=np, limit=None):
+    """Bytes that may be taken now: ``limit``, or what the machine or the CUDA device has free."""
+    if limit is not None:
+        return limit
+    if xp is not np:
+        return xp.cuda.runtime.memGetInfo()[0] + xp.get_default_memory_pool().free_bytes()
+    return min(_free_memory(), _free_in_container())
+
+
+def _free_memory():
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(row.split()[1]) for row in lines if row.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return math.inf  # not Linux: the operating system will say
+
+
+def _free_in_container():
+    try:
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{x}").read_text() for x in ("max", "current"))
+        return int(limit) - int(used)
+    except (OSError, ValueError):  # no container, or one without a limit
+        return math.inf
 
 
 @functools.cache

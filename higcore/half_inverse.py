@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-from .backend import array_module, is_host
+from .backend import array_module, available_memory, thread_policy
 from .linearisation import DenseJacobian, StackedJacobian
-from .spectral import gram, svd, tridiagonal
-from .spectral.modes import DecompositionError, Truncation
+from .spectral import band, gram, qr, svd, tridiagonal
+from .spectral.modes import DecompositionError, Truncation, require
 from .validation import NonFiniteError, check_array, check_choice, check_finite, check_real
 
-SQUARING = {"gram": gram, "tridiagonal": tridiagonal}
-METHODS = ("auto", "svd", *SQUARING)
+SQUARING = {"gram": gram, "tridiagonal": tridiagonal, "band": band}
+ON_HOST_ONLY = ("tridiagonal", "band")
+METHODS = ("auto", "svd", "qr", *SQUARING)
 TRUNCATIONS = ("relative", "absolute")
+NEXT_SAFER = {"band": "tridiagonal", "tridiagonal": "gram", "gram": "qr", "qr": "svd"}
+
 AUTO_SQUARES_FROM = 3e-7  # relative tau at which eps / tau^2 reaches 2.5e-3
-NEXT_SAFER = {"tridiagonal": "gram", "gram": "svd"}
+BAND_FROM = 1500  # rows of K; measured, see `python -m bench speed --crossovers`
+
+# Numbers that a method holds at its peak, over n^2 with n = min(m, t), K included.
+WORKSPACE = {"gram": 3.1, "tridiagonal": 3.1, "band": 3.8, "qr": 9.0}
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class HalfInverseInfo:
     Attributes
     ----------
     method : str
-        ``"svd"``, ``"gram"`` or ``"tridiagonal"``: what was used in the end.
+        What was used in the end, one of `METHODS` but ``"auto"``.
     rank : int
         Number of modes kept.
     sigma_max : float
@@ -40,6 +45,8 @@ class HalfInverseInfo:
         Relative distance of the nearest singular value to the cutoff, inf without a cutoff.
     fallback : str or None
         Why the method first chosen was given up.
+    detail : str or None
+        What a method that has a choice did, such as the number of poles of ``"band"``.
     """
 
     method: str
@@ -48,10 +55,12 @@ class HalfInverseInfo:
     cutoff: float
     gap_to_cutoff: float
     fallback: str | None = None
+    detail: str | None = None
 
 
 def half_inverse(
-    J, g, *, kappa=-0.5, tau=1e-6, truncation="relative", beta=0.0, method="auto"
+    J, g, *, kappa=-0.5, tau=1e-6, truncation="relative", beta=0.0, method="auto",
+    memory_limit=None,
 ):  # fmt: skip
     r"""Return max(S)^beta V S^kappa U^T g for J = U S V^T, truncated (paper, eq. 5-7 and 22).
 
@@ -73,19 +82,30 @@ def half_inverse(
         Keep s > tau max(S) (the authors' code), or s > tau (the paper's text).
     beta : float
         Exponent of the prefactor max(S)^beta.
-    method : {"auto", "svd", "gram", "tridiagonal"}
-        ``"svd"`` decomposes J. ``"gram"`` and ``"tridiagonal"`` decompose K = J J^T (or J^T J if
-        t < m) and use step = J^T K^((kappa - 1)/2) g; J is never formed, but squaring limits
-        them to s / max(S) > 6e-8 and to an error of about eps / tau^2. ``"auto"`` takes
-        ``"tridiagonal"`` (``"gram"`` on a GPU) when tau / max(S) >= 3e-7, else ``"svd"``;
-        max(S) is bounded by the Frobenius norm of J for this.
+    method : {"auto", "svd", "qr", "gram", "tridiagonal", "band"}
+        ``"svd"`` decomposes J, and ``"qr"`` a triangle of it, made from a part of J at a time.
+        The others decompose K = J J^T (or J^T J if t < m) and use step = J^T K^((kappa - 1)/2) g;
+        J is never formed, but squaring limits them to s / max(S) > 6e-8 and to an error of about
+        eps / tau^2: ``"gram"`` by all eigenvectors, ``"tridiagonal"`` by none, ``"band"`` without
+        most eigenvalues. ``"auto"`` takes
+
+        - ``"qr"`` if tau / max(S) < 3e-7, where squaring costs too many digits (max(S) is bounded
+          by the Frobenius norm of J for absolute truncation);
+        - else ``"gram"`` on a GPU;
+        - else ``"tridiagonal"`` if min(m, t) < 1500, and ``"band"`` from there on.
+
+        The rule holds for float32 and float64 factors and for every kappa alike: K and its
+        decomposition are float64, and a kappa only changes the weights of the modes. A method that
+        is named is used; there is a warning if it cannot resolve tau.
+    memory_limit : float, optional
+        Bytes that the decomposition may take beside J; by default what the machine has free.
 
     Returns
     -------
     step : array (t,)
         In the dtype of J; an update is theta - eta * step.
     info : HalfInverseInfo
-        Method, rank, sigma_max, cutoff, gap_to_cutoff, fallback.
+        Method, rank, sigma_max, cutoff, gap_to_cutoff, fallback, detail.
 
     Raises
     ------
@@ -93,6 +113,8 @@ def half_inverse(
         For arguments of the wrong kind; the message names the argument.
     NonFiniteError
         If J or g holds NaN or Inf (a ValueError).
+    MemoryError
+        If the decomposition would not fit, before anything is allocated.
 
     Examples
     --------
@@ -105,13 +127,34 @@ def half_inverse(
     """
     rule = _check_parameters(kappa, tau, truncation, beta, method)
     J, g = _check_arrays(J, g)
-    norm = _frobenius_norm(J)
-    chosen = _choose(method, J, rule, norm)
-    _warn_below_noise(chosen, rule, norm)
-    step, sigma, chosen, fallback = _with_fallback(chosen, J, g, kappa, rule)
-    info = _describe(chosen, J, sigma, rule, fallback)
+    chosen = choose_method(method, *J.shape, _relative_tau(rule, J), J.xp is np)
+    _check_memory(J, chosen, memory_limit)
+    with thread_policy():
+        step, modes, chosen, fallback = _with_fallback(chosen, J, g, kappa, rule)
+    _warn_below_noise(chosen, rule, modes)
+    info = HalfInverseInfo(chosen, *modes[:4], fallback, modes.detail)
     scale = np.float64(info.sigma_max) ** beta if info.rank else 0.0  # inf, not OverflowError
     return (scale * step).astype(J.dtype, copy=False), info
+
+
+def choose_method(method, m, t, tau, on_host):
+    """The rule of ``method="auto"``, for tau relative to max(S); see `half_inverse`."""
+    if not on_host and method in ON_HOST_ONLY:
+        raise ValueError(f"method {method!r} needs NumPy arrays, got CuPy; use 'gram' or 'svd'")
+    if method != "auto":
+        return method
+    if tau < AUTO_SQUARES_FROM:
+        return "qr"
+    if not on_host:
+        return "gram"
+    return "tridiagonal" if min(m, t) < BAND_FROM else "band"
+
+
+def workspace(method, m, t):
+    """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
+    if method == "svd":
+        return 8 * (3 * m * t + 3 * min(m, t) ** 2)
+    return int(8 * WORKSPACE[method] * min(m, t) ** 2)
 
 
 def _check_parameters(kappa, tau, truncation, beta, method):
@@ -134,35 +177,42 @@ def _check_arrays(J, g):
     return J, g.reshape(-1).astype(np.float64, copy=False)
 
 
-def _frobenius_norm(J):
+def _relative_tau(rule, J):
+    """Tau / max(S), where the Frobenius norm of J stands for max(S) if it has to."""
+    if rule.relative:
+        return rule.tau
     norm = math.sqrt(J.norm_squared())
-    if not math.isfinite(norm):
+    _require_finite(norm)
+    return rule.tau / norm if norm else rule.tau
+
+
+def _require_finite(number):
+    """Raise unless a norm or trace of J is finite, which shows that all of J is."""
+    if not math.isfinite(number):
         raise NonFiniteError(
             "J holds NaN or Inf, or entries so large that their squares overflow; "
             "every entry must be finite"
         )
-    return norm
 
 
-def _choose(method, J, rule, norm):
-    if method == "tridiagonal" and J.xp is not np:
-        raise ValueError("method 'tridiagonal' needs NumPy arrays, got CuPy; use 'gram' or 'svd'")
-    if method != "auto":
-        return method
-    if _relative_tau(rule, norm) < AUTO_SQUARES_FROM:
-        return "svd"
-    return "tridiagonal" if J.xp is np else "gram"
+def _check_memory(J, method, limit):
+    m, t = J.shape
+    needed, limit = workspace(method, m, t), available_memory(J.xp, limit)
+    if needed > limit:
+        fits = next(
+            b for b in range(J.samples, -1, -1) if workspace(method, b * J.outputs, t) <= limit
+        )
+        raise MemoryError(
+            f"method {method!r} needs {needed / 1e9:.3g} GB for {m} rows and {t} parameters, but "
+            f"{limit / 1e9:.3g} GB are there; a batch of {fits} of these {J.samples} samples fits"
+        )
 
 
-def _relative_tau(rule, norm):
-    return rule.tau if rule.relative or norm == 0 else rule.tau / norm
-
-
-def _warn_below_noise(method, rule, norm):
-    if method in SQUARING and _relative_tau(rule, norm) < gram.NOISE:
+def _warn_below_noise(method, rule, modes):
+    if method in SQUARING and rule.cutoff(modes.sigma_max, 0.0) < gram.NOISE * modes.sigma_max:
         warnings.warn(
             f"tau = {rule.tau:g} is below what method {method!r} resolves: singular values under "
-            f"{gram.NOISE:.1e} max(S) are dropped; use method='svd' to keep them",
+            f"{gram.NOISE:.1e} max(S) are dropped; use method='qr' to keep them",
             stacklevel=3,
         )
 
@@ -171,8 +221,7 @@ def _with_fallback(method, J, g, kappa, rule):
     fallback = None
     while True:
         try:
-            step, sigma = _apply(method, J, g, kappa, rule)
-            return step, sigma, method, fallback
+            return *_apply(method, J, g, kappa, rule), method, fallback
         except (DecompositionError, np.linalg.LinAlgError) as error:
             if method not in NEXT_SAFER:
                 raise
@@ -182,22 +231,16 @@ def _with_fallback(method, J, g, kappa, rule):
 
 
 def _apply(method, J, g, kappa, rule):
-    """Return V S^kappa U^T g and the singular values."""
+    """Return V S^kappa U^T g and the `Modes`."""
     if method == "svd":
-        return svd.apply(J.xp, J.dense().astype(np.float64, copy=False), g, kappa, rule)
-    apply = functools.partial(SQUARING[method].apply, J.xp, power=(kappa - 1) / 2, truncation=rule)
-    m, t = J.shape
-    if m <= t:
-        weights, sigma = apply(J.gram(), g)
-        return J.rmatvec(weights), sigma
-    dense = J.dense().astype(np.float64, copy=False)
-    return apply(dense.T @ dense, dense.T @ g)
-
-
-def _describe(method, J, sigma, rule, fallback):
-    noise = gram.NOISE if method in SQUARING else svd.noise(J.shape)
-    sigma = sigma if is_host(sigma) else sigma.get()
-    sigma_max = float(sigma.max())
-    cutoff = rule.cutoff(sigma_max, noise)
-    gap = float(np.abs(sigma - cutoff).min() / cutoff) if cutoff > 0 else math.inf
-    return HalfInverseInfo(method, int((sigma > cutoff).sum()), sigma_max, cutoff, gap, fallback)
+        dense = J.dense().astype(np.float64, copy=False)
+        _require_finite(float(J.xp.linalg.norm(dense)))
+        return svd.apply(J.xp, dense, g, kappa, rule, svd.noise(J.shape))
+    if method == "qr":
+        return qr.apply(J, g, kappa, rule)
+    power, (m, t) = (kappa - 1) / 2, J.shape
+    K = J.gram() if m <= t else J.gram_of_parameters()
+    _require_finite(float(K.trace()))  # |K_ij| is at most the mean of K_ii and K_jj
+    weights, modes = SQUARING[method].apply(J.xp, K, g if m <= t else J.rmatvec(g), power, rule)
+    require(J.xp.isfinite(weights).all(), f"method {method!r} gave NaN or Inf")
+    return (J.rmatvec(weights) if m <= t else weights), modes

@@ -89,24 +89,41 @@ class RangeKernel:
         return cuda_kernels.launcher(self.body)
 
 
-def lazy_njit(function):
+def lazy_njit(function=None, *, sums_in_any_order=False):
     """Numba-compile ``function`` for the CPU at its first call, so that imports stay light.
 
     The compiled code is cached on disk and runs without the interpreter lock; the plain function
-    stays reachable as ``.__wrapped__``.
+    stays reachable as ``.__wrapped__``. ``sums_in_any_order`` lets sums be reordered and products
+    fused into them, without which a loop that sums up does not vectorise. Plain functions of the
+    same module may be called.
     """
+    if function is None:
+        return functools.partial(lazy_njit, sums_in_any_order=sums_in_any_order)
 
     @functools.cache
     def compiled():
         import numba
 
-        return numba.njit(nogil=True, cache=True)(function)
+        fast = {"reassoc", "contract"} if sums_in_any_order else False
+        for helper in _reachable(function):
+            if helper is not function and helper.__module__ == function.__module__:
+                numba.extending.register_jitable(fastmath=fast)(helper)
+        return numba.njit(nogil=True, cache=True, fastmath=fast)(function)
 
     @functools.wraps(function)
     def call(*args):
         return compiled()(*args)
 
     return call
+
+
+def run_threaded(function, items):
+    """Call ``function`` with every item, on all cores; it should spend its time without the GIL."""
+    if CPU_COUNT == 1 or len(items) == 1:
+        for item in items:
+            function(item)
+    else:
+        list(_pool().map(function, items))
 
 
 @functools.cache

@@ -6,89 +6,14 @@ a sample, m = b r rows, t parameters.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 
-from .backend import array_module, is_host
-from .kernels import lazy_njit
-from .validation import check_array
-
-
-class OuterProductRows:
-    """The rows of J that belong to one layer: row (i, j) is sum_p a_ip (x) delta_ijp.
-
-    p runs over the positions at which the layer's weights W (n_in, n_out) are used: one for a
-    dense layer, many for a convolution. The outer product is the derivative with respect to W,
-    row-major; sum_p delta_ijp that with respect to the bias (n_out,), which follows in theta.
-
-    Parameters
-    ----------
-    a : array (b, P, n_in)
-        What W multiplies at each position.
-    delta : array (b, r, P, n_out)
-        Rows pulled back to the layer's pre-activation.
-    start : int
-        Where the layer's parameters begin in theta.
-    """
-
-    def __init__(self, a, delta, start):
-        self.a, self.delta, self.start = a, delta, start
-        self.positions, self.n_in, self.n_out = a.shape[1], a.shape[2], delta.shape[3]
-        self.split = start + self.n_in * self.n_out
-        self.stop = self.split + self.n_out
-
-    def matvec(self, v):
-        """(b, r): rows times v (t,)."""
-        weights = v[self.start : self.split].reshape(self.n_in, self.n_out)
-        along = self.a @ weights + v[self.split : self.stop]  # (b, P, n_out)
-        b, r = self.delta.shape[:2]
-        return (self.delta.reshape(b, r, -1) @ along.reshape(b, -1, 1))[:, :, 0]
-
-    def rmatvec(self, c, out):
-        """Write the layer's part of J^T c into out (t,), c (b, r)."""
-        b, r = c.shape
-        weighted = c[:, None, :] @ self.delta.reshape(b, r, -1)  # (b, 1, r) x (b, r, P n_out)
-        weighted = weighted.reshape(-1, self.n_out)
-        weights_bar = self.a.reshape(-1, self.n_in).T @ weighted  # (n_in, b P) x (b P, n_out)
-        out[self.start : self.split] = weights_bar.reshape(-1)
-        out[self.split : self.stop] = weighted.sum(axis=0)
-
-    def explicit(self):
-        """The rows themselves, (b, r, (n_in + 1) n_out)."""
-        xp = array_module(a=self.a)
-        b, r = self.delta.shape[:2]
-        a = self.a.transpose(0, 2, 1)[:, None]  # (b, 1, n_in, P) x (b, r, P, n_out)
-        outer = (a @ self.delta).reshape(b, r, -1)
-        return xp.concatenate([outer, self.delta.sum(axis=2)], axis=2)
-
-    def norm_squared(self):
-        """Sum of all squared entries: sum_ij sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
-        inputs = self.a @ self.a.swapaxes(1, 2) + 1  # (b, P, P)
-        rows = self.delta @ self.delta.swapaxes(2, 3)  # (b, r, P, P)
-        return float((inputs[:, None] * rows).sum())
-
-    def gram_terms(self):
-        """Yield (left, right, samples), float64, whose (left right^T) * samples sum up to K.
-
-        left and right are (m, n); samples (b, b) is repeated over the r x r blocks of the product.
-        Contracting over pairs of positions costs 2 P^2 n_out operations an entry of K, the
-        explicit rows (n_in + 1) n_out, half of it saved by symmetry; the cheaper is taken.
-        """
-        xp = array_module(a=self.a)
-        b, r = self.delta.shape[:2]
-        if self.positions > 1 and 2 * self.positions**2 > self.n_in + 1:
-            rows = self.explicit().astype(xp.float64, copy=False).reshape(b * r, -1)
-            yield rows, rows, xp.ones((b, b))
-            return
-        a = self.a.astype(xp.float64, copy=False)
-        delta = self.delta.astype(xp.float64, copy=False)
-        at = [
-            xp.ascontiguousarray(delta[:, :, p]).reshape(b * r, -1) for p in range(self.positions)
-        ]
-        for p in range(self.positions):
-            for q in range(self.positions):
-                yield at[p], at[q], a[:, p] @ a[:, q].T + 1
+from .backend import array_module
+from .rows import add_gram, gram_block, symmetric
+from .validation import check_array, check_count
 
 
 class StackedJacobian:
@@ -100,45 +25,79 @@ class StackedJacobian:
     Parameters
     ----------
     network : object
-        With ``size`` and ``rows(theta, tape, S)``, such as `nets.MLP`.
+        With ``size``, ``rows``, ``tangent`` and ``backward``, such as `nets.MLP`.
     theta : array (t,)
         Parameters.
     tape : object
         What ``network.forward(theta, x)`` returned beside u.
     S : array (b, |y|, |u|)
         Jacobian of the solver, sample by sample.
+    tile : int, optional
+        Number of samples whose row factors may exist at a time. By default those of all samples
+        are made once and kept; with a tile they are made again where they are needed, and J v and
+        J^T w go through the network's tangent and backward pass.
 
     Notes
     -----
     Has ``shape``, ``dtype``, ``matvec`` and ``rmatvec``, so SciPy takes it wherever it takes a
     `scipy.sparse.linalg.LinearOperator` (`aslinearoperator`, `lsmr`, `svds`, ...).
-    Memory: m sum(n_l) + b sum(n_l) numbers instead of m t.
+    Memory: m sum(n_l) + b sum(n_l) numbers instead of m t, or tile / b of it.
     """
 
-    def __init__(self, network, theta, tape, S):
+    def __init__(self, network, theta, tape, S, tile=None):
         self.xp = array_module(theta=theta, S=S)
         check_array("S", S, ("b", "|y|", "|u|"))
-        self.blocks = network.rows(theta, tape, S)
+        self.network, self.theta, self.tape, self.S = network, theta, tape, S
         self.samples, self.outputs = S.shape[:2]
         self.shape = (self.samples * self.outputs, network.size)
         self.dtype = theta.dtype
+        if tile is not None:
+            check_count("tile", tile)
+        self.tile = self.samples if tile is None else min(int(tile), self.samples)
 
     @property
     def sample(self):
         """An array that lives where J lives."""
-        return self.blocks[0].delta
+        return self.S
+
+    @property
+    def whole(self):
+        """True if the row factors of all samples are kept."""
+        return self.tile == self.samples
+
+    @functools.cached_property
+    def blocks(self):
+        """The row factors of all samples, `OuterProductRows` layer by layer."""
+        return self.network.rows(self.theta, self.tape, self.S)
+
+    def _rows(self, samples):
+        """The row factors of a slice of the samples."""
+        if self.whole and samples.stop - samples.start >= self.samples:
+            return self.blocks
+        tape = self.network.part(self.tape, samples)
+        return self.network.rows(self.theta, tape, self.S[samples])
+
+    def _tiles(self):
+        return [slice(lo, lo + self.tile) for lo in range(0, self.samples, self.tile)]
 
     def matvec(self, v):
         """Return J v (m,), the tangent, for v (t,)."""
         self._check_vector("v", v, self.shape[1])
-        return sum(block.matvec(v.reshape(-1)) for block in self.blocks).reshape(-1)
+        if self.whole:
+            return sum(block.matvec(v.reshape(-1)) for block in self.blocks).reshape(-1)
+        du = self.network.tangent(self.theta, self.tape, v.reshape(-1))
+        return (self.S @ du[:, :, None]).reshape(-1)  # (b, r, |u|) x (b, |u|, 1)
 
     def rmatvec(self, w):
         """Return J^T w (t,), one backward pass of the cotangents w (m,)."""
         self._check_vector("w", w, self.shape[0])
+        w = w.reshape(self.samples, self.outputs)
+        if not self.whole:
+            u_bar = (w[:, None, :] @ self.S)[:, 0]  # (b, 1, r) x (b, r, |u|)
+            return self.network.backward(self.theta, self.tape, u_bar)
         out = self.xp.empty(self.shape[1], np.result_type(self.dtype, w.dtype))
         for block in self.blocks:
-            block.rmatvec(w.reshape(self.samples, self.outputs), out)
+            block.rmatvec(w, out)
         return out
 
     def _check_vector(self, name, vector, size):
@@ -148,76 +107,64 @@ class StackedJacobian:
 
     def dense(self):
         """Return J as an array (m, t); takes m t numbers of memory."""
-        out = self.xp.empty((self.samples, self.outputs, self.shape[1]), self.dtype)
+        return self.xp.concatenate(list(self.row_parts(self.samples)))
+
+    def row_parts(self, samples):
+        """Yield J as arrays (k, t), the rows of some samples at a time."""
+        for lo in range(0, self.samples, samples):
+            rows = self._rows(slice(lo, lo + samples))
+            out = self.xp.empty((*rows[0].delta.shape[:2], self.shape[1]), self.dtype)
+            for block in rows:
+                out[:, :, block.start : block.stop] = block.explicit()
+            yield out.reshape(-1, self.shape[1])
+
+    def column_parts(self, columns):
+        """Yield J as arrays (m, k), some columns at a time, at least those of one input unit."""
         for block in self.blocks:
-            out[:, :, block.start : block.stop] = block.explicit()
-        return out.reshape(self.shape)
+            units = max(1, columns // block.n_out)
+            for lo in range(0, block.n_in + 1, units):
+                yield block.explicit(lo, min(lo + units, block.n_in + 1)).reshape(self.shape[0], -1)
 
     def gram(self):
         """Return K = J J^T (m, m), always float64, in m^2 sum(n_l) operations.
 
         K = sum_l (delta_l delta_l^T) * (a_l a_l^T + 1) for dense layers, a Hadamard product with
-        the sample matrix repeated over the |y| x |y| blocks; see `OuterProductRows.gram_terms`.
+        the sample matrix repeated over the |y| x |y| blocks; see `rows.gram_terms`.
         """
-        assemble = _gram_triangle if is_host(self.blocks[0].a) else gram_definition
-        return assemble(self.blocks)
+        K = self.xp.empty((self.shape[0], self.shape[0]))
+        tiles = self._tiles()
+        for k, part in enumerate(tiles):
+            left = self._rows(part)
+            for other in tiles[k:]:
+                right = left if other is part else self._rows(other)
+                self._gram_tile(K, left, right, part, other)
+        return K
+
+    def _gram_tile(self, K, left, right, part, other):
+        r = self.outputs
+        rows, columns = (slice(s.start * r, s.stop * r) for s in (part, other))
+        gram_block(left, right, K[rows, columns])
+        if other is not part:
+            K[columns, rows] = K[rows, columns].T
+
+    def gram_of_parameters(self):
+        """Return J^T J (t, t), always float64, from the rows of some samples at a time."""
+        samples = max(1, self.shape[1] // self.outputs)  # parts about as large as J^T J
+        return gram_of_parameters(self.row_parts(samples), self.shape[1])
 
     def norm_squared(self):
         """Return the squared Frobenius norm of J, an upper bound of max(S)^2."""
-        return sum(block.norm_squared() for block in self.blocks)
+        return sum(block.norm_squared() for part in self._tiles() for block in self._rows(part))
 
 
-def gram_definition(blocks):
-    """K by the formula, in array code; the oracle of the fast path, and what a GPU runs."""
-    xp = array_module(a=blocks[0].a)
-    b, r = blocks[0].delta.shape[:2]
-    K = xp.zeros((b, r, b, r))
-    for block in blocks:
-        for left, right, samples in block.gram_terms():
-            K += (left @ right.T).reshape(b, r, b, r) * samples[:, None, :, None]
-    return K.reshape(b * r, b * r)
-
-
-def _gram_triangle(blocks):
-    """`gram_definition` with half the arithmetic: symmetric rank-k updates of one triangle."""
-    from scipy.linalg import blas
-
-    b, r = blocks[0].delta.shape[:2]
-    K = np.zeros((b * r, b * r))
-    product = np.empty_like(K, order="F")
-    for block in blocks:
-        for left, right, samples in block.gram_terms():
-            # Row-major left is Fortran-contiguous left.T, which BLAS reads in place; what it
-            # writes below the diagonal lies above it in the row-major transpose.
-            if left is right:
-                product = blas.dsyrk(1.0, left.T, trans=1, lower=1, c=product, overwrite_c=1)
-            else:
-                product = blas.dgemm(1.0, right.T, left.T, trans_a=1, c=product, overwrite_c=1)
-            _add_hadamard(K, product.T, samples, r)
-    _mirror(K, 32)
-    return K
-
-
-@lazy_njit
-def _add_hadamard(K, product, samples, r):
-    """K += product * (samples repeated r x r), on the upper triangle and the diagonal blocks."""
-    for row in range(K.shape[0]):
-        i = row // r
-        for j in range(i, samples.shape[0]):
-            scale = samples[i, j]
-            for col in range(j * r, j * r + r):
-                K[row, col] += product[row, col] * scale
-
-
-@lazy_njit
-def _mirror(K, tile):
-    """Copy the upper triangle to the lower one, tile by tile to stay in cache."""
-    m = K.shape[0]
-    for top in range(0, m, tile):
-        for left in range(0, top + 1, tile):
-            for row in range(top, min(top + tile, m)):
-                for col in range(left, min(left + tile, row)):
-                    K[row, col] = K[col, row]
+def gram_of_parameters(parts, t):
+    """Sum of part^T part (t, t), float64, over ``parts`` (k, t) of the rows of J."""
+    total = None
+    for part in parts:
+        if total is None:
+            total = array_module(part=part).zeros((t, t), order="F")
+        total = add_gram(total, part.astype(np.float64, copy=False).T)
+    return symmetric(total)
 
 
 class DenseJacobian:
@@ -226,6 +173,7 @@ class DenseJacobian:
     def __init__(self, J):
         self.xp = array_module(J=J)
         self.J, self.shape, self.dtype = J, J.shape, J.dtype
+        self.samples, self.outputs = len(J), 1
 
     @property
     def sample(self):
@@ -244,14 +192,26 @@ class DenseJacobian:
         """Return J itself."""
         return self.J
 
+    def row_parts(self, samples):
+        """Yield J as arrays (k, t), some rows at a time."""
+        return (self.J[lo : lo + samples] for lo in range(0, self.shape[0], samples))
+
+    def column_parts(self, columns):
+        """Yield J as arrays (m, k), some columns at a time."""
+        return (self.J[:, lo : lo + columns] for lo in range(0, self.shape[1], columns))
+
     def gram(self):
         """Return J J^T in float64."""
-        J = self.J.astype(self.xp.float64, copy=False)
-        return J @ J.T
+        J = self.J.astype(np.float64, copy=False)
+        return symmetric(add_gram(self.xp.zeros((len(J), len(J)), order="F"), J))
+
+    def gram_of_parameters(self):
+        """Return J^T J in float64."""
+        return gram_of_parameters([self.J], self.shape[1])
 
     def norm_squared(self):
         """Return the squared Frobenius norm."""
-        return float((self.J.astype(self.xp.float64, copy=False) ** 2).sum())
+        return float((self.J.astype(np.float64, copy=False) ** 2).sum())
 
 
 class Linearisation:
@@ -305,9 +265,10 @@ class Linearisation:
         """Return S (b, |y|, |u|), S[i] = dy_i/du_i."""
         return self.problem.solver.rows(self._solver_tape)
 
-    def jacobian(self):
-        """Return J as a `StackedJacobian` (m, t)."""
-        return StackedJacobian(self.problem.network, self.theta, self._net_tape, self.solver_rows())
+    def jacobian(self, tile=None):
+        """Return J as a `StackedJacobian` (m, t); with ``tile``, row factors of few samples."""
+        network, S = self.problem.network, self.solver_rows()
+        return StackedJacobian(network, self.theta, self._net_tape, S, tile)
 
     def at(self, theta):
         """Return the `Linearisation` on the same batch at other parameters."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from higcore.backend import array_module
-from higcore.linearisation import OuterProductRows
+from higcore.rows import OuterProductRows
 
 from .activations import ACTIVATIONS
 

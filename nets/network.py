@@ -81,6 +81,10 @@ class Network:
             a_bar = layer.backward(theta, theta_bar, a, a_out, a_bar)
         return theta_bar
 
+    def part(self, tape, samples):
+        """Return the tape of a slice of the samples."""
+        return [a[samples] for a in tape]
+
     def rows(self, theta, tape, S):
         """Pull the rows of the solver's Jacobian back through the network.
 

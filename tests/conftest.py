@@ -1,15 +1,25 @@
 """Fixtures shared by all tests: a seeded generator, backends, and both ways to run a kernel."""
 
 import importlib.util
+import os
 
 import hypothesis
 import numpy as np
 import pytest
+import threadpoolctl
 
 from higcore.kernels import RangeKernel
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_blas_thread_a_worker():
+    """Workers side by side would make BLAS threads wait for each other, ten times as long."""
+    beside_others = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
+    with threadpoolctl.threadpool_limits(1 if beside_others else None):
+        yield
 
 
 @pytest.fixture

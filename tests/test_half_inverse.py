@@ -11,11 +11,12 @@ from oracles import half_inverse_by_svd
 
 from bench.experiments import Oscillators
 from higcore import HIG, NonFiniteError, StackedJacobian, fit, half_inverse
+from higcore.half_inverse import ON_HOST_ONLY, choose_method
 from higcore.spectral import gram, svd, tridiagonal
 from nets import MLP
 
-SQUARING = ["gram", "tridiagonal"]
-METHODS = ["svd", *SQUARING]
+SQUARING = ["gram", "tridiagonal", "band"]
+METHODS = ["svd", "qr", *SQUARING]
 EPS = 2.0**-52
 
 
@@ -35,7 +36,7 @@ def relative_error(step, reference):
 @pytest.mark.parametrize(("m", "t"), [(12, 30), (30, 12), (9, 9), (1, 7), (7, 1), (1, 1)])
 @pytest.mark.parametrize("kappa", [-1.0, -0.75, -0.5, 0.0, 0.3, 1.0])
 def test_every_method_is_the_definition(method, m, t, kappa, rng, xp):
-    if xp is not np and method == "tridiagonal":
+    if xp is not np and method in ON_HOST_ONLY:
         pytest.skip("NumPy arrays only")
     J, g = rng.standard_normal((m, t)), rng.standard_normal(m)
     step, info = half_inverse(xp.asarray(J), xp.asarray(g), kappa=kappa, method=method)
@@ -179,9 +180,21 @@ def test_stacked_and_dense_jacobian_agree(rng):
 def test_auto_squares_only_where_it_is_accurate(rng):
     J, g = rng.standard_normal((5, 9)), rng.standard_normal(5)
     assert half_inverse(J, g, tau=1e-6)[1].method == "tridiagonal"
-    assert half_inverse(J, g, tau=1e-8)[1].method == "svd"
+    assert half_inverse(J, g, tau=1e-8)[1].method == "qr"
     assert half_inverse(J, g, tau=1e-4, truncation="absolute")[1].method == "tridiagonal"
-    assert half_inverse(1e6 * J, g, tau=1e-4, truncation="absolute")[1].method == "svd"
+    assert half_inverse(1e6 * J, g, tau=1e-4, truncation="absolute")[1].method == "qr"
+
+
+def test_auto_follows_its_rule():
+    assert choose_method("auto", 512, 2956, 1e-6, True) == "tridiagonal"
+    assert choose_method("auto", 4096, 2956, 1e-6, True) == "band"
+    assert choose_method("auto", 4096, 30, 1e-6, True) == "tridiagonal"
+    assert choose_method("auto", 4096, 41408, 1e-6, False) == "gram"
+    assert choose_method("auto", 4096, 41408, 1e-8, False) == "qr"
+    for method in METHODS:
+        assert choose_method(method, 4096, 2956, 0.0, True) == method
+    with pytest.raises(ValueError, match="method 'band' needs NumPy arrays, got CuPy"):
+        choose_method("band", 4096, 41408, 1e-6, False)
 
 
 def test_tau_below_the_noise_of_squaring_is_warned_about(rng):
@@ -232,7 +245,7 @@ def test_failed_decompositions_fall_back_and_say_so(failure, rng, monkeypatch):
     monkeypatch.setattr(gram, "_eigh", broken)
     monkeypatch.setattr(tridiagonal, "_diagonalise", lambda *args: (-1, args[3]))
     step, info = half_inverse(J, g)
-    assert info.method == "svd"
+    assert info.method == "qr"
     assert info.fallback.startswith("tridiagonal failed (implicit QL did not converge), used gram;")
     assert "gram failed" in info.fallback
     assert relative_error(step, reference) < 1e-9
@@ -326,7 +339,7 @@ def test_numpy_and_cupy_are_not_mixed(monkeypatch):
         ((J23, G2), {"kappa": 1.5}, r"kappa must be a finite number in \[-1, 1\], got 1.5"),
         ((J23, G2), {"beta": float("inf")}, "beta must be a finite number"),
         ((J23, G2), {"truncation": "both"}, "must be one of 'relative', 'absolute'; got 'both'"),
-        ((J23, G2), {"method": "qr"}, "method must be one of 'auto', 'svd', 'gram', 'tridiagonal'"),
+        ((J23, G2), {"method": "lu"}, "method must be one of 'auto', 'svd', 'qr', 'gram', 'tridia"),
     ],
 )
 def test_bad_arguments(arguments, options, message):

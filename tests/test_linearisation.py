@@ -6,7 +6,8 @@ import scipy.sparse.linalg as sla
 from oracles import complex_step_jacobian, mlp, oscillators
 
 from higcore import Batch, Problem, StackedJacobian, dot_test, taylor_test
-from higcore.linearisation import DenseJacobian, gram_definition
+from higcore.linearisation import DenseJacobian
+from higcore.rows import gram_definition
 from higcore.losses import SquaredError
 from nets import MLP
 from solvers import OscillatorChain
@@ -44,7 +45,8 @@ def test_products_are_those_of_the_dense_matrix(rng, xp):
 @pytest.mark.parametrize(("b", "outputs"), [(1, 1), (1, 4), (7, 1), (40, 3)])
 def test_fast_gram_is_the_definition(b, outputs, rng):
     J = random_jacobian(rng, b, outputs)
-    fast, plain = J.gram(), gram_definition(J.blocks)
+    fast, plain = J.gram(), np.empty(2 * [J.shape[0]])
+    gram_definition(J.blocks, J.blocks, plain)
     assert np.abs(fast - plain).max() < 1e-13 * np.abs(plain).max()
     assert np.array_equal(fast, fast.T)
 

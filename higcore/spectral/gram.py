@@ -16,7 +16,7 @@ NOISE = 4 * EPS**0.5
 
 
 def apply(xp, K, z, power, truncation):
-    """Return K^power z over the kept modes, and the singular values S = sqrt(lambda).
+    """Return K^power z over the kept modes, and the `Modes`; S = sqrt(lambda).
 
     K (n, n) and z (n,) are float64; K may be overwritten. A mode is judged by its singular value.
     """
@@ -29,7 +29,8 @@ def apply(xp, K, z, power, truncation):
     bound = 100 * len(K) * EPS * float(xp.linalg.norm(z))
     require(residual <= bound, "the eigen-decomposition of K does not reproduce K g")
     sigma = xp.sqrt(xp.maximum(eigenvalues, 0.0))
-    return U @ (truncation.power(xp, sigma, 2 * power, NOISE) * coefficients), sigma
+    weights = truncation.power(xp, sigma, 2 * power, NOISE) * coefficients
+    return U @ weights, truncation.modes(sigma, NOISE)
 
 
 def _eigh(K):

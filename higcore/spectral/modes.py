@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..backend import to_host
 
 EPS = 2.0**-52  # float64; every decomposition here is done in float64
 
 
 class DecompositionError(RuntimeError):
     """A decomposition raised, did not converge, or returned what fails its check."""
+
+
+class Modes(NamedTuple):
+    """What a method says of the spectrum it met.
+
+    ``gap`` is the relative distance of the nearest singular value to the cutoff, inf without a
+    cutoff; ``detail`` says how the method went about it, where it had a choice.
+    """
+
+    rank: int
+    sigma_max: float
+    cutoff: float
+    gap: float
+    detail: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,18 @@ class Truncation:
         """Sigma**exponent where sigma is kept, 0 elsewhere."""
         keep = sigma > self.cutoff(float(sigma.max()), noise)
         return xp.where(keep, xp.where(keep, sigma, 1.0) ** exponent, 0.0)
+
+    def modes(self, sigma, noise, detail=None):
+        """The `Modes` of all singular values."""
+        sigma = to_host(sigma)
+        sigma_max = float(sigma.max())
+        cutoff = self.cutoff(sigma_max, noise)
+        return Modes(int((sigma > cutoff).sum()), sigma_max, cutoff, gap(sigma, cutoff), detail)
+
+
+def gap(sigma, cutoff):
+    """Relative distance of the nearest of the singular values to the cutoff."""
+    return float(abs(sigma - cutoff).min() / cutoff) if cutoff > 0 else math.inf
 
 
 def require(condition, message):

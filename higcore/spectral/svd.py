@@ -18,14 +18,24 @@ def noise(shape):
     return EPS * max(shape)
 
 
-def apply(xp, J, g, kappa, truncation):
-    """Return V S^kappa U^T g (t,) over the kept modes, and S; J (m, t), g (m,), float64."""
+def apply(xp, J, g, kappa, truncation, noise):
+    """Return V S^kappa U^T g (t,) over the kept modes, and the `Modes`; J (m, t), g (m,), float64.
+
+    ``noise`` is the smallest s / max(S) that counts as different from zero.
+    """
+    _, sigma, Vt, z = decompose(xp, J, g)
+    weights = truncation.power(xp, sigma, kappa, noise) * z
+    return Vt.T @ weights, truncation.modes(sigma, noise)
+
+
+def decompose(xp, J, g):
+    """Return U, S, V^T and z = U^T g, after a check that they reproduce J^T g."""
     U, sigma, Vt = _svd(J) if is_host(J) else xp.linalg.svd(J, full_matrices=False)
     z = U.T @ g
     residual = xp.linalg.norm(Vt.T @ (sigma * z) - J.T @ g)
     bound = 100 * max(J.shape) * EPS * float(xp.linalg.norm(J)) * float(xp.linalg.norm(g))
     require(residual <= bound, "the SVD of J does not reproduce J^T g")
-    return Vt.T @ (truncation.power(xp, sigma, kappa, noise(J.shape)) * z), sigma
+    return U, sigma, Vt, z
 
 
 def _svd(J):

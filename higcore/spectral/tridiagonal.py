@@ -30,21 +30,32 @@ from .modes import EPS, require
 
 MAX_SWEEPS = 40  # an eigenvalue; LAPACK allows 30, 1.7 are typical
 DEFLATE = EPS / 16  # off-diagonals under this times max |T| are zero; with EPS errors double
+PATIENCE = 6  # sweeps after which rounding errors of equal eigenvalues are taken for what they are
 
 
 def apply(xp, K, z, power, truncation):
-    """Return K^power z over the kept modes, and the singular values S = sqrt(lambda).
+    """Return K^power z over the kept modes, and the `Modes`.
 
     K (n, n) symmetric and C-contiguous, is overwritten; z (n,); both float64 NumPy arrays.
     """
-    n = len(K)
-    trace, norm_z = K.trace(), np.linalg.norm(z)
+    trace = K.trace()
     reflectors, diagonal, off_diagonal, scales = _reduce(K)
+    w = z.copy()
+    _reflect(reflectors, scales, w, False)
+    sigma = apply_tridiagonal(diagonal, off_diagonal, w, power, truncation, trace)
+    _reflect(reflectors, scales, w, True)
+    return w, truncation.modes(sigma, NOISE)
+
+
+def apply_tridiagonal(diagonal, off_diagonal, w, power, truncation, trace):
+    """w <- T^power w over the kept modes; return the singular values, unsorted.
+
+    T (n, n) by its diagonals (n,) and (n - 1,); w (n,); ``trace`` is what T's should be.
+    """
+    n, norm_w = len(w), np.linalg.norm(w)
     # To unit size, or the squares in a rotation could overflow or vanish.
     scale = max(np.abs(diagonal).max(), np.abs(off_diagonal).max(initial=0.0)) or 1.0
     diagonal, off_diagonal = diagonal / scale, off_diagonal / scale
-    w = z.copy()
-    _reflect(reflectors, scales, w, False)
     # QL is accurate and quick when T is graded with its small entries first. Views, not copies.
     order = slice(None, None, -1 if abs(diagonal[0]) > abs(diagonal[-1]) else 1)
     diagonal, off_diagonal, rotated = diagonal[order], off_diagonal[order], w[order]
@@ -55,12 +66,11 @@ def apply(xp, K, z, power, truncation):
     # Orthogonal similarity keeps the trace and the length of the rotated vector.
     tolerance = 100 * n * EPS
     require(abs(diagonal.sum() - trace / scale) <= tolerance * n, "eigenvalues miss the trace of K")
-    require(abs(np.linalg.norm(w) - norm_z) <= tolerance * norm_z, "Q and W are not orthogonal")
+    require(abs(np.linalg.norm(w) - norm_w) <= tolerance * norm_w, "Q and W are not orthogonal")
     sigma = np.sqrt(scale * np.maximum(diagonal, 0.0))
-    rotated *= truncation.power(xp, sigma, 2 * power, NOISE)
+    rotated *= truncation.power(np, sigma, 2 * power, NOISE)
     _play_back(rotated, rotations, sweeps, used)
-    _reflect(reflectors, scales, w, True)
-    return w, np.sort(sigma)
+    return sigma
 
 
 def _reduce(K):
@@ -97,7 +107,8 @@ def _diagonalise(d, off, w, rotations, sweeps, floor):
 
     Rotations (cos, sin) and sweeps (first row, last row) are written down in order. Returns the
     number of sweeps, -1 if an eigenvalue does not settle, and the array of rotations, which is
-    replaced by a larger one when full. Off-diagonals up to ``floor`` count as zero.
+    replaced by a larger one when full. Off-diagonals up to ``floor`` count as zero, and up to 32
+    times that for an eigenvalue that does not settle.
     """
     n = len(d)
     e = np.zeros(n)
@@ -108,7 +119,8 @@ def _diagonalise(d, off, w, rotations, sweeps, floor):
         tries = 0
         while True:
             end = k
-            while end < n - 1 and abs(e[end]) > floor:
+            zero = floor if tries < PATIENCE else 32.0 * floor
+            while end < n - 1 and abs(e[end]) > zero:
                 end += 1
             if end == k:
                 break

@@ -1,0 +1,213 @@
+"""Rows of J as layer factors, and the Gram matrix of such rows.
+
+Letters: b samples, r = |y| rows a sample, m = b r rows, P positions at which a layer's weights are
+used (one for a dense layer), n_in and n_out its widths.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg.blas import dsyrk
+
+from .backend import array_module, is_host
+from .kernels import lazy_njit, run_threaded
+
+CHUNK_BYTES = 2**18  # of a product before it is added to K: it must stay in a core's cache
+
+
+class OuterProductRows:
+    """The rows of J that belong to one layer: row (i, j) is sum_p a_ip (x) delta_ijp.
+
+    p runs over the positions at which the layer's weights W (n_in, n_out) are used: one for a
+    dense layer, many for a convolution. The outer product is the derivative with respect to W,
+    row-major; sum_p delta_ijp that with respect to the bias (n_out,), which follows in theta.
+
+    Parameters
+    ----------
+    a : array (b, P, n_in)
+        What W multiplies at each position.
+    delta : array (b, r, P, n_out)
+        Rows pulled back to the layer's pre-activation.
+    start : int
+        Where the layer's parameters begin in theta.
+    """
+
+    def __init__(self, a, delta, start):
+        self.a, self.delta, self.start = a, delta, start
+        self.positions, self.n_in, self.n_out = a.shape[1], a.shape[2], delta.shape[3]
+        self.split = start + self.n_in * self.n_out
+        self.stop = self.split + self.n_out
+
+    def matvec(self, v):
+        """(b, r): rows times v (t,)."""
+        weights = v[self.start : self.split].reshape(self.n_in, self.n_out)
+        along = self.a @ weights + v[self.split : self.stop]  # (b, P, n_out)
+        b, r = self.delta.shape[:2]
+        return (self.delta.reshape(b, r, -1) @ along.reshape(b, -1, 1))[:, :, 0]
+
+    def rmatvec(self, c, out):
+        """Write the layer's part of J^T c into out (t,), c (b, r)."""
+        b, r = c.shape
+        weighted = c[:, None, :] @ self.delta.reshape(b, r, -1)  # (b, 1, r) x (b, r, P n_out)
+        weighted = weighted.reshape(-1, self.n_out)
+        weights_bar = out[self.start : self.split].reshape(self.n_in, self.n_out)
+        xp = array_module(a=self.a)
+        # (n_in, b P) x (b P, n_out), written where it belongs: there may be 10^8 numbers
+        xp.matmul(self.a.reshape(-1, self.n_in).T, weighted, out=weights_bar)
+        out[self.split : self.stop] = weighted.sum(axis=0)
+
+    def explicit(self, first=0, stop=None):
+        """The rows of input units ``first`` to ``stop``, (b, r, (stop - first) n_out).
+
+        Unit n_in stands for the bias; by default all units, that is all columns of the layer.
+        """
+        xp = array_module(a=self.a)
+        b, r = self.delta.shape[:2]
+        stop = self.n_in + 1 if stop is None else stop
+        a = self.a[:, :, first:stop].swapaxes(1, 2)[:, None]  # (b, 1, units, P)
+        outer = (a @ self.delta).reshape(b, r, -1)  # x (b, r, P, n_out)
+        if stop <= self.n_in:
+            return outer
+        return xp.concatenate([outer, self.delta.sum(axis=2)], axis=2)
+
+    def norm_squared(self):
+        """Sum of all squared entries: sum_ij sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
+        inputs = self.a @ self.a.swapaxes(1, 2) + 1  # (b, P, P)
+        rows = self.delta @ self.delta.swapaxes(2, 3)  # (b, r, P, P)
+        return float((inputs[:, None] * rows).sum())
+
+    @property
+    def through_entries(self):
+        """True where explicit rows make a cheaper Gram matrix than pairs of positions.
+
+        Contracting over pairs of positions costs 2 P^2 n_out operations an entry of K, the
+        explicit rows (n_in + 1) n_out, half of it saved by symmetry.
+        """
+        return self.positions > 1 and 2 * self.positions**2 > self.n_in + 1
+
+    def entries(self):
+        """The explicit rows in float64, (m, (n_in + 1) n_out)."""
+        rows = self.explicit().astype(np.float64, copy=False)
+        return rows.reshape(-1, rows.shape[2])
+
+    def at_positions(self):
+        """Inputs (b, n_in) and rows (m, n_out) of every position, float64 and contiguous."""
+        xp = array_module(a=self.a)
+        a = self.a.astype(xp.float64, copy=False)
+        delta = self.delta.astype(xp.float64, copy=False)
+        return [
+            (a[:, p], xp.ascontiguousarray(delta[:, :, p]).reshape(-1, self.n_out))
+            for p in range(self.positions)
+        ]
+
+
+def gram_terms(left, right):
+    """Yield (rows, rows', samples) whose sum of (rows rows'^T) * samples is left right^T.
+
+    ``left`` and ``right`` are the `OuterProductRows` of one layer for some samples each; samples
+    (b, b'), None for all ones, is repeated over the r x r blocks of the product. For a dense layer
+    this is (delta delta'^T) * (a a'^T + 1), a Hadamard product.
+    """
+    if left.through_entries:
+        rows = left.entries()
+        yield rows, (rows if right is left else right.entries()), None
+        return
+    first = left.at_positions()
+    for a, rows in first:
+        for a_other, rows_other in first if right is left else right.at_positions():
+            yield rows, rows_other, a @ a_other.T + 1
+
+
+def gram_definition(left, right, out):
+    """Write left right^T to out (m, m'), by the formula; the oracle, and what a GPU runs.
+
+    ``left`` and ``right`` list the `OuterProductRows` of all layers.
+    """
+    b, r = left[0].delta.shape[:2]
+    total = array_module(out=out).zeros(out.shape).reshape(b, r, -1, r)
+    for ours, theirs in zip(left, right, strict=True):
+        for rows, others, samples in gram_terms(ours, theirs):
+            product = (rows @ others.T).reshape(total.shape)
+            total += product if samples is None else product * samples[:, None, :, None]
+    out[:] = total.reshape(out.shape)
+
+
+def gram_in_chunks(left, right, out):
+    """`gram_definition` chunk by chunk of rows, each finished while it is in cache.
+
+    Chunks go to threads; each multiplies with NumPy's BLAS, which has one thread in a training
+    step. If right is left, only the upper triangle is computed, and mirrored.
+    """
+    r, symmetric = left[0].delta.shape[1], right is left
+    terms = [term for pair in zip(left, right, strict=True) for term in gram_terms(*pair)]
+    samples = max(1, CHUNK_BYTES // (8 * r * out.shape[1]))
+    run_threaded(
+        lambda lo: _gram_chunk(out, terms, r, lo, min(lo + samples * r, len(out)), symmetric),
+        range(0, len(out), samples * r),
+    )
+
+
+def _gram_chunk(out, terms, r, lo, hi, symmetric):
+    """Rows lo to hi of the product; with the transpose of what lies right of the diagonal."""
+    left_of = lo if symmetric else 0
+    chunk = out[lo:hi, left_of:]
+    product = np.empty(chunk.shape)
+    for k, (rows, others, samples) in enumerate(terms):
+        np.matmul(rows[lo:hi], others[left_of:].T, out=product)
+        if samples is None:
+            _add(chunk, product, k == 0)
+        else:
+            part = samples[lo // r : hi // r, left_of // r :]
+            _add_hadamard(chunk, product, part, r, k == 0)
+    if symmetric:
+        _mirror(out, lo, hi, 32)
+
+
+def _add(chunk, product, first):
+    if first:
+        chunk[:] = product
+    else:
+        chunk += product
+
+
+@lazy_njit
+def _add_hadamard(chunk, product, samples, r, first):
+    """Chunk (+)= product * (samples repeated r x r)."""
+    for row in range(chunk.shape[0]):
+        i = row // r
+        for j in range(samples.shape[1]):
+            scale = samples[i, j]
+            for col in range(j * r, j * r + r):
+                value = product[row, col] * scale
+                chunk[row, col] = value if first else chunk[row, col] + value
+
+
+@lazy_njit
+def _mirror(K, lo, hi, tile):
+    """Copy rows lo to hi, right of the diagonal, to the columns below it; by tiles, for cache."""
+    m = K.shape[0]
+    for top in range(lo, hi, tile):
+        for left in range(top, m, tile):
+            for col in range(left, min(left + tile, m)):
+                for row in range(top, min(top + tile, hi, col)):
+                    K[col, row] = K[row, col]
+
+
+def add_gram(total, A):
+    """Return total + A A^T on the lower triangle of total (n, n), Fortran-ordered; A (n, k)."""
+    if not is_host(A):
+        return total + A @ A.T
+    A, transposed = (A.T, 1) if A.flags.c_contiguous else (A, 0)  # as BLAS reads it, no copy
+    return dsyrk(1.0, A, beta=1.0, c=total, trans=transposed, lower=1, overwrite_c=1)
+
+
+def symmetric(lower):
+    """The whole of a symmetric matrix, row-major, from its Fortran-ordered lower triangle."""
+    if is_host(lower):
+        _mirror(lower.T, 0, len(lower), 32)
+    return lower.T
+
+
+def gram_block(left, right, out):
+    """Write left right^T to out, by the fastest way there is where the rows live."""
+    (gram_in_chunks if is_host(out) else gram_definition)(left, right, out)

@@ -1,0 +1,171 @@
+r"""K^power z through a band matrix: K = Q B Q^T, and B^power as a sum of banded solves.
+
+The reduction (`reduction`) is rich in products of large matrices. On the band no eigenvalue is
+needed where nothing is cut: with a = min(lambda), b = max(lambda) from a few Lanczos steps,
+
+    B^power w ~ c_0 w + sum_j c_j (B + s_j I)^(-1) w           (`rational`, about 40 solves).
+
+Modes up to the cutoff are counted by the signs of the pivots of B - cutoff^2 I (Sylvester's law of
+inertia). A few of them are found by inverse Lanczos iteration and projected out; many, or any doubt
+about the few, and the band is chased on to a tridiagonal matrix, whose eigenvalues all come cheaply.
+
+Accuracy: as `gram`, about eps / tau^2 in the step, and 1e-12 from the fractions.
+Cost: 4/3 n^3 operations for the reduction, n width^2 for each solve. NumPy arrays only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse.linalg as sla
+from scipy.linalg import blas, lapack
+
+from ..kernels import lazy_njit
+from .gram import NOISE
+from .modes import EPS, Modes, gap, require
+from .rational import power_fractions
+from .reduction import chase_to_tridiagonal, reduce_to_band
+from .tridiagonal import apply_tridiagonal
+
+WIDE, NARROW, WIDE_FROM = 64, 32, 1500  # widths of the band; measured
+MANY = 32  # modes below the cutoff from which the tridiagonal matrix is cheaper
+LANCZOS_FROM = 128  # rows from which Lanczos is worth its overhead
+
+
+class Doubt(Exception):
+    """The short cut does not hold; the tridiagonal matrix decides."""
+
+
+def apply(xp, K, z, power, truncation):
+    """Return K^power z over the kept modes, and the `Modes`.
+
+    K (n, n) symmetric and C-contiguous, is overwritten; z (n,); both float64 NumPy arrays.
+    """
+    trace, norm_z = K.trace(), np.linalg.norm(z)
+    reduction = reduce_to_band(K.T, _width(len(K)))
+    band = reduction.band()
+    w = reduction.rotate(z.copy(), False)
+    tolerance = 100 * len(K) * EPS
+    require(abs(band[0].sum() - trace) <= tolerance * abs(trace), "the band misses the trace of K")
+    require(abs(np.linalg.norm(w) - norm_z) <= tolerance * norm_z, "Q is not orthogonal")
+    try:
+        w, modes = _apply_fractions(band, w, power, truncation)
+    except Doubt as doubt:
+        chase = chase_to_tridiagonal(band, w)
+        sigma = apply_tridiagonal(*chase[:2], w, power, truncation, trace)
+        chase.rotate(w)
+        modes = truncation.modes(sigma, NOISE, f"{doubt}: chased to a tridiagonal matrix")
+    return reduction.rotate(w, True), modes
+
+
+def _width(n):
+    return min(WIDE if n >= WIDE_FROM else NARROW, max(n // 8, 1))
+
+
+def _apply_fractions(band, w, power, truncation):
+    n = band.shape[1]
+    if n < LANCZOS_FROM:
+        raise Doubt("few rows")
+    largest = _largest(band)
+    cutoff = truncation.cutoff(largest**0.5, NOISE)
+    below = _count_below(band, cutoff**2)
+    if below > MANY:
+        raise Doubt(f"{below} modes below the cutoff")
+    values, vectors = _smallest(band, below + 1, largest, definite=below == 0)
+    if (values <= cutoff**2).sum() != below:
+        raise Doubt("eigenvalues at the cutoff do not agree with their number")
+    low = vectors[:, :below]
+    fractions = power_fractions(-power, values[below] * (1 - 1e-8), largest * (1 + 1e-8))
+    w = _sum_of_solves(band, w - low @ (low.T @ w), fractions)
+    w -= low @ (low.T @ w)
+    sigma = np.sqrt(np.maximum(values, 0.0))
+    detail = f"{len(fractions.poles)} poles, {below} modes projected out"
+    return w, Modes(n - below, largest**0.5, cutoff, gap(sigma, cutoff), detail)
+
+
+def _sum_of_solves(band, w, fractions):
+    total = fractions.constant * w
+    for pole, residue in zip(fractions.poles, fractions.residues, strict=True):
+        total += residue * _solve(_cholesky(band, pole), w)
+    if len(fractions.poles):
+        _check_solve(band, fractions.poles[0], w)
+    require(np.isfinite(total).all(), "a banded solve gave NaN or Inf")
+    return total
+
+
+def _check_solve(band, pole, w):
+    """The worst conditioned solve must reproduce its right-hand side."""
+    x = _solve(_cholesky(band, pole), w)
+    residual = np.linalg.norm(_multiply(band, x) + pole * x - w)
+    size = np.abs(band).max() * np.linalg.norm(x)
+    require(residual <= 100 * band.shape[1] * EPS * size, "a banded solve misses its equation")
+
+
+def _largest(band):
+    """Largest eigenvalue of B, by Lanczos iteration."""
+    return float(_lanczos(band, 1, which="LA", return_eigenvectors=False)[0])
+
+
+def _smallest(band, count, largest, definite):
+    """The ``count`` smallest eigenvalues (ascending) and eigenvectors, by inverse Lanczos."""
+    n = band.shape[1]
+    shift = 0.0 if definite else n * EPS * largest
+    factor = _cholesky(band, shift)
+    inverse = sla.LinearOperator((n, n), matvec=lambda x: _solve(factor, x), dtype=float)
+    values, vectors = _lanczos(band, count, sigma=-shift, OPinv=inverse, which="LM")
+    order = np.argsort(values)
+    return values[order], vectors[:, order]
+
+
+def _lanczos(band, count, **options):
+    n = band.shape[1]
+    B = sla.LinearOperator((n, n), matvec=lambda x: _multiply(band, x), dtype=float)
+    start = np.random.default_rng(0).standard_normal(n)
+    try:
+        return sla.eigsh(B, count, v0=start, maxiter=100, **options)
+    except sla.ArpackError as error:
+        raise Doubt("Lanczos iteration did not converge") from error
+
+
+def _multiply(band, x):
+    return blas.dsbmv(len(band) - 1, 1.0, band, x, lower=1)
+
+
+def _cholesky(band, shift):
+    shifted = band.copy(order="F")
+    shifted[0] += shift
+    factor, info = lapack.dpbtrf(shifted, lower=1, overwrite_ab=1)
+    if info != 0:
+        raise Doubt("K is not positive definite to rounding")
+    return factor
+
+
+def _solve(factor, w):
+    x, _ = lapack.dpbtrs(factor, w.reshape(-1, 1), lower=1)
+    return x[:, 0]
+
+
+def _count_below(band, level):
+    """Number of eigenvalues of B below ``level``."""
+    try:
+        _cholesky(band, -level)
+    except Doubt:
+        return int(_negative_pivots(band.T.copy(order="C"), level))
+    return 0
+
+
+@lazy_njit(sums_in_any_order=True)
+def _negative_pivots(columns, level):
+    """Negative pivots of L D L^T = B - level I; columns [j, d] = B[j + d, j] is overwritten."""
+    n, width = columns.shape[0], columns.shape[1] - 1
+    count = 0
+    for j in range(n):
+        pivot = columns[j, 0] - level
+        if pivot < 0.0:
+            count += 1
+        if pivot == 0.0:  # the level is an eigenvalue of a leading part: pass it on either side
+            pivot = level * 1e-16
+        for i in range(1, min(width, n - 1 - j) + 1):
+            scale = columns[j, i] / pivot
+            for k in range(i, min(width, n - 1 - j) + 1):
+                columns[j + i, k - i] -= scale * columns[j, k]
+    return count
