@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from higcore import HIG, GaussNewton, fit, load_checkpoint
+from higcore import GaussNewton, fit, load_checkpoint, memory_estimate
 from higcore.backend import choose_device, to_device
 from higcore.half_inverse import METHODS, TRUNCATIONS
+from higcore.memory import fitting_tile
 
 from . import records
 from .experiments import EXPERIMENTS, OPTIMIZERS, VARIANTS, Setting
@@ -49,6 +50,7 @@ def describe_variants():
 @click.option("--beta", type=float, help="Exponent of max(S) in front (hig, gn).")
 @click.option("--truncation", type=choice(TRUNCATIONS), help="(hig, gn)")
 @click.option("--method", type=choice(METHODS), help="Half-inverse (hig, gn).")
+@click.option("--memory-limit", type=float, help="GB a step may take (hig, gn).")
 @click.option("--seconds", type=float, help="Budget of training seconds.  [default: 60]")
 @click.option("--steps", type=click.IntRange(1), help="Budget of steps.")
 @click.option("--epochs", type=float, help="Budget of epochs.")
@@ -117,6 +119,8 @@ def choose(problem, variant):
 def configure(setting, options):
     """The experiment's setting with the options that were given in place of its own."""
     given = {name: value for name, value in options.items() if value is not None}
+    if "memory_limit" in given:
+        given["memory_limit"] *= 1e9  # GB to bytes
     batch = given.pop("batch", setting.batch)
     known = {f.name for f in dataclasses.fields(setting.optimizer)}
     if unknown := sorted(set(given) - known):
@@ -134,7 +138,7 @@ class usage_errors:
         return self
 
     def __exit__(self, kind, error, _):
-        if kind and issubclass(kind, (ValueError, TypeError, RuntimeError)):
+        if kind and issubclass(kind, (ValueError, TypeError, RuntimeError, MemoryError)):
             raise click.UsageError(str(error)) from error
 
 
@@ -212,53 +216,56 @@ def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every,
     sys.exit(INTERRUPTED if interrupted else 0)
 
 
-TABLE_3 = (("hig", 32), ("hig", 64), ("hig", 128), ("adam", 256), ("adam", 512), ("adam", 1024))
+@main.command()
+@click.option("--profile", "part", flag_value="profile", help="Stages of a step and their floor.")
+@click.option("--crossovers", "part", flag_value="crossovers", help="Methods against size.")
+@click.option(
+    "--sweeps", "part", flag_value="sweeps", help="Against width and batch; half an hour."
+)
+@click.option("--own", "part", flag_value="own", help="Table 3, latency, memory, accuracy.")
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def speed(part, out):
+    """Seconds of a HIG step beside what one would write in NumPy, JAX or PyTorch.
+
+    All rivals that are installed (extra `peers`) on all experiments, in turn, each in a process of
+    its own; about half an hour. The options time something else instead. Prints tables and saves
+    speed-PART.json and .png; what is known so far is saved after each experiment. Leave the machine
+    alone meanwhile: a busy core elsewhere makes the times of all libraries useless.
+    """
+    from . import figures, speed
+
+    part = part or "rivals"
+    path = Path(out) / f"speed-{part}.json"
+
+    def keep(found):
+        records.write_json(path, found | records.environment())
+
+    found, text, picture = speed.PARTS[part](lambda line: click.echo(line, err=True), keep)
+    keep(found)
+    click.echo(text)
+    if picture is not None:
+        figures.save(picture, path.with_suffix(".png"))
+    click.echo(f"Saved {path}")
 
 
 @main.command()
-@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-def speed(out):
-    """Step times (table 3), where they go, first-step latency, memory, accuracy. Three minutes.
-
-    Saves speed.json; leave the machine alone meanwhile.
-    """
-    from . import speed, tables
-
-    problem = EXPERIMENTS["oscillators"].problem()
-    settings = {
-        f"{name} b {batch}": EXPERIMENTS["oscillators"].settings[name]._replace(batch=batch)
-        for name, batch in TABLE_3
-    }
-    report = {"step_seconds": speed.step_medians(problem, settings)}
-    others = {
-        "dipole": (EXPERIMENTS["dipole"], 60),
-        "dipole-cnn": (EXPERIMENTS["dipole-cnn"], 60),
-        "poisson, 41408 parameters": (VARIANTS["poisson"]["paper"], 2),
-    }
-    for label, (experiment, steps) in others.items():
-        setting = experiment.settings["hig"]
-        key = f"hig b {setting.batch}, {label}"
-        found = speed.step_medians(experiment.problem(), {key: setting}, steps=steps)
-        report["step_seconds"] |= found
-    click.echo("seconds a step:\n" + tables.nested(report["step_seconds"]))
-    report["stage_seconds"] = {
-        f"hig b {batch}": speed.stage_medians(problem, HIG(), batch) for batch in (32, 64, 128)
-    }
-    click.echo("\nseconds of each stage:\n" + tables.nested(report["stage_seconds"]))
-    report["first_step_seconds"] = {
-        "cold cache": speed.first_step(cold=True),
-        "warm cache": speed.first_step(cold=False),
-    }
-    click.echo("\nseconds to the first step:\n" + tables.nested(report["first_step_seconds"]))
-    report["peak_memory_mb"] = {
-        f"{name} b {batch}": {"peak MB": speed.peak_memory(batch, name)}
-        for name, batch in (*TABLE_3, ("hig", 1024))
-    }
-    click.echo("\npeak memory of the process:\n" + tables.nested(report["peak_memory_mb"]))
-    report["relative_error_of_step"] = speed.accuracy(problem)
-    errors = {k: {"largest error": v} for k, v in report["relative_error_of_step"].items()}
-    click.echo("\nagainst the float64 SVD, Jacobians met in training:\n" + tables.nested(errors))
-    records.write_json(Path(out) / "speed.json", report | records.environment())
+@click.argument("problem", type=choice(EXPERIMENTS))
+@click.option("--variant", help="As for train.")
+@click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: the paper's]")
+@click.option("--method", type=choice(METHODS), default="auto", help="Half-inverse.")
+@click.option("--memory-limit", type=click.FloatRange(0, min_open=True), help="GB a step may take.")
+def memory(problem, variant, batch, method, memory_limit):
+    """Estimate the memory of one HIG step on PROBLEM, part by part, before any is taken."""
+    with usage_errors():
+        experiment = choose(problem, variant)
+        setting, task = experiment.settings["hig"], experiment.problem()
+        size, tau = batch or setting.batch, setting.optimizer.tau
+        limit = None if memory_limit is None else 1e9 * memory_limit
+        tile = fitting_tile(task, size, method=method, tau=tau, memory_limit=limit)
+        estimate = memory_estimate(task, size, method=method, tau=tau, tile=tile)
+    click.echo(str(estimate))
+    if tile is not None:
+        click.echo(f"Row factors are made for {tile} samples at a time to stay under the limit.")
 
 
 @main.command()

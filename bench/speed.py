@@ -12,39 +12,118 @@ from statistics import median
 
 import numpy as np
 
-from higcore import StackedJacobian, fit, half_inverse
-from higcore.backend import thread_policy
+from higcore import fit, half_inverse
+from higcore.half_inverse import SQUARING
 from higcore.second_order import HIG
 
-STAGES = ("network", "solver", "sweep", "rows", "half-inverse", "update")
+from . import crossovers, figures, peers, race, sweeps, tables
+from .contestants import experiment
+from .experiments import EXPERIMENTS
+from .profile import profile
+
+# Experiment -> training steps before it is timed.
+RACES = {
+    "toy": 20,
+    "oscillators": 20,
+    "linear-chain": 20,
+    "dipole": 20,
+    "dipole-cnn": 20,
+    "poisson-paper": 1,
+}
+TABLE_3 = (("hig", 32), ("hig", 64), ("hig", 128), ("adam", 256), ("adam", 512), ("adam", 1024))
 
 
-def timed_step(problem, theta, batch, optimizer):
-    """One HIG step, stage by stage, as `fit` does it; return seconds of each stage."""
-    marks = [time.perf_counter()]
-
-    def mark(value):
-        marks.append(time.perf_counter())
-        return value
-
-    control, net_tape = mark(problem.network.forward(theta, batch.net_input))
-    y, tape = mark(problem.solver.forward(batch.x, control))
-    S = mark(problem.solver.rows(tape))
-    J = mark(StackedJacobian(problem.network, theta, net_tape, S))
-    g = problem.loss.gradient(y, batch.target) / len(y)
-    step, _ = mark(half_inverse(J, g, tau=optimizer.tau, method=optimizer.method))
-    mark(theta - optimizer.lr * step)
-    return np.diff(marks)
+def rivals(say, keep):
+    """Step times of everything that is installed, for all experiments; table and picture."""
+    for label, reason in peers.absent().items():
+        say(f"absent: {label}: {reason}")
+    results = race.all_rivals(say, lambda found: keep({"rivals": found}), RACES)
+    text = "\n\n".join(f"{name}\n{tables.race(found)}" for name, found in results.items())
+    return {"rivals": results, "absent": peers.absent()}, text, figures.race(results)
 
 
-def stage_medians(problem, optimizer, batch, repeats=60):
-    """Median seconds of each stage over ``repeats`` steps at a trained theta."""
-    theta = fit(problem, optimizer, batch=batch, steps=20).theta
-    with thread_policy():
-        rows = [
-            timed_step(problem, theta, problem.train[:batch], optimizer) for _ in range(repeats)
+def profiles(say, keep):
+    """Where the time of a step goes, with the arithmetic floor."""
+    found = {}
+    for name, train_steps in RACES.items():
+        say(f"profile of {name}")
+        found[name] = profile(experiment(name), 5 if "poisson" in name else 60, train_steps)
+        keep({"stages": found})
+    text = "\n\n".join(f"{name}\n{tables.profile(stages)}" for name, stages in found.items())
+    return {"stages": found}, text, figures.profiles(found)
+
+
+def crossover(say, keep):
+    """Which method is the fastest from which size on."""
+    found = crossovers.crossovers(say, lambda found: keep({"seconds": found}))
+    auto = crossovers.auto_choices()
+    text = "\n\n".join(
+        f"{case}\n{tables.by_size(methods, auto)}" for case, methods in found.items()
+    )
+    return {"seconds": found, "auto": auto}, text, figures.crossovers(found, auto)
+
+
+def growth(say, keep):
+    """Cost and memory against the width of the network and against the batch."""
+    found = {"solver_sweep": sweeps.solver_sweep(say), "memory": sweeps.memory_beside_gram(say)}
+    found["width"] = sweeps.width_sweep(say, lambda rows: keep(found | {"width": rows}))
+    found["batch"] = sweeps.batch_sweep(say, lambda rows: keep(found | {"batch": rows}))
+    found["slopes"] = slopes(found)
+    text = "\n\n".join(
+        [
+            "network against width, m = 512\n" + tables.nested(found["width"], "parameters"),
+            "Poisson against batch\n" + tables.nested(found["batch"], "m"),
+            "seconds of the solver sweep\n" + tables.nested(found["solver_sweep"], "batch"),
+            "slopes in log-log\n" + tables.nested({"slope": found["slopes"]}),
         ]
-    return dict(zip(STAGES, np.median(rows, axis=0).tolist(), strict=True))
+    )
+    return found, text, figures.growth(found)
+
+
+def slopes(found):
+    """Exponents of growth, fitted over the whole range."""
+    large = {t: row for t, row in found["width"].items() if t > 1e5}
+    return {
+        "step against parameters": sweeps.slope({t: r["hig_seconds"] for t, r in large.items()}),
+        **{
+            f"solver sweep of {name} against batch": sweeps.slope(points)
+            for name, points in found["solver_sweep"].items()
+        },
+        "memory beside K against batch": sweeps.slope(found["memory"]),
+    }
+
+
+def own(say, keep):
+    """Step times of table 3, first-step latency, peak memory and accuracy; no picture."""
+    problem = EXPERIMENTS["oscillators"].problem()
+    known = EXPERIMENTS["oscillators"].settings
+    settings = {f"{name} b {batch}": known[name]._replace(batch=batch) for name, batch in TABLE_3}
+    say("step times of table 3")
+    found = {"step_seconds": step_medians(problem, settings)}
+    say("first steps")
+    found["first_step_seconds"] = {
+        "cold cache": first_step(cold=True),
+        "warm cache": first_step(cold=False),
+    }
+    keep(found)
+    say("peak memory")
+    found["peak_memory_mb"] = {
+        f"{name} b {batch}": {"peak MB": peak_memory(batch, name)}
+        for name, batch in (*TABLE_3, ("hig", 1024))
+    }
+    say("accuracy")
+    found["relative_error_of_step"] = accuracy(problem)
+    text = "\n\n".join(f"{name}\n{tables.nested(rows)}" for name, rows in found.items())
+    return found, text, None
+
+
+PARTS = {
+    "rivals": rivals,
+    "profile": profiles,
+    "crossovers": crossover,
+    "sweeps": growth,
+    "own": own,
+}
 
 
 def step_medians(problem, settings, repeats=3, steps=60):
@@ -97,9 +176,12 @@ print(time.time())
 """
 
 
-def accuracy(problem, batch=128, at=(0, 32, 128, 512), taus=(1e-4, 1e-5, 1e-6)):
-    """Largest relative error of the step against the float64 SVD, on Jacobians met in training."""
-    errors = {f"{name} {tau:g}": 0.0 for name in ROUTES for tau in taus}
+def accuracy(problem, batch=128, at=(0, 32, 128, 512), taus=(1e-4, 1e-5, 1e-6, 1e-10)):
+    """Largest relative error of the step against the float64 SVD, on Jacobians met in training.
+
+    ``{method: {tau: error}}``; a squaring method is not asked for a tau that it cannot resolve.
+    """
+    errors = {name: {f"tau {tau:g}": 0.0 for tau in taus} for name in ROUTES}
     run = None
     for steps in at:
         run = fit(problem, HIG(), batch=batch, steps=steps, resume=run) if steps else None
@@ -109,9 +191,20 @@ def accuracy(problem, batch=128, at=(0, 32, 128, 512), taus=(1e-4, 1e-5, 1e-6)):
         for tau in taus:
             reference, _ = half_inverse(J, g, tau=tau, method="svd")
             for name, route in ROUTES.items():
-                error = np.linalg.norm(route(J, g, tau) - reference) / np.linalg.norm(reference)
-                errors[f"{name} {tau:g}"] = max(errors[f"{name} {tau:g}"], float(error))
+                squares = name in SQUARING or "float32" in name
+                step = (
+                    np.full_like(reference, np.nan) if squares and tau < 1e-6 else route(J, g, tau)
+                )
+                error = np.linalg.norm(step - reference) / np.linalg.norm(reference)
+                errors[name][f"tau {tau:g}"] = max(
+                    errors[name][f"tau {tau:g}"], float(error), key=_worst
+                )
     return errors
+
+
+def _worst(error):
+    """NaN, an error that was not asked for, stays."""
+    return np.inf if np.isnan(error) else error
 
 
 def _float32_svd(J, g, tau):
@@ -121,8 +214,8 @@ def _float32_svd(J, g, tau):
     return Vt.T @ (power * (U.T @ g.reshape(-1).astype(np.float32)))
 
 
-ROUTES = {
-    "gram": lambda J, g, tau: half_inverse(J, g, tau=tau, method="gram")[0],
-    "tridiagonal": lambda J, g, tau: half_inverse(J, g, tau=tau, method="tridiagonal")[0],
-    "svd float32": _float32_svd,
-}
+def _route(method):
+    return lambda J, g, tau: half_inverse(J, g, tau=tau, method=method)[0]
+
+
+ROUTES = {method: _route(method) for method in (*SQUARING, "qr")} | {"svd float32": _float32_svd}

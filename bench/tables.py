@@ -49,11 +49,68 @@ def _number(value):
     return "-" if value is None else f"{value:.2e}"
 
 
-def nested(rows):
+def nested(rows, corner=""):
     """A table of ``{row: {column: number}}``."""
     columns = list(next(iter(rows.values())))
-    cells = [[label, *(f"{row[c]:.3g}" for c in columns)] for label, row in rows.items()]
-    return markdown(("", *columns), cells)
+    cells = [
+        [str(label), *(f"{row[c]:.3g}" for c in map(str, columns))]
+        for label, row in ((k, {str(c): v for c, v in r.items()}) for k, r in rows.items())
+    ]
+    return markdown((corner, *map(str, columns)), cells)
+
+
+def race(found):
+    """One line a contestant of `race.run`, the fastest first."""
+    header = (
+        "contestant",
+        "ms/step",
+        "min - max",
+        "times ours",
+        "first step s",
+        "peak MB",
+        "error",
+    )
+    ran = {label: r for label, r in found.items() if "median" in r}
+    rows = [
+        (
+            label,
+            f"{1e3 * r['median']:.3g}",
+            f"{1e3 * r['min']:.3g} - {1e3 * r['max']:.3g}",
+            f"{r['times_higcore']:.3g}",
+            f"{r['first_step_seconds']:.3g}",
+            f"{r['peak_memory_mb']:.0f}",
+            f"{r['error']:.1e}",
+        )
+        for label, r in sorted(ran.items(), key=lambda item: item[1]["median"])
+    ]
+    failed = [(label, r["failed"], *[""] * 5) for label, r in found.items() if "failed" in r]
+    return markdown(header, rows + failed)
+
+
+def profile(stages):
+    """Milliseconds of every stage, their floor, and the share of the whole."""
+    total = sum(row["seconds"] for row in stages.values())
+    rows = {
+        stage: {
+            "ms": 1e3 * row["seconds"],
+            "floor ms": 1e3 * row["floor_seconds"],
+            "% of step": 100 * row["seconds"] / total,
+        }
+        for stage, row in stages.items()
+    }
+    floor = sum(row["floor ms"] for row in rows.values())
+    return nested(rows | {"together": {"ms": 1e3 * total, "floor ms": floor, "% of step": 100.0}})
+
+
+def by_size(methods, auto):
+    """Milliseconds of every method by size, and what ``auto`` takes."""
+    sizes = [str(n) for n in next(iter(methods.values()))]
+    rows = [
+        (method, *(f"{1e3 * seconds:.3g}" for seconds in times.values()))
+        for method, times in methods.items()
+    ]
+    chosen = {str(n): method for n, method in auto.items()}
+    return markdown(("ms", *sizes), [*rows, ("auto takes", *(chosen[n] for n in sizes))])
 
 
 def report(folder):

@@ -4,6 +4,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .checks import dot_test, taylor_test
 from .half_inverse import HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
+from .memory import MemoryEstimate, memory_estimate
 from .optimizers import SGD, Adadelta, Adagrad, Adam, RMSprop
 from .problem import Batch, FreshData, Problem
 from .second_order import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics
@@ -24,6 +25,7 @@ __all__ = [
     "HalfInverseInfo",
     "LevenbergMarquardt",
     "Linearisation",
+    "MemoryEstimate",
     "NonFiniteError",
     "Problem",
     "RMSprop",
@@ -34,6 +36,7 @@ __all__ = [
     "fit",
     "half_inverse",
     "load_checkpoint",
+    "memory_estimate",
     "save_checkpoint",
     "taylor_test",
 ]

@@ -6,13 +6,16 @@ import functools
 import math
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import threadpoolctl
 
 CACHE_LINE = 64  # bytes
+ALWAYS_THERE = 2**28  # bytes
+LARGE_PRODUCT = 5e8  # operations, some 10 ms of a core
+ROWS_FOR_THREADS = 500  # two threads: dipole, 448 rows, 17 ms a step instead of 14; 512 rows, even
 CPU_COUNT = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -110,13 +113,24 @@ def empty(xp, shape, dtype):
     return buffer[start : start + size].view(dtype).reshape(shape)
 
 
-def available_memory(xp=np, limit=None):
-    """Bytes that may be taken now: ``limit``, or what the machine or the CUDA device has free."""
-    if limit is not None:
-        return limit
-    if xp is not np:
-        return xp.cuda.runtime.memGetInfo()[0] + xp.get_default_memory_pool().free_bytes()
-    return min(_free_memory(), _free_in_container())
+def short_of_memory(needed, array, limit=None):
+    """Return None if ``needed`` bytes can be had where ``array`` lives, else how many can.
+
+    ``limit`` is what may be used; by default what the machine or the CUDA device has free, which
+    is not even asked for small needs.
+    """
+    if limit is None and needed < ALWAYS_THERE:
+        return None
+    there = _available_memory(array) if limit is None else limit
+    return there if needed > there else None
+
+
+def _available_memory(array):
+    if is_host(array):
+        return min(_free_memory(), _free_in_container())
+    import cupy
+
+    return cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
 
 
 def _free_memory():
@@ -136,21 +150,30 @@ def _free_in_container():
 
 
 @functools.cache
-def _numpy_blas():
-    """Controller of the OpenBLAS copy inside the NumPy wheel; empty where BLAS is shared."""
+def _blas(package):
+    """Controller of the OpenBLAS copy inside a wheel; empty where BLAS is shared."""
     controller = threadpoolctl.ThreadpoolController()
     files = [c["filepath"] for c in controller.info()]
-    own = [f for f in files if "numpy.libs" in f or f"numpy{os.sep}.dylibs" in f]
+    own = [f for f in files if f"{package}.libs" in f or f"{package}{os.sep}.dylibs" in f]
     return controller.select(filepath=own)
 
 
 @contextmanager
-def thread_policy():
-    """Keep the two BLAS copies of a NumPy + SciPy installation out of each other's way.
+def thread_policy(operations=0, rows=None):
+    """Keep the BLAS copies and the threads of the solvers out of each other's way.
 
-    The wheels carry one OpenBLAS each, whose idle threads spin. In a training step NumPy only
-    multiplies small matrices, so its copy gets one thread; the Gram matrix and its decomposition
-    go through SciPy's copy, which keeps all cores.
+    NumPy's and SciPy's wheels carry one OpenBLAS each, whose threads spin for some 20 ms after
+    their last work, longer than a whole step may take: whatever another pool does then runs as on
+    half the cores. So
+
+    - NumPy's copy, which multiplies small matrices in most training steps, gets one thread, unless
+      a product takes so many ``operations`` that the spinning does not count (`LARGE_PRODUCT`);
+    - SciPy's copy, which decomposes a matrix of so many ``rows``, keeps all cores if there are
+      enough rows to win more than the spinning costs (`ROWS_FOR_THREADS`).
     """
-    with _numpy_blas().limit(limits=1):
+    with ExitStack() as limits:
+        if operations < LARGE_PRODUCT:
+            limits.enter_context(_blas("numpy").limit(limits=1))
+        if rows is not None and rows < ROWS_FOR_THREADS:
+            limits.enter_context(_blas("scipy").limit(limits=1))
         yield

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .backend import array_module, available_memory, thread_policy
+from .backend import array_module, short_of_memory, thread_policy
 from .linearisation import DenseJacobian, StackedJacobian
 from .spectral import band, gram, qr, svd, tridiagonal
 from .spectral.modes import DecompositionError, Truncation, require
@@ -129,12 +129,13 @@ def half_inverse(
     J, g = _check_arrays(J, g)
     chosen = choose_method(method, *J.shape, _relative_tau(rule, J), J.xp is np)
     _check_memory(J, chosen, memory_limit)
-    with thread_policy():
+    with thread_policy(2 * J.samples * J.shape[1], min(J.shape)):
         step, modes, chosen, fallback = _with_fallback(chosen, J, g, kappa, rule)
     _warn_below_noise(chosen, rule, modes)
     info = HalfInverseInfo(chosen, *modes[:4], fallback, modes.detail)
-    scale = np.float64(info.sigma_max) ** beta if info.rank else 0.0  # inf, not OverflowError
-    return (scale * step).astype(J.dtype, copy=False), info
+    if beta:
+        step *= np.float64(info.sigma_max) ** beta if info.rank else 0.0  # inf, not OverflowError
+    return step.astype(J.dtype, copy=False), info
 
 
 def choose_method(method, m, t, tau, on_host):
@@ -153,7 +154,7 @@ def choose_method(method, m, t, tau, on_host):
 def workspace(method, m, t):
     """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
     if method == "svd":
-        return 8 * (3 * m * t + 3 * min(m, t) ** 2)
+        return 8 * 5 * m * t  # J, its singular vectors, and LAPACK's copies
     return int(8 * WORKSPACE[method] * min(m, t) ** 2)
 
 
@@ -197,14 +198,13 @@ def _require_finite(number):
 
 def _check_memory(J, method, limit):
     m, t = J.shape
-    needed, limit = workspace(method, m, t), available_memory(J.xp, limit)
-    if needed > limit:
-        fits = next(
-            b for b in range(J.samples, -1, -1) if workspace(method, b * J.outputs, t) <= limit
-        )
+    needed = workspace(method, m, t)
+    there = short_of_memory(needed, J.sample, limit)
+    if there is not None:
+        rows = int((there / workspace(method, 1, t)) ** (1 if method == "svd" else 0.5))
         raise MemoryError(
-            f"method {method!r} needs {needed / 1e9:.3g} GB for {m} rows and {t} parameters, but "
-            f"{limit / 1e9:.3g} GB are there; a batch of {fits} of these {J.samples} samples fits"
+            f"method {method!r} needs {needed / 1e9:.3g} GB for {m} rows and {t} parameters and "
+            f"{there / 1e9:.3g} GB are there; a batch of {rows // J.outputs} fits"
         )
 
 

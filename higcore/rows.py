@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg.blas import dsyrk
 
-from .backend import array_module, is_host
+from .backend import array_module, is_host, thread_policy
 from .kernels import lazy_njit, run_threaded
 
-CHUNK_BYTES = 2**18  # of a product before it is added to K: it must stay in a core's cache
+CHUNK_BYTES = 2**19  # of a product before it is added to K: it must stay in a core's cache
 
 
 class OuterProductRows:
@@ -135,16 +135,17 @@ def gram_definition(left, right, out):
 def gram_in_chunks(left, right, out):
     """`gram_definition` chunk by chunk of rows, each finished while it is in cache.
 
-    Chunks go to threads; each multiplies with NumPy's BLAS, which has one thread in a training
-    step. If right is left, only the upper triangle is computed, and mirrored.
+    Chunks go to threads, each of which multiplies with NumPy's BLAS and one thread. If right is
+    left, only the upper triangle is computed, and mirrored.
     """
     r, symmetric = left[0].delta.shape[1], right is left
     terms = [term for pair in zip(left, right, strict=True) for term in gram_terms(*pair)]
     samples = max(1, CHUNK_BYTES // (8 * r * out.shape[1]))
-    run_threaded(
-        lambda lo: _gram_chunk(out, terms, r, lo, min(lo + samples * r, len(out)), symmetric),
-        range(0, len(out), samples * r),
-    )
+    with thread_policy():
+        run_threaded(
+            lambda lo: _gram_chunk(out, terms, r, lo, min(lo + samples * r, len(out)), symmetric),
+            range(0, len(out), samples * r),
+        )
 
 
 def _gram_chunk(out, terms, r, lo, hi, symmetric):

@@ -9,6 +9,7 @@ import scipy.linalg
 
 from .backend import array_module, is_host
 from .half_inverse import METHODS, TRUNCATIONS, half_inverse
+from .memory import fitting_tile
 from .optimizers import Adam
 from .spectral.modes import EPS
 from .validation import check_choice, check_count, check_finite, check_real
@@ -19,7 +20,9 @@ class HIG:
     """Half-inverse gradients: step = lr max(S)^beta V S^kappa U^T g (eq. 7 and 21-22).
 
     The parameters are those of `half_inverse`; ``lr`` is the paper's eta. ``update`` returns a
-    `HalfInverseInfo` as its third value.
+    `HalfInverseInfo` as its third value. With a ``memory_limit`` (bytes; by default what the
+    machine has free) that the row factors of the batch exceed, they are made in tiles of samples,
+    as large as it allows; if not even that is enough, `MemoryError` says which batch would fit.
     """
 
     lr: float = 1.0
@@ -28,6 +31,7 @@ class HIG:
     beta: float = 0.0
     truncation: str = "relative"
     method: str = "auto"
+    memory_limit: float | None = field(default=None, repr=False)
 
     def __post_init__(self):
         check_real("lr", self.lr, 0.0, open_low=True)
@@ -36,6 +40,8 @@ class HIG:
         check_real("beta", self.beta)
         check_choice("truncation", self.truncation, TRUNCATIONS)
         check_choice("method", self.method, METHODS)
+        if self.memory_limit is not None:
+            check_real("memory_limit", self.memory_limit, 0.0, open_low=True)
 
     def init(self, theta):
         """Return the empty state."""
@@ -43,16 +49,25 @@ class HIG:
 
     def update(self, linearisation, state):
         """Return (step, state, info)."""
+        tile = fitting_tile(
+            linearisation.problem,
+            len(linearisation.control),
+            method=self.method,
+            tau=self.tau,
+            memory_limit=self.memory_limit,
+        )
         step, info = half_inverse(
-            linearisation.jacobian(),
+            linearisation.jacobian(tile),
             linearisation.loss_gradient,
             kappa=self.kappa,
             tau=self.tau,
             truncation=self.truncation,
             beta=self.beta,
             method=self.method,
+            memory_limit=self.memory_limit,
         )
-        return self.lr * step, state, info
+        step *= self.lr
+        return step, state, info
 
 
 @dataclass(frozen=True)

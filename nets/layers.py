@@ -21,6 +21,7 @@ class Dense:
         self.n_in, self.n_out, self.start = n_in, n_out, start
         self.activation = ACTIVATIONS[activation]
         self.size = (n_in + 1) * n_out
+        self.factor_shape = (1, n_in, n_out)
 
     def parameters(self, theta):
         """Views of theta (t,): W (n_in, n_out) and c (n_out,)."""
@@ -78,6 +79,7 @@ class Conv1d:
         self.activation = ACTIVATIONS[activation]
         self.channels_first = channels_first
         self.size = (self.fan_in + 1) * features
+        self.factor_shape = (self.positions, self.fan_in, features)
 
     def parameters(self, theta):
         """Views of theta (t,): W (width channels, features) and c (features,)."""

@@ -16,8 +16,8 @@ class Network:
     Attributes
     ----------
     layers : list
-        Objects with ``size``, ``n_in``, ``n_out``, ``init``, ``forward``, ``tangent``,
-        ``backward``, ``rows`` and ``pull_rows``; see `nets.layers`.
+        Objects with ``size``, ``n_in``, ``n_out``, ``factor_shape``, ``init``, ``forward``,
+        ``tangent``, ``backward``, ``rows`` and ``pull_rows``; see `nets.layers`.
     size : int
         Number t of parameters; theta (t,) holds those of the first layer first.
 
@@ -40,6 +40,11 @@ class Network:
     def output_size(self):
         """Width of the output, |u|."""
         return self.layers[-1].n_out
+
+    @property
+    def factor_shapes(self):
+        """(P, n_in, n_out) of every layer: positions at which its weights are used, and widths."""
+        return [layer.factor_shape for layer in self.layers]
 
     def init(self, rng, dtype=np.float64):
         """Return theta (t,): Glorot-uniform weights, zero biases.

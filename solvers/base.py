@@ -15,7 +15,12 @@ class Solver:
     - ``tangent(x, u, du) -> dy``,
     - ``backward(tape, y_bar) -> u_bar`` for cotangents (b, |y|) or (b, r, |y|),
     - ``rows(tape) -> S`` (b, |y|, |u|), S[i] = dy_i/du_i.
+
+    ``tape_size`` says how many numbers a sample ``forward`` keeps on the tape, for estimates of
+    memory.
     """
+
+    tape_size = 0
 
     def solve(self, x, u):
         """Return y (b, |y|)."""

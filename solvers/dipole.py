@@ -79,37 +79,42 @@ def _tangent(lo, hi, half, kappa, position, u, du, psi, e, g, source, phi, dpsi)
                     dpsi[c, j, i] = 2.0 * phi[c, j, i] - dpsi[c, j, i]
 
 
-def _sweep(lo, hi, half, kappa, position, u, psi, e, g, wide, phi, omega, u_bar):
+def _sweep(lo, hi, half, kappa, position, u, psi, e, g, wide, pull, phi, omega, u_bar):
     """Pull r complex cotangents a sample back: omega (2, n, b r) to u_bar (2, steps, b r).
 
-    Lane i r + k is cotangent k of sample i, which makes the inner loops long.
-    u_bar[0] belongs to the cotangents themselves, u_bar[1] to i times them. ``wide`` (2, n, b r)
-    holds the inverse pivots of each lane's sample.
+    Lane i r + k is cotangent k of sample i, which makes the inner loops long. u_bar[0] belongs to
+    the cotangents themselves, u_bar[1] to i times them. ``wide`` and ``pull`` (2, n, b r) hold, for
+    every lane, its sample's inverse pivots and x_j (dt/2) 2 phi_s.
     """
     physics = half, kappa, position
     r = np.uint64(omega.shape[2] // u.shape[1])  # unsigned like lo and hi
     for s in range(u.shape[0] - 1, -1, -1):
         factor(lo, hi, physics, u[s], e, g)
-        for c in range(2):
-            for j in range(position.shape[0]):
-                for i in range(lo, hi):
-                    for lane in range(i * r, i * r + r):
-                        wide[c, j, lane] = g[c, j, i]
+        for j in range(position.shape[0]):
+            scale = half * position[j]  # 2 A^(-1) omega = 2 phi cancels the 1/2 of phi_s
+            for i in range(lo, hi):
+                real = scale * (psi[s, 0, j, i] + psi[s + 1, 0, j, i])
+                imag = scale * (psi[s, 1, j, i] + psi[s + 1, 1, j, i])
+                for lane in range(i * r, i * r + r):
+                    wide[0, j, lane] = g[0, j, i]
+                    wide[1, j, lane] = g[1, j, i]
+                for lane in range(i * r, i * r + r):
+                    pull[0, j, lane] = real
+                    pull[1, j, lane] = imag
         reflect(lo * r, hi * r, kappa, wide, phi, omega, omega)
         for lane in range(lo * r, hi * r):
             u_bar[0, s, lane] = 0.0
             u_bar[1, s, lane] = 0.0
         for j in range(position.shape[0]):
-            pull = half * position[j]  # 2 A^(-1) omega = 2 phi cancels the 1/2 of phi_s
-            for i in range(lo, hi):
-                real = pull * (psi[s, 0, j, i] + psi[s + 1, 0, j, i])  # of 2 phi_s
-                imag = pull * (psi[s, 1, j, i] + psi[s + 1, 1, j, i])
-                for lane in range(i * r, i * r + r):
-                    u_bar[0, s, lane] += phi[0, j, lane] * imag + phi[1, j, lane] * real
-                    u_bar[1, s, lane] -= phi[0, j, lane] * real - phi[1, j, lane] * imag
+            for lane in range(lo * r, hi * r):
+                real, imag = pull[0, j, lane], pull[1, j, lane]
+                u_bar[0, s, lane] += phi[0, j, lane] * imag + phi[1, j, lane] * real
+            for lane in range(lo * r, hi * r):
+                real, imag = pull[0, j, lane], pull[1, j, lane]
+                u_bar[1, s, lane] -= phi[0, j, lane] * real - phi[1, j, lane] * imag
 
 
-SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(_sweep)
+SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(_sweep, together=2)
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,11 @@ class QuantumDipole(Solver):
         wave = np.sqrt(2 / (self.points - 1)) * np.sin(np.pi * k * j / (self.points - 1))
         return np.concatenate([wave, np.zeros_like(wave)])
 
+    @property
+    def tape_size(self):
+        """Numbers a sample on the tape: all states, and the control."""
+        return (self.steps + 1) * self.state_size + self.steps
+
     def forward(self, x, u):
         """Return the final state y (b, 2n) and the tape that `backward` and `rows` need."""
         psi, u_t = self._march(x, u, self.steps + 1)
@@ -244,12 +254,13 @@ class QuantumDipole(Solver):
         psi, u_t = tape
         xp = array_module(psi=psi, rows=rows)
         b, r, _ = rows.shape
-        omega, wide, phi = (empty(xp, (2, self.interior, b * r), psi.dtype) for _ in range(3))
+        shape = (2, self.interior, b * r)
+        omega, wide, pull, phi = (empty(xp, shape, psi.dtype) for _ in range(4))
         omega[:] = rows.reshape(b * r, 2, -1).transpose(1, 2, 0)
         omega[1] *= -1  # the conjugate
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
         e, g = self._scratch(xp, psi)
-        SWEEP(b, *self._physics(xp, psi.dtype), u_t, psi, e, g, wide, phi, omega, u_bar)
+        SWEEP(b, *self._physics(xp, psi.dtype), u_t, psi, e, g, wide, pull, phi, omega, u_bar)
         u_bar = xp.ascontiguousarray(u_bar.transpose(0, 2, 1))
         return u_bar.reshape(2, b, r, self.steps)
 

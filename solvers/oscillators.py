@@ -156,6 +156,11 @@ class OscillatorChain(Solver):
         """|y|, the size of the final state."""
         return self.state_size
 
+    @property
+    def tape_size(self):
+        """Numbers a sample on the tape: all states, and the control."""
+        return (self.steps + 1) * self.state_size + self.steps
+
     def forward(self, x, u):
         """Return the final state y (b, 2n) and the tape that `backward` and `rows` need."""
         xp = self.check_inputs(x, u)

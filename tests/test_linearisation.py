@@ -7,8 +7,8 @@ from oracles import complex_step_jacobian, mlp, oscillators
 
 from higcore import Batch, Problem, StackedJacobian, dot_test, taylor_test
 from higcore.linearisation import DenseJacobian
-from higcore.rows import gram_definition
 from higcore.losses import SquaredError
+from higcore.rows import gram_definition
 from nets import MLP
 from solvers import OscillatorChain
 

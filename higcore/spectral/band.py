@@ -6,8 +6,8 @@ needed where nothing is cut: with a = min(lambda), b = max(lambda) from a few La
     B^power w ~ c_0 w + sum_j c_j (B + s_j I)^(-1) w           (`rational`, about 40 solves).
 
 Modes up to the cutoff are counted by the signs of the pivots of B - cutoff^2 I (Sylvester's law of
-inertia). A few of them are found by inverse Lanczos iteration and projected out; many, or any doubt
-about the few, and the band is chased on to a tridiagonal matrix, whose eigenvalues all come cheaply.
+inertia). A few of them are found by inverse Lanczos iteration and projected out; with many, or any
+doubt about the few, the band is chased on to a tridiagonal matrix, whose eigenvalues come cheaply.
 
 Accuracy: as `gram`, about eps / tau^2 in the step, and 1e-12 from the fractions.
 Cost: 4/3 n^3 operations for the reduction, n width^2 for each solve. NumPy arrays only.

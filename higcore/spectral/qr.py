@@ -1,7 +1,7 @@
 r"""J^kappa through a triangle of J, block by block: nothing is squared, J is never whole.
 
 With as many parameters as rows or more, J^T = Q R with R (m, m), of which only R is computed, from
-some columns of J at a time. R^T = U S W^T has the left singular vectors and singular values of J, and
+some columns of J at a time. R^T = U S W^T has the left singular vectors and values of J, and
 
     V S^kappa U^T g = J^T c,   c = U S^(kappa - 1) U^T g.
 
@@ -17,14 +17,13 @@ large as R.
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
 from ..backend import is_host
 from . import svd
 from .inplace import call
 from .modes import EPS, require
 
-PANEL = 32  # columns factored at a time
+NARROW, WIDE, WIDE_FROM = 16, 32, 1000  # columns factored at a time; measured
 
 
 def apply(J, g, kappa, truncation):
@@ -62,7 +61,7 @@ def _fold_in(R, part):
     """R of [R; part], in place; LAPACK's QR of a triangle on top of a rectangle."""
     part = np.array(part, order="F")  # a copy: it is overwritten
     k, n = part.shape
-    panel = min(PANEL, n)
+    panel = min(WIDE if n >= WIDE_FROM else NARROW, n)
     T, work = np.empty((panel, n), order="F"), np.empty(panel * n)
     info = call("dtpqrt", k, n, 0, panel, R, n, part, k, T, panel, work)
     require(info == 0, f"dtpqrt failed with info = {info}")

@@ -8,8 +8,8 @@ the band; a panel's reflectors I - V T V^T change the rest of the matrix, A, by
 which is almost all of the work, 4/3 n^3 operations, in products of large matrices. The one-stage
 reduction (LAPACK's dsytrd) does half of it in matrix-vector products, at the speed of memory.
 
-Second stage, B = P T P^T: each column's entries below the subdiagonal are reflected to zero, and the
-bulge that this makes is chased down the band; 6 n^2 width operations.
+Second stage, B = P T P^T: each column's entries below the subdiagonal are reflected to zero, and
+the bulge that this makes is chased down the band; 6 n^2 width operations.
 
 References
 ----------
@@ -65,7 +65,7 @@ class BandReduction(NamedTuple):
 
 
 def reduce_to_band(K, width):
-    """Return the `BandReduction` of K (n, n), Fortran-ordered; K's lower triangle is overwritten."""
+    """Return the `BandReduction` of K (n, n), Fortran-ordered; its lower half is lost."""
     scales = []
     for first in range(0, len(K) - width, width):
         V, T = _factor_panel(K[first + width :, first : first + width])

@@ -1,0 +1,117 @@
+"""One contestant a process: it takes steps when told to, and says what they cost.
+
+``python -m bench.contestants LABEL PROBLEM BATCH FOLDER`` reads a line with a number of steps from
+standard input, takes them, and answers with a line of JSON: their seconds, or the first step's
+latency, peak memory and error. A process of its own gives every contestant its own memory peak and
+thread pools, and it waits without using a processor while others run.
+
+LABEL is ``higcore``, ``higcore adam``, or a rival of `peers`. FOLDER holds theta.npy, the
+parameters at which all step, and reference.npy, the step by the SVD of J in float64, if there is
+one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from higcore import half_inverse
+from higcore.backend import thread_policy
+from higcore.optimizers import Adam
+
+from . import peers, records
+from .experiments import EXPERIMENTS, VARIANTS, Oscillators
+
+
+def experiment(name):
+    """The experiment of a name; ``poisson-paper`` is a variant, ``wide-700`` a wide network."""
+    if name.startswith("wide-"):
+        return Oscillators(hidden=(int(name[5:]),) * 3, test_samples=16, name=name)
+    variants = {v.name: v for known in VARIANTS.values() for v in known.values()}
+    return (EXPERIMENTS | variants)[name]
+
+
+def higcore_step(problem, tau):
+    """The step as `higcore.fit` takes it: linearise, half-invert, update."""
+
+    def step(theta, batch):
+        at = problem.linearise(theta, batch)
+        found, _ = half_inverse(at.jacobian(), at.loss_gradient, tau=tau)
+        return found
+
+    return step
+
+
+def adam_step(problem):
+    """One step of Adam with its state."""
+    optimizer, state = Adam(lr=1e-6), None
+
+    def step(theta, batch):
+        nonlocal state
+        state = state or optimizer.init(theta)
+        found, state = optimizer.update(problem.linearise(theta, batch), state)[:2]
+        return found
+
+    return step
+
+
+def make_step(label, problem, tau):
+    """The ``step(theta, batch) -> (t,)`` of a label."""
+    if label == "higcore":
+        return higcore_step(problem, tau)
+    if label == "higcore adam":
+        return adam_step(problem)
+    return peers.make_step(label, problem, tau=tau)
+
+
+def main(label, name, batch, folder):
+    """Serve the protocol of the module's docstring."""
+    started = time.perf_counter()
+    chosen, folder = experiment(name), Path(folder)
+    problem = chosen.problem()
+    theta, data = np.load(folder / "theta.npy"), problem.batch(0, int(batch))
+    before = records.peak_memory_mb()
+    step = make_step(label, problem, chosen.settings["hig"].optimizer.tau)
+    operations = 2 * int(batch) * problem.network.size
+    with thread_policy(operations) if label.startswith("higcore") else nullcontext():
+        found = step(theta, data)
+        first = time.perf_counter() - started
+        answer({"first_step_seconds": first, "error": relative_error(found, folder)})
+        for line in sys.stdin:
+            answer(
+                {
+                    "seconds": [timed(step, theta, data) for _ in range(int(line))],
+                    "peak_memory_mb": records.peak_memory_mb(),
+                    "memory_before_mb": before,
+                }
+            )
+
+
+def relative_error(found, folder):
+    """|found - reference| / |reference|, None without a reference."""
+    path = folder / "reference.npy"
+    if not path.exists():
+        return None
+    reference = np.load(path)
+    return float(np.linalg.norm(found - reference) / np.linalg.norm(reference))
+
+
+def timed(step, theta, data):
+    """Seconds of one step and of the update of theta."""
+    begin = time.perf_counter()
+    _ = theta - 1e-3 * step(theta, data)
+    return time.perf_counter() - begin
+
+
+def answer(record):
+    """One line of JSON on standard output, at once."""
+    print(json.dumps(record), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,86 @@
+"""Which way to apply K^(-3/4), or J^(-1/2), is the fastest, and from which size on."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+import numpy as np
+import scipy.linalg
+
+from higcore import half_inverse
+from higcore.backend import thread_policy
+from higcore.half_inverse import SQUARING, choose_method
+from higcore.spectral.modes import Truncation
+
+SIZES = (64, 128, 256, 512, 1024, 1500, 2048, 4096)
+TAU = 1e-5
+# Singular values fall evenly in the logarithm from 1 to this; TAU then cuts nothing, or half.
+CASES = {"nothing cut": 2e-4, "half cut": 1e-10}
+LARGEST_J = 1024  # rows up to which methods that decompose J itself are timed
+
+
+def crossovers(report, keep, sizes=SIZES):
+    """Return ``{case: {method: {n: seconds}}}``; ``keep`` it after every size."""
+    found = {case: {} for case in (*CASES, "from J, t = 4 m")}
+    for n in sizes:
+        for case, smallest in CASES.items():
+            report(f"n = {n}, {case}")
+            K, z = gram_matrix(n, smallest), np.random.default_rng(1).standard_normal(n)
+            for method, seconds in time_squaring(K, z).items():
+                found[case].setdefault(method, {})[n] = seconds
+        if n <= LARGEST_J:
+            for method, seconds in time_from_jacobian(n).items():
+                found["from J, t = 4 m"].setdefault(method, {})[n] = seconds
+        keep(found)
+    return found
+
+
+def auto_choices(sizes=SIZES):
+    """What ``method="auto"`` takes at every size."""
+    return {n: choose_method("auto", n, 4 * n, TAU, True) for n in sizes}
+
+
+def gram_matrix(n, smallest):
+    """K (n, n) with singular values of J from 1 down to ``smallest``, random eigenvectors."""
+    U = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))[0]
+    K = (U * np.logspace(0, 2 * np.log10(smallest), n)) @ U.T
+    return (K + K.T) / 2
+
+
+def time_squaring(K, z):
+    """Median seconds of each method that works on K, and of SciPy's eigh as one would write it."""
+
+    def apply(method):
+        return lambda: SQUARING[method].apply(np, K.copy(), z, -0.75, Truncation(TAU, True))
+
+    with thread_policy():
+        return {method: timed(apply(method)) for method in SQUARING} | {
+            "scipy.linalg.eigh": timed(lambda: by_eigh(K, z))
+        }
+
+
+def by_eigh(K, z):
+    """K^(-3/4) z over the kept modes, by SciPy's default decomposition."""
+    values, U = scipy.linalg.eigh(K)
+    keep = values > TAU**2 * values[-1]
+    return U[:, keep] @ (values[keep] ** -0.75 * (U[:, keep].T @ z))
+
+
+def time_from_jacobian(m):
+    """Median seconds of each method on a dense J (m, 4 m)."""
+    rng = np.random.default_rng(0)
+    J, g = rng.standard_normal((m, 4 * m)), rng.standard_normal(m)
+    methods = ("svd", "qr", "auto")
+    return {name: timed(lambda name=name: half_inverse(J, g, method=name)) for name in methods}
+
+
+def timed(call, budget=3.0, most=15):
+    """Median seconds of some calls after one that is not counted."""
+    call()
+    seconds = []
+    while not seconds or (len(seconds) < most and sum(seconds) < budget):
+        begin = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begin)
+    return median(seconds)

@@ -1,0 +1,129 @@
+"""What one HIG step will hold in memory, from shapes alone, and how to stay under a limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .backend import short_of_memory
+from .half_inverse import METHODS, choose_method, workspace
+from .validation import check_choice, check_count, check_real
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that a step holds at its peak, part by part; ``print`` shows a table.
+
+    Attributes
+    ----------
+    parts : dict
+        Name of a part -> bytes.
+    method : str
+        The decomposition that was assumed.
+    """
+
+    parts: dict
+    method: str
+
+    @property
+    def total(self):
+        """Sum of the parts."""
+        return sum(self.parts.values())
+
+    @property
+    def beside_gram_matrix(self):
+        """All but K and its decomposition: what grows with the batch, not with its square."""
+        return self.total - self.parts[f"{self.method} of K"]
+
+    def __str__(self):
+        rows = [*self.parts.items(), ("together", self.total)]
+        return "\n".join(f"{name:20s} {size / 1e6:12.1f} MB" for name, size in rows)
+
+
+def memory_estimate(problem, batch, *, method="auto", tau=1e-6, tile=None):
+    r"""Return the `MemoryEstimate` of one HIG step on ``batch`` samples.
+
+    With b samples, r outputs, m = b r rows, t parameters and layers of width n_l used at P_l
+    positions, the row factors hold b sum_l P_l (n_(l-1) + r n_l) numbers, where a dense J would
+    hold m t, and K holds min(m, t)^2 of them.
+
+    Parameters
+    ----------
+    problem : Problem
+        Network and solver; nothing is computed with them.
+    batch : int
+        Samples a step.
+    method, tau
+        As for `half_inverse`; tau relative to max(S).
+    tile : int, optional
+        Samples whose row factors exist at a time; see `StackedJacobian`.
+
+    Examples
+    --------
+    >>> from bench.experiments import EXPERIMENTS
+    >>> estimate = memory_estimate(EXPERIMENTS["oscillators"].problem(), 128)
+    >>> estimate.method
+    'tridiagonal'
+    """
+    check_count("batch", batch)
+    check_choice("method", method, METHODS)
+    check_real("tau", tau, 0.0)
+    sample = problem.sample.x
+    network, solver = problem.network, problem.solver
+    m, t, r = batch * solver.output_size, network.size, solver.output_size
+    method = choose_method(method, m, t, tau, isinstance(sample, np.ndarray))
+    tiles = batch if tile is None else min(batch, 2 * tile)  # a pair of tiles meets in K
+    numbers = {
+        "parameters": 3 * t,
+        "network": batch * sum(p * (n_in + n_out) for p, n_in, n_out in network.factor_shapes),
+        "solver": batch * (solver.tape_size + 2 * r * solver.control_size),
+        "row factors": tiles * factor_numbers(network.factor_shapes, r),
+    }
+    parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
+    if t < m:  # some rows of J, whole
+        parts["row factors"] += 8 * 2 * t * (t + r)
+    return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t)}, method)
+
+
+def factor_numbers(shapes, r):
+    """Numbers of one sample's row factors, with what is held while they are made and used."""
+    kept = sum(p * (n_in + r * n_out) for p, n_in, n_out in shapes)
+    passing = max(2 * p * r * max(n_in, n_out) for p, n_in, n_out in shapes)
+    entries = sum(r * (n_in + 1) * n_out for p, n_in, n_out in shapes if p > 1)  # at most
+    return kept + passing + entries
+
+
+def fitting_tile(problem, batch, *, method="auto", tau=1e-6, memory_limit=None):
+    """Return None if a step fits into memory, or the largest tile with which it does.
+
+    Raises
+    ------
+    MemoryError
+        If no tile is small enough; the message says which batch size would fit.
+    """
+
+    def fits(samples, tile):
+        needed = memory_estimate(problem, samples, method=method, tau=tau, tile=tile).total
+        return short_of_memory(needed, problem.sample.x, memory_limit) is None
+
+    if fits(batch, None):
+        return None
+    if fits(batch, 1):
+        return largest(lambda tile: fits(batch, tile), batch)
+    needed = memory_estimate(problem, batch, method=method, tau=tau, tile=1).total
+    there = short_of_memory(needed, problem.sample.x, memory_limit)
+    best = largest(lambda samples: fits(samples, 1), batch)
+    raise MemoryError(
+        f"a step on a batch of {batch} needs {needed / 1e9:.3g} GB and {there / 1e9:.3g} GB are "
+        f"there; a batch of {best} fits"
+    )
+
+
+def largest(holds, top):
+    """The largest n in [0, top] for which ``holds(n)``, taking holds(0) and a falling ``holds``."""
+    low = 0
+    while low < top:
+        middle = (low + top + 1) // 2
+        low, top = (middle, top) if holds(middle) else (low, middle - 1)
+    return low
