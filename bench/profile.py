@@ -10,8 +10,9 @@ from scipy.linalg.blas import dgemm
 
 from higcore import StackedJacobian, fit
 from higcore.backend import thread_policy
-from higcore.half_inverse import SQUARING, choose_method
+from higcore.half_inverse import AUTO_SQUARES_FROM, SQUARING, choose_method
 from higcore.kernels import RangeKernel
+from higcore.spectral import qr
 from higcore.spectral.modes import Truncation
 
 STAGES = (
@@ -32,7 +33,9 @@ def profile(experiment, repeats=40, train_steps=20):
     with thread_policy(2 * setting.batch * problem.network.size, n):
         rows = [timed_stages(problem, theta, data, setting.optimizer.tau) for _ in range(repeats)]
     seconds = dict(zip(STAGES, np.median(rows, axis=0).tolist(), strict=True))
-    operations, rate = stage_operations(problem, setting.batch), matrix_product_rate()
+    squares = setting.optimizer.tau >= AUTO_SQUARES_FROM
+    operations = stage_operations(problem, setting.batch, squares)
+    rate = matrix_product_rate()
     return {
         stage: {
             "seconds": seconds[stage],
@@ -58,17 +61,26 @@ def timed_stages(problem, theta, data, tau):
     mark(J.blocks)
     g = problem.loss.gradient(y, data.target).reshape(-1) / len(y)
     m, t = J.shape
-    K = mark(J.gram() if m <= t else J.gram_of_parameters())
-    method = SQUARING[choose_method("auto", m, t, tau, True)]
-    g = g if m <= t else J.rmatvec(g)
-    weights, _ = mark(method.apply(np, K, g, -0.75, Truncation(tau, True)))
-    step = mark(J.rmatvec(weights) if m <= t else weights)
+    method, rule = choose_method("auto", m, t, tau, True), Truncation(tau, True)
+    if method == "qr":  # no Gram matrix, and the pull-down is part of it
+        mark(None)
+        step = mark(qr.apply(J, g, -0.5, rule)[0])
+        mark(None)
+    else:
+        K = mark(J.gram() if m <= t else J.gram_of_parameters())
+        g = g if m <= t else J.rmatvec(g)
+        weights, _ = mark(SQUARING[method].apply(np, K, g, -0.75, rule))
+        step = mark(J.rmatvec(weights) if m <= t else weights)
     mark(theta - 1e-3 * step)
     return np.diff(marks)
 
 
-def stage_operations(problem, b):
-    """Floating-point operations that every stage cannot do without, by formula or by count."""
+def stage_operations(problem, b, squares):
+    """Floating-point operations that every stage cannot do without, by formula or by count.
+
+    Without squaring there is no Gram matrix; QR takes 2 m^2 t operations and the SVD of the
+    triangle 4 m^3 for its values and one set of vectors.
+    """
     shapes, t, r = problem.network.factor_shapes, problem.network.size, problem.solver.output_size
     m = b * r
     solver, sweep = solver_operations(problem)
@@ -78,13 +90,15 @@ def stage_operations(problem, b):
         gram, pull_down = m * m * sum(widths), sum(p * 2 * b * n * (k + r) for p, k, n in shapes)
     else:
         gram, pull_down = m * t * t, 0
+    n = min(m, t)
+    decomposition = 4 / 3 * n**3 if squares else 2 * n * n * max(m, t) + 4 * n**3
     return {
         "network": 2 * b * sum(p * n_in * n_out for p, n_in, n_out in shapes),
         "solver": b * solver,
         "sweep": b * sweep,
         "row pull-back": 2 * m * sum(p * n_in * n_out for p, n_in, n_out in shapes[1:]),
-        "Gram": gram,
-        "decomposition": 4 / 3 * min(m, t) ** 3,
+        "Gram": gram if squares else 0,
+        "decomposition": decomposition,
         "pull-down": pull_down,
         "update": 2 * t,
     }

@@ -21,7 +21,7 @@ TRUNCATIONS = ("relative", "absolute")
 NEXT_SAFER = {"band": "tridiagonal", "tridiagonal": "gram", "gram": "qr", "qr": "svd"}
 
 AUTO_SQUARES_FROM = 3e-7  # relative tau at which eps / tau^2 reaches 2.5e-3
-BAND_FROM = 1500  # rows of K; measured, see `python -m bench speed --crossovers`
+BAND_FROM = 3000  # rows of K from which "band" wins more if little is cut than it loses if much is
 
 # Numbers that a method holds at its peak, over n^2 with n = min(m, t), K included.
 WORKSPACE = {"gram": 3.1, "tridiagonal": 3.1, "band": 3.8, "qr": 9.0}
@@ -92,7 +92,9 @@ def half_inverse(
         - ``"qr"`` if tau / max(S) < 3e-7, where squaring costs too many digits (max(S) is bounded
           by the Frobenius norm of J for absolute truncation);
         - else ``"gram"`` on a GPU;
-        - else ``"tridiagonal"`` if min(m, t) < 1500, and ``"band"`` from there on.
+        - else ``"tridiagonal"`` if min(m, t) < 3000, and ``"band"`` from there on, which takes
+          half the time where few modes are cut, and a fifth more where many are (measured by
+          ``python -m bench speed --crossovers``).
 
         The rule holds for float32 and float64 factors and for every kappa alike: K and its
         decomposition are float64, and a kappa only changes the weights of the modes. A method that

@@ -135,7 +135,7 @@ def gram_definition(left, right, out):
 def gram_in_chunks(left, right, out):
     """`gram_definition` chunk by chunk of rows, each finished while it is in cache.
 
-    Chunks go to threads, each of which multiplies with NumPy's BLAS and one thread. If right is
+    Chunks go to threads, each of which multiplies with NumPy's BLAS on one thread. If right is
     left, only the upper triangle is computed, and mirrored.
     """
     r, symmetric = left[0].delta.shape[1], right is left

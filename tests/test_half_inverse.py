@@ -187,7 +187,8 @@ def test_auto_squares_only_where_it_is_accurate(rng):
 
 def test_auto_follows_its_rule():
     assert choose_method("auto", 512, 2956, 1e-6, True) == "tridiagonal"
-    assert choose_method("auto", 4096, 2956, 1e-6, True) == "band"
+    assert choose_method("auto", 4096, 2956, 1e-6, True) == "tridiagonal"
+    assert choose_method("auto", 4096, 41408, 1e-6, True) == "band"
     assert choose_method("auto", 4096, 30, 1e-6, True) == "tridiagonal"
     assert choose_method("auto", 4096, 41408, 1e-6, False) == "gram"
     assert choose_method("auto", 4096, 41408, 1e-8, False) == "qr"
