@@ -67,7 +67,7 @@ def timed_stages(problem, theta, data, tau):
         step = mark(qr.apply(J, g, -0.5, rule)[0])
         mark(None)
     else:
-        K = mark(J.gram() if m <= t else J.gram_of_parameters())
+        K = mark(J.gram(mirrored=False) if m <= t else J.gram_of_parameters())
         g = g if m <= t else J.rmatvec(g)
         weights, _ = mark(SQUARING[method].apply(np, K, g, -0.75, rule))
         step = mark(J.rmatvec(weights) if m <= t else weights)

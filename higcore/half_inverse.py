@@ -241,7 +241,7 @@ def _apply(method, J, g, kappa, rule):
     if method == "qr":
         return qr.apply(J, g, kappa, rule)
     power, (m, t) = (kappa - 1) / 2, J.shape
-    K = J.gram() if m <= t else J.gram_of_parameters()
+    K = J.gram(mirrored=False) if m <= t else J.gram_of_parameters()
     _require_finite(float(K.trace()))  # |K_ij| is at most the mean of K_ii and K_jj
     weights, modes = SQUARING[method].apply(J.xp, K, g if m <= t else J.rmatvec(g), power, rule)
     require(J.xp.isfinite(weights).all(), f"method {method!r} gave NaN or Inf")

@@ -125,11 +125,12 @@ class StackedJacobian:
             for lo in range(0, block.n_in + 1, units):
                 yield block.explicit(lo, min(lo + units, block.n_in + 1)).reshape(self.shape[0], -1)
 
-    def gram(self):
+    def gram(self, mirrored=True):
         """Return K = J J^T (m, m), always float64, in m^2 sum(n_l) operations.
 
         K = sum_l (delta_l delta_l^T) * (a_l a_l^T + 1) for dense layers, a Hadamard product with
-        the sample matrix repeated over the |y| x |y| blocks; see `rows.gram_terms`.
+        the sample matrix repeated over the |y| x |y| blocks; see `rows.gram_terms`. Unless
+        ``mirrored``, only what is on and above the diagonal is defined: enough to decompose K.
         """
         K = self.xp.empty((self.shape[0], self.shape[0]))
         tiles = self._tiles()
@@ -137,14 +138,14 @@ class StackedJacobian:
             left = self._rows(part)
             for other in tiles[k:]:
                 right = left if other is part else self._rows(other)
-                self._gram_tile(K, left, right, part, other)
+                self._gram_tile(K, left, right, part, other, mirrored)
         return K
 
-    def _gram_tile(self, K, left, right, part, other):
+    def _gram_tile(self, K, left, right, part, other, mirrored):
         r = self.outputs
         rows, columns = (slice(s.start * r, s.stop * r) for s in (part, other))
-        gram_block(left, right, K[rows, columns])
-        if other is not part:
+        gram_block(left, right, K[rows, columns], mirrored)
+        if mirrored and other is not part:
             K[columns, rows] = K[rows, columns].T
 
     def gram_of_parameters(self):
@@ -200,8 +201,8 @@ class DenseJacobian:
         """Yield J as arrays (m, k), some columns at a time."""
         return (self.J[:, lo : lo + columns] for lo in range(0, self.shape[1], columns))
 
-    def gram(self):
-        """Return J J^T in float64."""
+    def gram(self, mirrored=True):
+        """Return J J^T in float64, whole in any case."""
         J = self.J.astype(np.float64, copy=False)
         return symmetric(add_gram(self.xp.zeros((len(J), len(J)), order="F"), J))
 

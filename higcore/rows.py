@@ -132,24 +132,26 @@ def gram_definition(left, right, out):
     out[:] = total.reshape(out.shape)
 
 
-def gram_in_chunks(left, right, out):
+def gram_in_chunks(left, right, out, mirrored):
     """`gram_definition` chunk by chunk of rows, each finished while it is in cache.
 
     Chunks go to threads, each of which multiplies with NumPy's BLAS on one thread. If right is
-    left, only the upper triangle is computed, and mirrored.
+    left, only the upper triangle is computed, and then copied below the diagonal if ``mirrored``.
     """
     r, symmetric = left[0].delta.shape[1], right is left
     terms = [term for pair in zip(left, right, strict=True) for term in gram_terms(*pair)]
     samples = max(1, CHUNK_BYTES // (8 * r * out.shape[1]))
     with thread_policy():
         run_threaded(
-            lambda lo: _gram_chunk(out, terms, r, lo, min(lo + samples * r, len(out)), symmetric),
+            lambda lo: _gram_chunk(
+                out, terms, r, lo, min(lo + samples * r, len(out)), symmetric, mirrored
+            ),
             range(0, len(out), samples * r),
         )
 
 
-def _gram_chunk(out, terms, r, lo, hi, symmetric):
-    """Rows lo to hi of the product; with the transpose of what lies right of the diagonal."""
+def _gram_chunk(out, terms, r, lo, hi, symmetric, mirrored):
+    """Rows lo to hi of the product; if mirrored, also the transpose of what lies right of it."""
     left_of = lo if symmetric else 0
     chunk = out[lo:hi, left_of:]
     product = np.empty(chunk.shape)
@@ -160,7 +162,7 @@ def _gram_chunk(out, terms, r, lo, hi, symmetric):
         else:
             part = samples[lo // r : hi // r, left_of // r :]
             _add_hadamard(chunk, product, part, r, k == 0)
-    if symmetric:
+    if symmetric and mirrored:
         _mirror(out, lo, hi, 32)
 
 
@@ -209,6 +211,12 @@ def symmetric(lower):
     return lower.T
 
 
-def gram_block(left, right, out):
-    """Write left right^T to out, by the fastest way there is where the rows live."""
-    (gram_in_chunks if is_host(out) else gram_definition)(left, right, out)
+def gram_block(left, right, out, mirrored=True):
+    """Write left right^T to out, by the fastest way there is where the rows live.
+
+    Where right is left and not ``mirrored``, what is below the diagonal may be left undefined.
+    """
+    if is_host(out):
+        gram_in_chunks(left, right, out, mirrored)
+    else:
+        gram_definition(left, right, out)

@@ -35,23 +35,23 @@ def invert_pivots(lo, hi, kappa, e, g):
 def solve(lo, hi, kappa, g, r, phi):
     """phi = A^(-1) r, all (2, n, b); r is left alone.
 
-    Each loop writes one or two rows and reads few others: beyond eight pairs of rows that might
-    overlap, the compiler gives up on checking them and does not vectorise.
+    Each loop writes one row and reads few others, though that means to compute some numbers twice:
+    beyond eight pairs of rows that might overlap, the compiler gives up on checking them and does
+    not vectorise.
     """
     n = r.shape[1]
-    for j in range(n):
-        if j == 0:
-            for c in range(2):
-                for i in range(lo, hi):
-                    phi[c, 0, i] = r[c, 0, i]
-        else:
-            for i in range(lo, hi):
-                phi[0, j, i] = r[0, j, i] - kappa * phi[1, j - 1, i]
-            for i in range(lo, hi):
-                phi[1, j, i] = r[1, j, i] + kappa * phi[0, j - 1, i]
+    for i in range(lo, hi):
+        phi[0, 0, i] = g[0, 0, i] * r[0, 0, i] - g[1, 0, i] * r[1, 0, i]
+    for i in range(lo, hi):
+        phi[1, 0, i] = g[0, 0, i] * r[1, 0, i] + g[1, 0, i] * r[0, 0, i]
+    for j in range(1, n):
         for i in range(lo, hi):
-            real, imag = phi[0, j, i], phi[1, j, i]
+            real = r[0, j, i] - kappa * phi[1, j - 1, i]
+            imag = r[1, j, i] + kappa * phi[0, j - 1, i]
             phi[0, j, i] = g[0, j, i] * real - g[1, j, i] * imag
+        for i in range(lo, hi):
+            real = r[0, j, i] - kappa * phi[1, j - 1, i]
+            imag = r[1, j, i] + kappa * phi[0, j - 1, i]
             phi[1, j, i] = g[0, j, i] * imag + g[1, j, i] * real
     for j in range(n - 2, -1, -1):
         for i in range(lo, hi):

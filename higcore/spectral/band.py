@@ -38,7 +38,8 @@ class Doubt(Exception):
 def apply(xp, K, z, power, truncation):
     """Return K^power z over the kept modes, and the `Modes`.
 
-    K (n, n) symmetric and C-contiguous, is overwritten; z (n,); both float64 NumPy arrays.
+    K (n, n), C-contiguous and defined on and above the diagonal, is overwritten; z (n,); both
+    float64 NumPy arrays.
     """
     trace, norm_z = K.trace(), np.linalg.norm(z)
     reduction = reduce_to_band(K.T, _width(len(K)))

@@ -8,6 +8,7 @@ Cost: about 9 n^3 operations for an n x n matrix, most of them to form the eigen
 from __future__ import annotations
 
 import scipy.linalg
+from scipy.linalg.blas import dsymv
 
 from ..backend import is_host
 from .modes import EPS, require
@@ -18,9 +19,10 @@ NOISE = 4 * EPS**0.5
 def apply(xp, K, z, power, truncation):
     """Return K^power z over the kept modes, and the `Modes`; S = sqrt(lambda).
 
-    K (n, n) and z (n,) are float64; K may be overwritten. A mode is judged by its singular value.
+    K (n, n) and z (n,) are float64; K may be overwritten, and on the host only what is on and
+    above its diagonal is read. A mode is judged by its singular value.
     """
-    Kz = K @ z
+    Kz = dsymv(1.0, K.T, z, lower=1) if is_host(K) else K @ z
     eigh = _eigh if is_host(K) else xp.linalg.eigh
     eigenvalues, U = eigh(K)
     coefficients = U.T @ z

@@ -36,7 +36,8 @@ PATIENCE = 6  # sweeps after which rounding errors of equal eigenvalues are take
 def apply(xp, K, z, power, truncation):
     """Return K^power z over the kept modes, and the `Modes`.
 
-    K (n, n) symmetric and C-contiguous, is overwritten; z (n,); both float64 NumPy arrays.
+    K (n, n), C-contiguous and defined on and above the diagonal, is overwritten; z (n,); both
+    float64 NumPy arrays.
     """
     trace = K.trace()
     reflectors, diagonal, off_diagonal, scales = _reduce(K)
