@@ -19,7 +19,7 @@ from .contestants import experiment
 ROUNDS = 5
 TURN_SECONDS = 1.0  # of steps in a turn, at least one and at most STEPS_A_TURN steps
 STEPS_A_TURN = 40
-PATIENCE = 100.0  # seconds after which a contestant with a timed step gets no more turns
+PATIENCE = 45.0  # seconds of all its steps after which a contestant gets no more turns
 
 
 class Contestant:
@@ -39,21 +39,26 @@ class Contestant:
         self.record = self._read()
 
     def turn(self):
-        """Take some steps; return False if this contestant has had its time."""
-        if self.seconds and sum(self.seconds) + self.record["first_step_seconds"] > PATIENCE:
-            return False
+        """Take some steps, unless this contestant has had its time.
+
+        Who spends all of it on the first step is judged by that step, compilation included.
+        """
+        first = self.record["first_step_seconds"]
+        if sum(self.seconds) + first > PATIENCE:
+            self.seconds = self.seconds or [first]
+            return
         print(self.steps, file=self.process.stdin, flush=True)
         answer = self._read()
         self.seconds += answer.pop("seconds")
         self.record |= answer
         self.steps = max(1, min(STEPS_A_TURN, int(TURN_SECONDS / median(self.seconds))))
-        return True
 
     def _read(self):
         line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
             reason = self.errors.read().strip().splitlines()[-1:]
+            self.stop()
             raise RuntimeError(f"{self.label} ended: {' '.join(reason)}")
         return json.loads(line)
 

@@ -203,11 +203,20 @@ def _check_memory(J, method, limit):
     needed = workspace(method, m, t)
     there = short_of_memory(needed, J.sample, limit)
     if there is not None:
-        rows = int((there / workspace(method, 1, t)) ** (1 if method == "svd" else 0.5))
+        best = largest(lambda b: workspace(method, b * J.outputs, t) <= there, J.samples)
         raise MemoryError(
             f"method {method!r} needs {needed / 1e9:.3g} GB for {m} rows and {t} parameters and "
-            f"{there / 1e9:.3g} GB are there; a batch of {rows // J.outputs} fits"
+            f"{there / 1e9:.3g} GB are there; a batch of {best} fits"
         )
+
+
+def largest(holds, top):
+    """The largest n in [0, top] for which ``holds(n)``, taking holds(0) and a falling ``holds``."""
+    low = 0
+    while low < top:
+        middle = (low + top + 1) // 2
+        low, top = (middle, top) if holds(middle) else (low, middle - 1)
+    return low
 
 
 def _warn_below_noise(method, rule, modes):

@@ -15,6 +15,8 @@ from .backend import array_module
 from .rows import add_gram, gram_block, symmetric
 from .validation import check_array, check_count
 
+PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
+
 
 class StackedJacobian:
     """J = d(y_1 .. y_b)/dtheta, shape (m, t), held as layer factors (eq. 7 of the paper).
@@ -109,6 +111,12 @@ class StackedJacobian:
         """Return J as an array (m, t); takes m t numbers of memory."""
         return self.xp.concatenate(list(self.row_parts(self.samples)))
 
+    @property
+    def part_samples(self):
+        """Samples whose rows make a part of J as large as J^T J, or so large that it pays."""
+        rows = max(self.shape[1], PART_NUMBERS // self.shape[1])
+        return max(1, min(rows // self.outputs, self.samples))
+
     def row_parts(self, samples):
         """Yield J as arrays (k, t), the rows of some samples at a time."""
         for lo in range(0, self.samples, samples):
@@ -150,8 +158,7 @@ class StackedJacobian:
 
     def gram_of_parameters(self):
         """Return J^T J (t, t), always float64, from the rows of some samples at a time."""
-        samples = max(1, self.shape[1] // self.outputs)  # parts about as large as J^T J
-        return gram_of_parameters(self.row_parts(samples), self.shape[1])
+        return gram_of_parameters(self.row_parts(self.part_samples), self.shape[1])
 
     def norm_squared(self):
         """Return the squared Frobenius norm of J, an upper bound of max(S)^2."""
@@ -174,7 +181,8 @@ class DenseJacobian:
     def __init__(self, J):
         self.xp = array_module(J=J)
         self.J, self.shape, self.dtype = J, J.shape, J.dtype
-        self.samples, self.outputs = len(J), 1
+        self.samples = self.part_samples = len(J)
+        self.outputs = 1
 
     @property
     def sample(self):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backend import short_of_memory
-from .half_inverse import METHODS, choose_method, workspace
+from .half_inverse import METHODS, choose_method, largest, workspace
 from .validation import check_choice, check_count, check_real
 
 
@@ -118,12 +118,3 @@ def fitting_tile(problem, batch, *, method="auto", tau=1e-6, memory_limit=None):
         f"a step on a batch of {batch} needs {needed / 1e9:.3g} GB and {there / 1e9:.3g} GB are "
         f"there; a batch of {best} fits"
     )
-
-
-def largest(holds, top):
-    """The largest n in [0, top] for which ``holds(n)``, taking holds(0) and a falling ``holds``."""
-    low = 0
-    while low < top:
-        middle = (low + top + 1) // 2
-        low, top = (middle, top) if holds(middle) else (low, middle - 1)
-    return low

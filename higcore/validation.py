@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 import numbers
 
+import numpy as np
+
 from .backend import array_module
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class NonFiniteError(ValueError):
@@ -18,19 +22,18 @@ def check_array(name, array, shape):
     An entry of ``shape`` is an int (exact) or a str (any size >= 1, named in the message).
     """
     array_module(**{name: array})
-    expected = "(" + ", ".join(str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
-    if str(array.dtype) not in ("float32", "float64"):
+    if array.dtype not in FLOATS:
         raise TypeError(f"{name} must be a float32 or float64 array, got dtype {array.dtype}")
     fits = len(array.shape) == len(shape) and all(
         isinstance(want, str) or want == have
         for want, have in zip(shape, array.shape, strict=False)
     )
+    if fits and 0 not in array.shape:
+        return
+    expected = "(" + ", ".join(str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
     if not fits:
         raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
-    if 0 in array.shape:
-        raise ValueError(
-            f"{name} is empty: shape {array.shape}, expected {expected} with sizes >= 1"
-        )
+    raise ValueError(f"{name} is empty: shape {array.shape}, expected {expected} with sizes >= 1")
 
 
 def check_finite(name, array):
@@ -46,7 +49,7 @@ def check_finite(name, array):
 
 def check_same_dtype(**arrays):
     """Raise unless all named arrays share one dtype."""
-    dtypes = {name: str(array.dtype) for name, array in arrays.items()}
+    dtypes = {name: array.dtype for name, array in arrays.items()}
     if len(set(dtypes.values())) > 1:
         listing = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())
         raise TypeError(f"arrays must share one dtype, but {listing}")

@@ -16,6 +16,7 @@ OSCILLATORS, NETS = "tests/test_oscillators.py", "tests/test_nets.py"
 DIPOLE, POISSON, CONV = "tests/test_dipole.py", "tests/test_poisson.py", "tests/test_convnet.py"
 LOSSES, ALL = "tests/test_losses.py", "tests/test_experiments.py"
 LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
+SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 
 MUTATIONS = [
     ("solvers/rk4.py", "x_bar[j, i] += q_bar[j, i]", "x_bar[j, i] -= q_bar[j, i]", OSCILLATORS),
@@ -42,16 +43,16 @@ MUTATIONS = [
     ("nets/layers.py", "a @ dweights + da @ weights + dbias", "a @ dweights + da @ weights", NETS),
     ("nets/activations.py", "return 1 - a * a", "return 1 + a * a", NETS),
     ("nets/activations.py", "(a > 0).astype", "(a >= 0).astype", NETS),
-    ("higcore/linearisation.py", "weights_bar.reshape(-1)", "-weights_bar.reshape(-1)", LINEAR),
-    ("higcore/linearisation.py", "= weighted.sum(axis=0)", "= 0", LINEAR),
-    ("higcore/linearisation.py", "along = self.a @ weights + v", "along = self.a @ weights - v", LINEAR),
-    ("higcore/linearisation.py", "self.a @ self.a.swapaxes(1, 2) + 1", "self.a @ self.a.swapaxes(1, 2)", LINEAR),
-    ("higcore/linearisation.py", "K[row, col] = K[col, row]", "K[row, col] = -K[col, row]", LINEAR),
+    ("higcore/rows.py", "self.a.reshape(-1, self.n_in).T, weighted, out", "-self.a.reshape(-1, self.n_in).T, weighted, out", LINEAR),
+    ("higcore/rows.py", "= weighted.sum(axis=0)", "= 0", LINEAR),
+    ("higcore/rows.py", "along = self.a @ weights + v", "along = self.a @ weights - v", LINEAR),
+    ("higcore/rows.py", "self.a @ self.a.swapaxes(1, 2) + 1", "self.a @ self.a.swapaxes(1, 2)", LINEAR),
+    ("higcore/rows.py", "K[col, row] = K[row, col]", "K[col, row] = -K[row, col]", LINEAR),
     ("higcore/linearisation.py", "else 1.0\n        self.loss_gradient", "else -1.0\n        self.loss_gradient", LINEAR),
     ("higcore/losses.py", "return 2 * self.factor * (y - target)", "return self.factor * (y - target)", LINEAR),
     ("higcore/spectral/tridiagonal.py", "carried = c * w_next - s * carried", "carried = c * w_next + s * carried", HALF),
     ("higcore/spectral/tridiagonal.py", "k = count - 1 - step if forward else step", "k = step", HALF),
-    ("higcore/half_inverse.py", "power=(kappa - 1) / 2", "power=kappa / 2", HALF),
+    ("higcore/half_inverse.py", "(m, t) = (kappa - 1) / 2", "(m, t) = kappa / 2", HALF),
     ("solvers/tridiagonal.py", "phi[0, j, i] -= kappa * imag", "phi[0, j, i] += kappa * imag", DIPOLE),
     ("solvers/tridiagonal.py", "phi[1, j, i] += kappa * real", "phi[1, j, i] -= kappa * real", DIPOLE),
     ("solvers/tridiagonal.py", "g[1, j, i] *= -scale", "g[1, j, i] *= scale", DIPOLE),
@@ -69,11 +70,26 @@ MUTATIONS = [
     ("nets/layers.py", "out[..., k : k + self.positions, :] += shifts", "out[..., k : k + self.positions, :] -= shifts", CONV),
     ("nets/layers.py", "self._patches(a).reshape(-1, self.fan_in).T @ delta", "-self._patches(a).reshape(-1, self.fan_in).T @ delta", CONV),
     ("nets/layers.py", "self._patches(a) @ dweights + self._patches(da) @ weights", "self._patches(a) @ dweights - self._patches(da) @ weights", CONV),
-    ("higcore/linearisation.py", "yield at[p], at[q], a[:, p] @ a[:, q].T + 1", "yield at[p], at[q], a[:, q] @ a[:, p].T + 1", CONV),
+    ("higcore/rows.py", "a @ a_other.T + 1", "a_other @ a.T + 1", CONV),
     ("higcore/losses.py", "d[:, None] * _times_i(target)", "-d[:, None] * _times_i(target)", LOSSES),
     ("higcore/losses.py", "(scale * d)[:, None]", "(-scale * d)[:, None]", LOSSES),
     ("higcore/second_order.py", "network_gradient(2 * self.du", "network_gradient(-2 * self.du", ALL),
     ("higcore/second_order.py", "(2 * gain - 1) ** 3", "(2 * gain + 1) ** 3", ALL),
+    ("higcore/rows.py", "yield rows, (rows if right is left", "yield rows, (-rows if right is left", CONV),
+    ("higcore/linearisation.py", "return (self.S @ du[:, :, None])", "return -(self.S @ du[:, :, None])", MEMORY),
+    ("higcore/linearisation.py", "u_bar = (w[:, None, :] @ self.S)[:, 0]", "u_bar = -(w[:, None, :] @ self.S)[:, 0]", MEMORY),
+    ("higcore/linearisation.py", "K[columns, rows] = K[rows, columns].T", "K[columns, rows] = 0", MEMORY),
+    ("higcore/spectral/reduction.py", 'side = "N" if forward else "T"', 'side = "T" if forward else "N"', SPECTRAL),
+    ("higcore/spectral/reduction.py", "dgemm(-0.5, V, TVW", "dgemm(0.5, V, TVW", SPECTRAL),
+    ("higcore/spectral/reduction.py", "y[i] = scale * (y[i] - 0.5 * scale * dot * v[i])", "y[i] = scale * y[i]", SPECTRAL),
+    ("higcore/spectral/reduction.py", "column[i] -= y[i] * v[c]", "column[i] += y[i] * v[c]", SPECTRAL),
+    ("higcore/spectral/reduction.py", "for j in range(n - 3, -1, -1)", "for j in range(n - 2)", SPECTRAL),
+    ("higcore/spectral/rational.py", "poles ** (1 - p), error)\n", "poles ** p, error)\n", SPECTRAL),
+    ("higcore/spectral/band.py", "w - low @ (low.T @ w), fractions", "w, fractions", SPECTRAL),
+    ("higcore/spectral/band.py", "if pivot < 0.0:", "if pivot > 0.0:", SPECTRAL),
+    ("higcore/spectral/band.py", "below + 1, largest", "below + 2, largest", SPECTRAL),
+    ("higcore/spectral/qr.py", "sigma, kappa - 1, noise", "sigma, kappa, noise", SPECTRAL),
+    ("higcore/spectral/qr.py", "R[:t, t], kappa", "-R[:t, t], kappa", HALF),
 ]  # fmt: skip
 
 

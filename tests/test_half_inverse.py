@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import half_inverse_by_svd
 
@@ -99,39 +99,49 @@ def test_accuracy_on_jacobians_met_in_training(method, tau, met_in_training):
         assert relative_error(step, reference) <= EPS / tau**2
 
 
+TAU = 1e-5  # of `test_any_spectrum`
+near_the_cutoff = st.one_of(st.floats(0.5, 0.9), st.floats(1.1, 2.0)).map(lambda x: x * TAU)
 spectra = st.one_of(
     st.lists(st.floats(0.1, 10.0), min_size=1, max_size=12),  # flat
-    st.integers(1, 12).map(lambda n: list(np.logspace(0, -12, n))),  # graded to 1e-12
+    st.integers(1, 12).map(lambda n: list(np.logspace(0, -14, n))),  # graded to 1e-14
     st.tuples(st.integers(1, 6), st.integers(0, 6)).map(
         lambda n: [2.0] * n[0] + [1e-2] * n[1]
     ),  # repeated
     st.lists(st.sampled_from([0.0, 0.0, 1.0, 3.0]), min_size=1, max_size=12),  # rank deficient
+    st.lists(near_the_cutoff, min_size=1, max_size=11).map(lambda s: [1.0, *s]),  # clustered there
+    st.integers(1, 12).map(lambda n: [0.0] * n),  # rank 0
+    st.integers(0, 11).map(lambda n: [3.0] + [0.0] * n),  # rank 1
 )
 
 
 @given(
     spectra,
     st.integers(0, 8),
+    st.sampled_from([1, 15]),
     st.booleans(),
     st.sampled_from(METHODS),
     st.floats(-1, 1),
     st.integers(0, 2**31),
 )
-def test_any_spectrum(spectrum, extra, tall, method, kappa, seed):
-    """Shapes, ranks and spectra at will; the tolerance is that of squaring at tau = 1e-5."""
-    rng, tau = np.random.default_rng(seed), 1e-5
-    spectrum = [s for s in spectrum if not 0.5 < s / (tau * max(spectrum, default=1) or 1) < 2]
-    if not spectrum:
-        return
+@settings(max_examples=400)
+def test_any_spectrum(spectrum, extra, copies, tall, method, kappa, seed):
+    """Shapes, ranks and spectra at will, small and large enough for every short cut.
+
+    The tolerance is that of squaring at TAU, with modes no closer to it than 10 %.
+    """
+    rng = np.random.default_rng(seed)
+    scale = max(spectrum) or 1.0
+    spectrum = [s for s in spectrum * copies if not 0.95 < s / (TAU * scale) < 1.05]
     k = len(spectrum)
     m, t = (k + extra, k) if tall else (k, k + extra)
     J, g = matrix_with(spectrum, m, t, rng), rng.standard_normal(m)
-    step, info = half_inverse(J, g, kappa=kappa, tau=tau, method=method)
-    reference = half_inverse_by_svd(J, g, kappa, tau)
-    scale = np.linalg.norm(g) * max([s**kappa for s in spectrum if s > tau * max(spectrum)] + [0.0])
+    step, info = half_inverse(J, g, kappa=kappa, tau=TAU, method=method)
+    reference = half_inverse_by_svd(J, g, kappa, TAU)
+    size = np.linalg.norm(g) * max([s**kappa for s in spectrum if s > TAU * scale] + [0.0])
     assert np.isfinite(step).all()
-    assert np.linalg.norm(step - reference) <= 1e-5 * scale + 1e-14
-    assert info.rank == sum(s > tau * max(spectrum) for s in spectrum)
+    assert np.linalg.norm(step - reference) <= 1e-5 * size + 1e-14
+    assert info.rank == sum(s > TAU * scale for s in spectrum)
+    assert info.fallback is None
 
 
 @pytest.mark.parametrize("method", ["auto", *METHODS])

@@ -77,7 +77,6 @@ def _apply_fractions(band, w, power, truncation):
     low = vectors[:, :below]
     fractions = power_fractions(-power, values[below] * (1 - 1e-8), largest * (1 + 1e-8))
     w = _sum_of_solves(band, w - low @ (low.T @ w), fractions)
-    w -= low @ (low.T @ w)
     sigma = np.sqrt(np.maximum(values, 0.0))
     detail = f"{len(fractions.poles)} poles, {below} modes projected out"
     return w, Modes(n - below, largest**0.5, cutoff, gap(sigma, cutoff), detail)

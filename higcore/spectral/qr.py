@@ -23,7 +23,8 @@ from . import svd
 from .inplace import call
 from .modes import EPS, require
 
-NARROW, WIDE, WIDE_FROM = 16, 32, 1000  # columns factored at a time; measured
+PANELS = ((250, 8), (1000, 16))  # columns factored at a time, up to so many in all; measured
+WIDEST = 32
 
 
 def apply(J, g, kappa, truncation):
@@ -42,7 +43,7 @@ def apply(J, g, kappa, truncation):
 def _with_gradient(J, g):
     """Yield [J, g] (k, t + 1), about t rows at a time."""
     first = 0
-    for part in J.row_parts(max(1, J.shape[1] // J.outputs)):
+    for part in J.row_parts(J.part_samples):
         yield J.xp.column_stack([part, g[first : first + len(part)]])
         first += len(part)
 
@@ -61,7 +62,7 @@ def _fold_in(R, part):
     """R of [R; part], in place; LAPACK's QR of a triangle on top of a rectangle."""
     part = np.array(part, order="F")  # a copy: it is overwritten
     k, n = part.shape
-    panel = min(WIDE if n >= WIDE_FROM else NARROW, n)
+    panel = min(next((width for most, width in PANELS if n <= most), WIDEST), n)
     T, work = np.empty((panel, n), order="F"), np.empty(panel * n)
     info = call("dtpqrt", k, n, 0, panel, R, n, part, k, T, panel, work)
     require(info == 0, f"dtpqrt failed with info = {info}")

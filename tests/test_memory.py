@@ -1,0 +1,175 @@
+"""Estimates against what is really allocated, tiles, and refusals that say what would fit."""
+
+import re
+import tracemalloc
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bench.__main__ import main
+from bench.experiments import EXPERIMENTS, Oscillators
+from higcore import HIG, StackedJacobian, fit, half_inverse, memory_estimate
+from higcore.backend import short_of_memory
+from higcore.memory import fitting_tile, largest
+
+SMALL = Oscillators(samples=128, test_samples=16)
+
+
+def peak_bytes(problem, batch, method, tile=None):
+    """What NumPy allocates in one step, at most."""
+    theta = problem.network.init(np.random.default_rng(0))
+    data = problem.batch(0, batch)
+    tracemalloc.start()
+    at = problem.linearise(theta, data)
+    half_inverse(at.jacobian(tile), at.loss_gradient, method=method)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"), [("oscillators", 64), ("poisson", 4), ("dipole", 8), ("dipole-cnn", 8)]
+)
+@pytest.mark.parametrize("method", ["gram", "tridiagonal", "band"])
+def test_the_estimate_holds_and_is_not_wild(name, batch, method):
+    problem = EXPERIMENTS[name].problem()
+    half_inverse(np.eye(3), np.ones(3), method=method)  # compile, or that is what is measured
+    peak = peak_bytes(problem, batch, method)
+    estimate = memory_estimate(problem, batch, method=method).total
+    assert 0.9 * peak < estimate < 4 * peak
+
+
+def test_estimates_grow_with_the_batch_and_shrink_with_the_tile():
+    problem = SMALL.problem()
+    totals = [memory_estimate(problem, b).total for b in (1, 8, 64, 128, 1024, 8192)]
+    assert totals == sorted(totals)
+    whole, tiled = memory_estimate(problem, 128), memory_estimate(problem, 128, tile=8)
+    assert tiled.parts["row factors"] < 0.2 * whole.parts["row factors"]
+    assert whole.total == sum(whole.parts.values())
+    assert whole.beside_gram_matrix == whole.total - whole.parts["tridiagonal of K"]
+    assert re.search(r"row factors +1\.\d MB", str(whole))
+
+
+def jacobian_parts(rng, b=13, outputs=3):
+    problem = SMALL.problem()
+    network = problem.network
+    theta = network.init(rng)
+    _, tape = network.forward(theta, rng.standard_normal((b, 4)))
+    return network, theta, tape, rng.standard_normal((b, outputs, 96))
+
+
+@pytest.mark.parametrize("tile", [1, 2, 5, 12, 13, 99])
+def test_tiles_of_any_size_are_the_whole(tile, rng):
+    parts = jacobian_parts(rng)
+    whole, tiled = StackedJacobian(*parts), StackedJacobian(*parts, tile=tile)
+    K, v = whole.gram(), rng.standard_normal(whole.shape[1])
+    g = rng.standard_normal(whole.shape[0])
+    assert np.abs(tiled.gram() - K).max() <= 1e-13 * np.abs(K).max()
+    assert np.allclose(np.triu(tiled.gram(mirrored=False)), np.triu(K), rtol=1e-12, atol=1e-13)
+    assert np.allclose(tiled.matvec(v), whole.matvec(v), rtol=1e-12, atol=1e-12)
+    assert np.allclose(tiled.rmatvec(g), whole.rmatvec(g), rtol=1e-12, atol=1e-12)
+    assert np.isclose(tiled.norm_squared(), whole.norm_squared())
+    for method in ("qr", "gram", "tridiagonal", "band"):
+        step, reference = (half_inverse(J, g, method=method)[0] for J in (tiled, whole))
+        assert np.allclose(step, reference, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [1, 2**12, 2**30])
+def test_chunks_of_any_size_are_the_whole(size, rng, monkeypatch):
+    J = StackedJacobian(*jacobian_parts(rng))
+    K = J.gram()
+    monkeypatch.setattr("higcore.rows.CHUNK_BYTES", size)
+    assert np.abs(J.gram() - K).max() <= 1e-13 * np.abs(K).max()
+
+
+@pytest.mark.parametrize("columns", [1, 7, 100, 10**6])
+def test_parts_of_j_put_together(columns, rng):
+    J = StackedJacobian(*jacobian_parts(rng))
+    dense = J.dense()
+    assert np.array_equal(np.concatenate(list(J.row_parts(max(1, columns // 50)))), dense)
+    parts = list(J.column_parts(columns))
+    # Columns of a layer come unit by unit with the bias last, which is theta's order.
+    assert np.array_equal(np.concatenate(parts, axis=1), dense)
+    assert np.allclose(J.gram_of_parameters(), dense.T @ dense, atol=1e-10)
+
+
+def test_a_limit_makes_tiles_and_the_same_steps():
+    problem = SMALL.problem()
+    limit = memory_estimate(problem, 128, tile=20).total
+    assert fitting_tile(problem, 128, memory_limit=limit) == 20
+    free = fit(problem, HIG(), batch=128, steps=3)
+    tight = fit(problem, HIG(memory_limit=limit), batch=128, steps=3)
+    assert np.allclose(free.theta, tight.theta, rtol=1e-7, atol=1e-9)
+
+
+def test_too_little_memory_says_which_batch_fits():
+    problem = SMALL.problem()
+    with pytest.raises(MemoryError, match=r"batch of 128 needs .* GB and .* are there") as refused:
+        fit(problem, HIG(memory_limit=4e6), batch=128, steps=1)
+    fits = int(re.search(r"a batch of (\d+) fits", str(refused.value))[1])
+    assert 0 < fits < 128
+    assert fitting_tile(problem, fits, memory_limit=4e6) is not None
+    with pytest.raises(MemoryError):
+        fitting_tile(problem, fits + 1, memory_limit=4e6)
+
+
+@pytest.mark.parametrize("method", ["svd", "qr", "gram", "tridiagonal", "band"])
+def test_a_decomposition_that_does_not_fit_is_refused_before_it_starts(method, rng):
+    J, g = rng.standard_normal((60, 90)), rng.standard_normal(60)
+    with pytest.raises(MemoryError, match=f"method '{method}' needs") as refused:
+        half_inverse(J, g, method=method, memory_limit=5e4)
+    fits = int(re.search(r"a batch of (\d+) fits", str(refused.value))[1])
+    step, _ = half_inverse(J[:fits], g[:fits], method=method, memory_limit=5e4)
+    assert step.shape == (90,)
+
+
+def test_small_needs_are_never_short():
+    assert short_of_memory(1e6, np.zeros(1)) is None
+    assert short_of_memory(1e18, np.zeros(1)) < 1e15
+    assert short_of_memory(10, np.zeros(1), limit=3) == 3
+
+
+def test_largest_by_halving():
+    assert [largest(lambda n, top=top: n <= top, 10) for top in (0, 1, 9, 10, 99)] == [
+        0,
+        1,
+        9,
+        10,
+        10,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"batch": 8, "method": "lu"}, "method must be one of"),
+        ({"batch": 8, "tau": -1.0}, "tau must be a finite number"),
+    ],
+)
+def test_bad_arguments_of_the_estimate(options, error):
+    with pytest.raises(ValueError, match=error):
+        memory_estimate(SMALL.problem(), **options)
+
+
+def test_bad_limits_and_tiles(rng):
+    with pytest.raises(ValueError, match="memory_limit must be a finite number"):
+        HIG(memory_limit=0.0)
+    with pytest.raises(ValueError, match="tile must be at least 1, got 0"):
+        StackedJacobian(*jacobian_parts(rng), tile=0)
+
+
+def test_command_line(monkeypatch, tmp_path):
+    monkeypatch.setitem(EXPERIMENTS, "oscillators", SMALL)
+    shown = CliRunner().invoke(main, ["memory", "oscillators", "--batch", "64"])
+    assert shown.exit_code == 0, shown.output
+    assert "tridiagonal of K" in shown.output
+    tiled = CliRunner().invoke(
+        main, ["memory", "oscillators", "--batch", "128", "--memory-limit", "0.0085"]
+    )
+    assert "samples at a time to stay under the limit" in tiled.output
+    options = ["--batch", "128", "--memory-limit", "0.004", "--steps", "1", "--out", str(tmp_path)]
+    refused = CliRunner().invoke(main, ["train", "oscillators", *options])
+    assert refused.exit_code == 2
+    assert "fits" in refused.output

@@ -1,0 +1,144 @@
+"""`bench speed` on small inputs: what it times is what it says, and it leaves table and picture."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bench import crossovers, peers, profile, race, speed, sweeps
+from bench.__main__ import main
+from bench.contestants import experiment
+from bench.experiments import EXPERIMENTS, Dipole, Oscillators
+from solvers import OscillatorChain, QuantumDipole
+
+
+def invoke(*options):
+    return CliRunner().invoke(main, ["speed", *map(str, options)])
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(speed, "RACES", {"toy": 1})
+    monkeypatch.setattr(race, "ROUNDS", 2)
+    monkeypatch.setattr(race, "STEPS_A_TURN", 3)
+
+
+def test_race_of_rivals(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "installed", lambda: ["numpy float32 svd", "fortran float64 svd"])
+    monkeypatch.setattr(peers, "absent", lambda: {"torch float64 svd": "torch is not installed"})
+    run = invoke("--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    assert "absent: torch float64 svd: torch is not installed" in run.output
+    saved = json.loads((tmp_path / "speed-rivals.json").read_text())
+    found = saved["rivals"]["toy"]
+    assert found["higcore"]["times_higcore"] == 1
+    assert found["higcore"]["error"] < 1e-3
+    # The first turn is one step; how many the second takes depends on the first one's time.
+    assert 2 <= found["numpy float32 svd"]["steps"] <= 4
+    assert found["numpy float32 svd"]["min"] <= found["numpy float32 svd"]["median"]
+    assert "label must be one of" in found["fortran float64 svd"]["failed"]
+    assert saved["absent"] == {"torch float64 svd": "torch is not installed"}
+    assert (tmp_path / "speed-rivals.png").stat().st_size > 1000
+
+
+def test_a_slow_contestant_gets_no_more_turns(monkeypatch):
+    monkeypatch.setattr(race, "PATIENCE", 0.0)
+    monkeypatch.setattr(race, "ROUNDS", 3)
+    said = []
+    found = race.run("toy", 8, ["higcore adam"], said.append, train_steps=0, with_reference=False)
+    assert found["higcore adam"]["steps"] == 1
+    assert found["higcore adam"]["median"] == found["higcore adam"]["first_step_seconds"]
+    assert found["higcore adam"]["error"] is None
+    assert "toy: round 3 of 3, higcore adam" in said
+
+
+def test_profile(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "RACES", {"toy": 1, "linear-chain": 1})
+    run = invoke("--profile", "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    stages = json.loads((tmp_path / "speed-profile.json").read_text())["stages"]
+    assert list(stages["toy"]) == list(profile.STAGES)
+    assert all(row["seconds"] >= 0 for rows in stages.values() for row in rows.values())
+    assert stages["linear-chain"]["Gram"]["operations"] == 0  # its tau is too small to square
+    assert (tmp_path / "speed-profile.png").exists()
+
+
+def test_operations_are_counted_in_the_source():
+    """Linear in the steps; and by hand for one step of one uncoupled oscillator."""
+    counts = {}
+    for steps in (1, 2, 6):
+        chain = OscillatorChain(1, steps=steps, control=(1.0,))
+        problem = Oscillators(solver=chain, samples=4, test_samples=4).problem()
+        counts[steps] = np.array(profile.solver_operations(problem))
+    assert (counts[2] - counts[1] == (counts[6] - counts[2]) / 4).all()
+    # solvers.rk4: positions 4 x 2 and 2 x 2 more, accelerations 4 x 2, advance 10.
+    assert counts[1][0] == 4 * 2 + 2 * 2 + 4 * 2 + 10
+    dipole = Dipole(QuantumDipole(steps=3), samples=4, test_samples=4).problem()
+    assert min(profile.solver_operations(dipole)) > 3 * 14 * 20
+
+
+def test_operations_of_the_stages():
+    problem = EXPERIMENTS["toy"].problem()  # t = 30 parameters, 2 outputs
+    found = profile.stage_operations(problem, 256, True)
+    assert found["Gram"] == 512 * 30**2
+    assert found["network"] == 2 * 256 * (7 + 14)
+    assert found["decomposition"] == pytest.approx(4 / 3 * 30**3)
+    wide = profile.stage_operations(problem, 4, True)  # m = 8 rows
+    assert wide["Gram"] == 8 * 8 * (7 + 2)
+    assert wide["row pull-back"] == 2 * 8 * 14
+    assert wide["pull-down"] == 2 * 4 * (7 * (1 + 2) + 2 * (7 + 2))
+
+
+def test_crossovers(tmp_path, monkeypatch):
+    monkeypatch.setattr(crossovers.crossovers, "__defaults__", ((8, 16),))
+    monkeypatch.setattr(crossovers.auto_choices, "__defaults__", ((8, 16),))
+    monkeypatch.setattr(crossovers.timed, "__defaults__", (0.01, 2))
+    run = invoke("--crossovers", "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    saved = json.loads((tmp_path / "speed-crossovers.json").read_text())
+    assert set(saved["seconds"]["nothing cut"]) == {*crossovers.SQUARING, "scipy.linalg.eigh"}
+    assert set(saved["seconds"]["from J, t = 4 m"]) == {"svd", "qr", "auto"}
+    assert saved["auto"] == {"8": "tridiagonal", "16": "tridiagonal"}
+    assert "auto takes" in run.output
+
+
+def test_the_crossovers_compare_equal_results():
+    for smallest in crossovers.CASES.values():
+        K, z = crossovers.gram_matrix(40, smallest), np.random.default_rng(1).standard_normal(40)
+        rule = crossovers.Truncation(crossovers.TAU, True)
+        expected = crossovers.by_eigh(K, z)
+        for method in crossovers.SQUARING.values():
+            found, _ = method.apply(np, K.copy(), z, -0.75, rule)
+            assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+def test_sweeps(tmp_path, monkeypatch):
+    monkeypatch.setattr(race, "ROUNDS", 1)
+    small = {
+        sweeps.width_sweep: ((20, 120, 160), 16),
+        sweeps.batch_sweep: ("poisson-paper", (1, 2)),
+        sweeps.solver_sweep: (("oscillators",), (8, 16)),
+        sweeps.memory_beside_gram: ((8, 16),),
+        crossovers.timed: (0.01, 2),
+    }
+    for function, defaults in small.items():
+        monkeypatch.setattr(function, "__defaults__", defaults)
+    run = invoke("--sweeps", "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    saved = json.loads((tmp_path / "speed-sweeps.json").read_text())
+    assert list(saved["width"]) == ["2956", "41256", "67776"]
+    assert list(saved["batch"]) == ["64", "128"]
+    assert 0 < saved["slopes"]["memory beside K against batch"] < 1.1
+    assert (tmp_path / "speed-sweeps.png").exists()
+
+
+def test_slope():
+    assert sweeps.slope({10: 3.0, 100: 300.0, 1000: 30000.0}) == pytest.approx(2)
+
+
+def test_names_of_experiments():
+    assert experiment("wide-30").problem().network.size == 4 * 30 + 30 + 2 * 31 * 30 + 31 * 96
+    assert experiment("poisson-paper").hidden == (64, 256, 64)
+    with pytest.raises(KeyError, match="pendulum"):
+        experiment("pendulum")
