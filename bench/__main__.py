@@ -223,8 +223,9 @@ def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every,
     "--sweeps", "part", flag_value="sweeps", help="Against width and batch; half an hour."
 )
 @click.option("--own", "part", flag_value="own", help="Table 3, latency, memory, accuracy.")
+@click.option("--experiments", help="Race on these only, names with commas between; keep others.")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-def speed(part, out):
+def speed(part, experiments, out):
     """Seconds of a HIG step beside what one would write in NumPy, JAX or PyTorch.
 
     All rivals that are installed (extra `peers`) on all experiments, in turn, each in a process of
@@ -234,13 +235,25 @@ def speed(part, out):
     """
     from . import figures, speed
 
-    part = part or "rivals"
-    path = Path(out) / f"speed-{part}.json"
+    path = Path(out) / f"speed-{part or 'rivals'}.json"
+    names = experiments.split(",") if experiments else []
+    with usage_errors():
+        if unknown := sorted(set(names) - set(speed.RACES)):
+            raise ValueError(f"--experiments must be among {list(speed.RACES)}, got {unknown}")
+        if names and part:
+            raise ValueError(f"--experiments goes with the race of rivals, not with --{part}")
 
     def keep(found):
         records.write_json(path, found | records.environment())
 
-    found, text, picture = speed.PARTS[part](lambda line: click.echo(line, err=True), keep)
+    def say(line):
+        click.echo(line, err=True)
+
+    if part:
+        found, text, picture = speed.PARTS[part](say, keep)
+    else:
+        earlier = json.loads(path.read_text()) if path.exists() else {}
+        found, text, picture = speed.rivals(say, keep, earlier, names)
     keep(found)
     click.echo(text)
     if picture is not None:

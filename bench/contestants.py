@@ -1,9 +1,10 @@
 """One contestant a process: it takes steps when told to, and says what they cost.
 
-``python -m bench.contestants LABEL PROBLEM BATCH FOLDER`` reads a line with a number of steps from
-standard input, takes them, and answers with a line of JSON: their seconds and the peak memory; before
-any line is read, the first step's latency, its error and memory. A process of its own gives every contestant its own memory peak and
-thread pools, and it waits without using a processor while others run.
+``python -m bench.contestants LABEL PROBLEM BATCH FOLDER`` takes a first step and answers with a
+line of JSON: its latency, error and memory. Then it reads lines with a number of steps from
+standard input, takes them, and answers with their seconds and the peak memory. A process of its
+own gives every contestant its own memory peak and thread pools, and it waits without using a
+processor while others run.
 
 LABEL is ``higcore``, ``higcore adam``, or a rival of `peers`. FOLDER holds theta.npy, the
 parameters at which all step, and reference.npy, the step by the SVD of J in float64, if there is
@@ -26,6 +27,8 @@ from higcore.optimizers import Adam
 
 from . import peers, records
 from .experiments import EXPERIMENTS, VARIANTS, Oscillators
+
+SETTLE_SECONDS = 0.25
 
 
 def experiment(name):
@@ -77,17 +80,30 @@ def main(label, name, batch, folder):
     theta, data = np.load(folder / "theta.npy"), problem.batch(0, int(batch))
     before = records.peak_memory_mb()
     step = make_step(label, problem, chosen.settings["hig"].optimizer.tau)
-    operations = 2 * int(batch) * problem.network.size
-    with thread_policy(operations) if label.startswith("higcore") else nullcontext():
+    size, batch = problem.network.size, int(batch)
+    # As `fit` does; the rivals keep the threads that their libraries take.
+    policy = thread_policy(2 * batch * size, min(batch * problem.solver.output_size, size))
+    with policy if label.startswith("higcore") else nullcontext():
         found = step(theta, data)
         first = time.perf_counter() - started
         memory = {"memory_before_mb": before, "peak_memory_mb": records.peak_memory_mb()}
         answer({"first_step_seconds": first, "error": relative_error(found, folder)} | memory)
         for line in sys.stdin:
-            if int(line) > 1:  # the others have emptied the caches
-                step(theta, data)
+            if int(line) > 1:
+                settle(step, theta, data)
             seconds = [timed(step, theta, data) for _ in range(int(line))]
             answer({"seconds": seconds, "peak_memory_mb": records.peak_memory_mb()})
+
+
+def settle(step, theta, data):
+    """Let the threads of the contestant before fall asleep, and the caches fill with our own data.
+
+    Thread pools spin for up to a quarter of a second after their last work.
+    """
+    time.sleep(SETTLE_SECONDS)
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < SETTLE_SECONDS:
+        step(theta, data)
 
 
 def relative_error(found, folder):

@@ -119,12 +119,13 @@ def _prepare(folder, name, batch, train_steps, with_reference):
         np.save(folder / "reference.npy", step)
 
 
-def all_rivals(report, keep, experiments):
-    """Race everything that is installed on all experiments: ``{name: {label: record}}``.
+def all_rivals(report, keep, experiments, earlier):
+    """Race everything that is installed on some experiments: ``{name: {label: record}}``.
 
-    ``keep(results)`` is called after every experiment, so that an interruption loses only one.
+    ``keep(results)`` is called after every experiment, so that an interruption loses only one;
+    results of other experiments, from an ``earlier`` race, stay.
     """
-    labels, results = ["higcore", *peers.installed()], {}
+    labels, results = ["higcore", *peers.installed()], dict(earlier)
     for name, train_steps in experiments.items():
         batch = experiment(name).settings["hig"].batch
         results[name] = run(name, batch, labels, report, train_steps=train_steps)

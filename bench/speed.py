@@ -14,9 +14,8 @@ import numpy as np
 
 from higcore import fit, half_inverse
 from higcore.half_inverse import SQUARING
-from higcore.second_order import HIG
 
-from . import crossovers, figures, peers, race, sweeps, tables
+from . import crossovers, peers, race, speed_figures, sweeps, tables
 from .contestants import experiment
 from .experiments import EXPERIMENTS
 from .profile import profile
@@ -33,13 +32,16 @@ RACES = {
 TABLE_3 = (("hig", 32), ("hig", 64), ("hig", 128), ("adam", 256), ("adam", 512), ("adam", 1024))
 
 
-def rivals(say, keep):
-    """Step times of everything that is installed, for all experiments; table and picture."""
+def rivals(say, keep, earlier, names):
+    """Step times of everything that is installed; table and picture."""
     for label, reason in peers.absent().items():
         say(f"absent: {label}: {reason}")
-    results = race.all_rivals(say, lambda found: keep({"rivals": found}), RACES)
+    chosen = {name: RACES[name] for name in names or RACES}
+    known = earlier.get("rivals", {}) if names else {}
+    results = race.all_rivals(say, lambda found: keep({"rivals": found}), chosen, known)
+    results = {name: results[name] for name in RACES if name in results}
     text = "\n\n".join(f"{name}\n{tables.race(found)}" for name, found in results.items())
-    return {"rivals": results, "absent": peers.absent()}, text, figures.race(results)
+    return {"rivals": results, "absent": peers.absent()}, text, speed_figures.race(results)
 
 
 def profiles(say, keep):
@@ -50,7 +52,7 @@ def profiles(say, keep):
         found[name] = profile(experiment(name), 5 if "poisson" in name else 60, train_steps)
         keep({"stages": found})
     text = "\n\n".join(f"{name}\n{tables.profile(stages)}" for name, stages in found.items())
-    return {"stages": found}, text, figures.profiles(found)
+    return {"stages": found}, text, speed_figures.profiles(found)
 
 
 def crossover(say, keep):
@@ -60,7 +62,7 @@ def crossover(say, keep):
     text = "\n\n".join(
         f"{case}\n{tables.by_size(methods, auto)}" for case, methods in found.items()
     )
-    return {"seconds": found, "auto": auto}, text, figures.crossovers(found, auto)
+    return {"seconds": found, "auto": auto}, text, speed_figures.crossovers(found)
 
 
 def growth(say, keep):
@@ -77,7 +79,7 @@ def growth(say, keep):
             "slopes in log-log\n" + tables.nested({"slope": found["slopes"]}),
         ]
     )
-    return found, text, figures.growth(found)
+    return found, text, speed_figures.growth(found)
 
 
 def slopes(found):
@@ -115,14 +117,14 @@ def own(say, keep):
         f"{name} b {batch}": {"peak MB": peak_memory(batch, name)}
         for name, batch in (*TABLE_3, ("hig", 1024))
     }
-    say("accuracy")
-    found["relative_error_of_step"] = accuracy(problem)
+    for name in ("oscillators", "dipole"):
+        say(f"accuracy on {name}")
+        found[f"relative_error_of_step_{name}"] = accuracy(EXPERIMENTS[name])
     text = "\n\n".join(f"{name}\n{tables.nested(rows)}" for name, rows in found.items())
     return found, text, None
 
 
 PARTS = {
-    "rivals": rivals,
     "profile": profiles,
     "crossovers": crossover,
     "sweeps": growth,
@@ -180,30 +182,34 @@ print(time.time())
 """
 
 
-def accuracy(problem, batch=128, at=(0, 32, 128, 512), taus=(1e-4, 1e-5, 1e-6, 1e-10)):
+def accuracy(experiment, at=(0, 32, 128, 512), taus=(1e-4, 1e-5, 1e-6, 1e-10)):
     """Largest relative error of the step against the float64 SVD, on Jacobians met in training.
 
     ``{method: {tau: error}}``; a squaring method is not asked for a tau that it cannot resolve.
     """
     errors = {name: {f"tau {tau:g}": 0.0 for tau in taus} for name in ROUTES}
-    run = None
+    problem, setting, run = experiment.problem(), experiment.settings["hig"], None
     for steps in at:
-        run = fit(problem, HIG(), batch=batch, steps=steps, resume=run) if steps else None
+        if steps:
+            run = fit(problem, setting.optimizer, batch=setting.batch, steps=steps, resume=run)
         theta = run.theta if run else problem.network.init(np.random.default_rng([0, 1]))
-        linear = problem.linearise(theta, problem.batch(steps, batch))
-        J, g = linear.jacobian(), linear.loss_gradient
+        linear = problem.linearise(theta, problem.batch(steps, setting.batch))
         for tau in taus:
-            reference, _ = half_inverse(J, g, tau=tau, method="svd")
-            for name, route in ROUTES.items():
-                squares = name in SQUARING or "float32" in name
-                step = (
-                    np.full_like(reference, np.nan) if squares and tau < 1e-6 else route(J, g, tau)
-                )
-                error = np.linalg.norm(step - reference) / np.linalg.norm(reference)
-                errors[name][f"tau {tau:g}"] = max(
-                    errors[name][f"tau {tau:g}"], float(error), key=_worst
-                )
+            for name, error in step_errors(linear, tau).items():
+                row, column = errors[name], f"tau {tau:g}"
+                row[column] = max(row[column], error, key=_worst)
     return errors
+
+
+def step_errors(linear, tau):
+    """Relative error of every route's step; NaN where the route cannot resolve tau."""
+    J, g = linear.jacobian(), linear.loss_gradient
+    reference, _ = half_inverse(J, g, tau=tau, method="svd")
+    able = [name for name in ROUTES if tau >= 1e-6 or name == "qr"]
+    steps = {name: ROUTES[name](J, g, tau) for name in able}
+    size = np.linalg.norm(reference)
+    errors = {name: float(np.linalg.norm(step - reference) / size) for name, step in steps.items()}
+    return dict.fromkeys(ROUTES, np.nan) | errors
 
 
 def _worst(error):

@@ -53,10 +53,14 @@ def nested(rows, corner=""):
     """A table of ``{row: {column: number}}``."""
     columns = list(next(iter(rows.values())))
     cells = [
-        [str(label), *(f"{row[c]:.3g}" for c in map(str, columns))]
+        [str(label), *(_short(row[c]) for c in map(str, columns))]
         for label, row in ((k, {str(c): v for c, v in r.items()}) for k, r in rows.items())
     ]
     return markdown((corner, *map(str, columns)), cells)
+
+
+def _short(number):
+    return "-" if number != number else f"{number:.3g}"
 
 
 def race(found):

@@ -36,8 +36,8 @@ class StackedJacobian:
         Jacobian of the solver, sample by sample.
     tile : int, optional
         Number of samples whose row factors may exist at a time. By default those of all samples
-        are made once and kept; with a tile they are made again where they are needed, and J v and
-        J^T w go through the network's tangent and backward pass.
+        are made once and kept; with a tile they are made again where K needs them, and J v and
+        J^T w go through the network's tangent and backward pass. `column_parts` needs them all.
 
     Notes
     -----

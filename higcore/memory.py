@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backend import short_of_memory
-from .half_inverse import METHODS, choose_method, largest, workspace
+from .half_inverse import METHODS, SQUARING, choose_method, largest, workspace
 from .validation import check_choice, check_count, check_real
 
 
@@ -73,7 +73,8 @@ def memory_estimate(problem, batch, *, method="auto", tau=1e-6, tile=None):
     network, solver = problem.network, problem.solver
     m, t, r = batch * solver.output_size, network.size, solver.output_size
     method = choose_method(method, m, t, tau, isinstance(sample, np.ndarray))
-    tiles = batch if tile is None else min(batch, 2 * tile)  # a pair of tiles meets in K
+    # A pair of tiles meets in K; methods that read J itself take the factors of all samples.
+    tiles = batch if tile is None or method not in SQUARING else min(batch, 2 * tile)
     numbers = {
         "parameters": 3 * t,
         "network": batch * sum(p * (n_in + n_out) for p, n_in, n_out in network.factor_shapes),

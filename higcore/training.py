@@ -211,11 +211,9 @@ def fit(
     label = type(optimizer).__name__
     # Overflow is met by the finiteness checks, not by warnings.
     quiet = np.errstate(over="ignore", invalid="ignore")
-    with (
-        quiet,
-        thread_policy(2 * batch * problem.network.size),
-        progress_line(progress, label) as show,
-    ):
+    size = problem.network.size
+    policy = thread_policy(2 * batch * size, min(batch * problem.solver.output_size, size))
+    with quiet, policy, progress_line(progress, label) as show:
         try:
             status, reason = run.train(on_epoch, show)
         except KeyboardInterrupt:

@@ -230,14 +230,14 @@ class QuantumDipole(Solver):
     def backward(self, tape, y_bar):
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
         rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]
-        return self._sweep(tape, rows)[0].reshape(*y_bar.shape[:-1], self.steps)
+        return self._sweep(tape, rows)[:, 0].reshape(*y_bar.shape[:-1], self.steps)
 
     def rows(self, tape):
         """Return S (b, 2n, steps), S[i] = dy_i/du_i, by one sweep over n complex cotangents."""
         xp = array_module(psi=tape[0])
         identity = xp.eye(self.interior, self.state_size, dtype=tape[0].dtype)
-        real, imag = self._sweep(tape, xp.broadcast_to(identity, (len(tape[1].T), *identity.shape)))
-        return xp.concatenate([real, imag], axis=1)
+        rows = xp.broadcast_to(identity, (tape[1].shape[1], *identity.shape))
+        return self._sweep(tape, rows).reshape(len(rows), self.state_size, self.steps)
 
     def _march(self, x, u, slots):
         xp = self.check_inputs(x, u)
@@ -250,7 +250,7 @@ class QuantumDipole(Solver):
         return psi, u_t
 
     def _sweep(self, tape, rows):
-        """(b, r, 2n) real cotangents to u_bar of them and of i times them, (2, b, r, steps)."""
+        """(b, r, 2n) real cotangents to u_bar of them and of i times them, (b, 2, r, steps)."""
         psi, u_t = tape
         xp = array_module(psi=psi, rows=rows)
         b, r, _ = rows.shape
@@ -261,8 +261,8 @@ class QuantumDipole(Solver):
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
         e, g = self._scratch(xp, psi)
         SWEEP(b, *self._physics(xp, psi.dtype), u_t, psi, e, g, wide, pull, phi, omega, u_bar)
-        u_bar = xp.ascontiguousarray(u_bar.transpose(0, 2, 1))
-        return u_bar.reshape(2, b, r, self.steps)
+        u_bar = u_bar.reshape(2, self.steps, b, r)
+        return xp.ascontiguousarray(u_bar.transpose(2, 0, 3, 1))
 
     def _physics(self, xp, dtype):
         scalar = np.dtype(dtype).type

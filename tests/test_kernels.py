@@ -8,9 +8,10 @@ import types as types_module
 import numpy as np
 import pytest
 
-from higcore import kernels
+from higcore import StackedJacobian, kernels
 from higcore.kernels import RangeKernel
-from solvers import dipole, oscillators, rk4
+from nets import MLP
+from solvers import OscillatorChain, dipole, oscillators, rk4
 
 
 def square(lo, hi, x, y):
@@ -89,3 +90,30 @@ def test_kernels_compile_to_ptx(monkeypatch):
             signature = types.void(int64, int64, *arguments)
             ptx, _ = cuda.compile_ptx(kernel.body, signature, device=True, cc=capability)
             assert f".target sm_{capability[0]}{capability[1]}" in ptx
+
+
+@pytest.mark.parametrize("cores", [1, 2, 5, 16])
+def test_any_number_of_cores_gives_the_same_bits(cores, rng, monkeypatch):
+    chain, x, u = OscillatorChain(steps=9), rng.random((70, 4)), rng.random((70, 9))
+    net = MLP((4, 6, 9))
+    theta = net.init(rng)
+    _, tape = net.forward(theta, x)
+    found = []
+    for count in (2, cores):
+        monkeypatch.setattr(kernels, "CPU_COUNT", count)
+        kernels._pool.cache_clear()
+        _, S = chain.jacobian(x, u)
+        found.append((S, StackedJacobian(net, theta, tape, S).gram()))
+    kernels._pool.cache_clear()
+    assert np.array_equal(found[0][0], found[1][0])
+    assert np.array_equal(found[0][1], found[1][1])
+
+
+def test_threads_get_every_item(monkeypatch):
+    for count in (1, 3):
+        monkeypatch.setattr(kernels, "CPU_COUNT", count)
+        seen = []
+        kernels.run_threaded(seen.append, range(20))
+        assert sorted(seen) == list(range(20))
+        with pytest.raises(ZeroDivisionError):
+            kernels.run_threaded(lambda n: 1 / n, range(3))

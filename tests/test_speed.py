@@ -40,6 +40,25 @@ def test_race_of_rivals(small, tmp_path, monkeypatch):
     assert "label must be one of" in found["fortran float64 svd"]["failed"]
     assert saved["absent"] == {"torch float64 svd": "torch is not installed"}
     assert (tmp_path / "speed-rivals.png").stat().st_size > 1000
+    monkeypatch.setattr(peers, "installed", list)
+    monkeypatch.setattr(speed, "RACES", {"toy": 1, "oscillators": 1})
+    run = invoke("--experiments", "oscillators", "--out", tmp_path)
+    both = json.loads((tmp_path / "speed-rivals.json").read_text())["rivals"]
+    assert list(both) == ["toy", "oscillators"]
+    assert both["toy"] == found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--experiments", "toy,pendulum"), "got ['pendulum']"),
+        (("--experiments", "toy", "--profile"), "goes with the race of rivals, not with --profile"),
+    ],
+)
+def test_bad_usage(options, message, tmp_path):
+    run = invoke(*options, "--out", tmp_path)
+    assert run.exit_code == 2
+    assert message in " ".join(run.output.split())
 
 
 def test_a_slow_contestant_gets_no_more_turns(monkeypatch):
