@@ -186,26 +186,47 @@ def accuracy(experiment, at=(0, 32, 128, 512), taus=(1e-4, 1e-5, 1e-6, 1e-10)):
     """Largest relative error of the step against the float64 SVD, on Jacobians met in training.
 
     ``{method: {tau: error}}``; a squaring method is not asked for a tau that it cannot resolve.
+    The cutoff is put into the widest gap between singular values near tau, whose smallest half
+    width is the last row: where a mode lies on the cutoff, rounding decides if it is kept.
     """
-    errors = {name: {f"tau {tau:g}": 0.0 for tau in taus} for name in ROUTES}
+    names = (*ROUTES, "gap at the cutoff")
+    rows = {name: {f"tau {tau:g}": 0.0 for tau in taus} for name in names}
+    rows["gap at the cutoff"] = dict.fromkeys(rows["gap at the cutoff"], np.inf)
     problem, setting, run = experiment.problem(), experiment.settings["hig"], None
     for steps in at:
         if steps:
             run = fit(problem, setting.optimizer, batch=setting.batch, steps=steps, resume=run)
         theta = run.theta if run else problem.network.init(np.random.default_rng([0, 1]))
         linear = problem.linearise(theta, problem.batch(steps, setting.batch))
+        sigma = np.linalg.svd(linear.jacobian().dense(), compute_uv=False)
         for tau in taus:
-            for name, error in step_errors(linear, tau).items():
-                row, column = errors[name], f"tau {tau:g}"
-                row[column] = max(row[column], error, key=_worst)
-    return errors
+            clear, gap = widest_gap(sigma / sigma[0], tau)
+            found, column = step_errors(linear, clear), f"tau {tau:g}"
+            for name, error in found.items():
+                rows[name][column] = max(rows[name][column], error, key=_worst)
+            rows["gap at the cutoff"][column] = min(rows["gap at the cutoff"][column], gap)
+    return rows
+
+
+def widest_gap(ratios, tau):
+    """The middle of the widest gap of descending ratios within a factor 2 of tau; half its width.
+
+    Relative to the middle; tau itself and infinity if nothing is near.
+    """
+    near = np.flatnonzero((ratios > tau / 2) & (ratios < 2 * tau))
+    if len(near) < 2:
+        return tau, np.inf
+    upper, lower = ratios[near[:-1]], ratios[near[1:]]
+    k = np.argmax(upper / lower)
+    middle = float(np.sqrt(upper[k] * lower[k]))
+    return middle, float(1 - lower[k] / middle)
 
 
 def step_errors(linear, tau):
     """Relative error of every route's step; NaN where the route cannot resolve tau."""
     J, g = linear.jacobian(), linear.loss_gradient
     reference, _ = half_inverse(J, g, tau=tau, method="svd")
-    able = [name for name in ROUTES if tau >= 1e-6 or name == "qr"]
+    able = [name for name in ROUTES if tau >= 3e-7 or name == "qr"]
     steps = {name: ROUTES[name](J, g, tau) for name in able}
     size = np.linalg.norm(reference)
     errors = {name: float(np.linalg.norm(step - reference) / size) for name, step in steps.items()}

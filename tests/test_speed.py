@@ -152,6 +152,24 @@ def test_sweeps(tmp_path, monkeypatch):
     assert (tmp_path / "speed-sweeps.png").exists()
 
 
+def test_the_widest_gap_near_tau():
+    ratios = np.array([1.0, 1.9e-3, 1.2e-3, 1.1e-3, 0.6e-3, 1e-5])
+    middle, gap = speed.widest_gap(ratios, 1e-3)
+    assert middle == pytest.approx((1.1e-3 * 0.6e-3) ** 0.5)
+    assert gap == pytest.approx(1 - 0.6e-3 / middle)
+    assert speed.widest_gap(ratios, 1e-8) == (1e-8, np.inf)
+
+
+def test_accuracy_on_small_jacobians(monkeypatch):
+    rows = speed.accuracy(Oscillators(samples=128, test_samples=4), at=(0, 2), taus=(1e-4, 1e-10))
+    assert set(rows) == {*speed.ROUTES, "gap at the cutoff"}
+    for method in ("gram", "tridiagonal", "band"):
+        assert rows[method]["tau 0.0001"] < 2.0**-52 / 1e-8
+        assert np.isnan(rows[method]["tau 1e-10"])
+    assert rows["qr"]["tau 1e-10"] < 1e-8
+    assert rows["svd float32"]["tau 0.0001"] > 5 * rows["gram"]["tau 0.0001"]
+
+
 def test_slope():
     assert sweeps.slope({10: 3.0, 100: 300.0, 1000: 30000.0}) == pytest.approx(2)
 
