@@ -114,6 +114,7 @@ def _sweep(lo, hi, half, kappa, position, u, psi, e, g, wide, pull, phi, omega, 
                 u_bar[1, s, lane] -= phi[0, j, lane] * real - phi[1, j, lane] * imag
 
 
+SPARE = 8  # lanes
 SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(_sweep, together=2)
 
 
@@ -254,15 +255,14 @@ class QuantumDipole(Solver):
         psi, u_t = tape
         xp = array_module(psi=psi, rows=rows)
         b, r, _ = rows.shape
-        shape = (2, self.interior, b * r)
+        shape = (2, self.interior, _row_length(b * r) if b > SPARE else b * r)
         omega, wide, pull, phi = (empty(xp, shape, psi.dtype) for _ in range(4))
-        omega[:] = rows.reshape(b * r, 2, -1).transpose(1, 2, 0)
+        omega[:, :, : b * r] = rows.reshape(b * r, 2, -1).transpose(1, 2, 0)
         omega[1] *= -1  # the conjugate
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
         e, g = self._scratch(xp, psi)
         SWEEP(b, *self._physics(xp, psi.dtype), u_t, psi, e, g, wide, pull, phi, omega, u_bar)
-        u_bar = u_bar.reshape(2, self.steps, b, r)
-        return xp.ascontiguousarray(u_bar.transpose(2, 0, 3, 1))
+        return _samples_first(xp, u_bar.reshape(2, self.steps, b, r))
 
     def _physics(self, xp, dtype):
         scalar = np.dtype(dtype).type
@@ -271,9 +271,24 @@ class QuantumDipole(Solver):
         return scalar(half), scalar(kappa), xp.asarray(self.positions, dtype)
 
     def _scratch(self, xp, psi):
-        return tuple(empty(xp, shape, psi.dtype) for shape in (psi.shape[2:], psi.shape[1:]))
+        n, b = psi.shape[2:]
+        return tuple(empty(xp, (*rows, _row_length(b)), psi.dtype) for rows in ((n,), (2, n)))
 
     def _flat(self, psi):
         """(2, n, b) to (b, 2n)."""
         xp = array_module(psi=psi)
         return xp.ascontiguousarray(psi.reshape(self.state_size, -1).T)
+
+
+def _row_length(lanes):
+    """``lanes``, or some more: rows a multiple of 4096 bytes apart share few lines of a cache."""
+    return lanes + SPARE if lanes % 512 == 0 else lanes
+
+
+def _samples_first(xp, u_bar):
+    """(2, steps, b, r) to (b, 2, r, steps), some samples at a time: that much stays in cache."""
+    steps, b, r = u_bar.shape[1:]
+    out = xp.empty((b, 2, r, steps), u_bar.dtype)
+    for lo in range(0, b, 64):
+        out[lo : lo + 64] = u_bar[:, :, lo : lo + 64].transpose(2, 0, 3, 1)
+    return out
