@@ -53,7 +53,9 @@ class Dense:
 
     def rows(self, a, a_out, a_out_rows):
         """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
-        delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
+        delta = a_out_rows
+        if self.activation is not ACTIVATIONS["linear"]:  # S itself needs no copy
+            delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
         return OuterProductRows(a[:, None, :], delta[:, :, None, :], self.start)
 
     def pull_rows(self, theta, delta):
