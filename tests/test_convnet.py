@@ -101,6 +101,19 @@ def test_the_gram_terms_take_the_cheaper_way():
     assert terms == [1, 1, 1, 1, 16, 4, 1]  # explicit rows, or all pairs of positions
 
 
+def test_pairs_of_positions_make_the_gram_matrix_of_the_dense_rows(rng):
+    """The paper's network, random throughout: two of its layers go by pairs of positions."""
+    net = ConvNet1d(points=14, channels=2, features=[20] * 6, width=3, outputs=384)
+    theta = net.init(rng)
+    _, tape = net.forward(theta, rng.standard_normal((3, 28)))
+    J = StackedJacobian(net, theta, tape, rng.standard_normal((3, 4, 384)))
+    reference = J.dense() @ J.dense().T
+    plain = np.empty(reference.shape)
+    gram_definition(J.blocks, J.blocks, plain)
+    for K in (J.gram(), plain):
+        assert np.abs(K - reference).max() < 1e-12 * np.abs(reference).max()
+
+
 def test_parameters_of_the_paper():
     net = ConvNet1d(points=14, channels=2, features=[20] * 6, width=3, outputs=384)
     assert net.size == 21984
