@@ -87,7 +87,7 @@ MUTATIONS = [
     ("higcore/spectral/rational.py", "poles ** (1 - p), error)\n", "poles ** p, error)\n", SPECTRAL),
     ("higcore/spectral/band.py", "w - low @ (low.T @ w), fractions", "w, fractions", SPECTRAL),
     ("higcore/spectral/band.py", "if pivot < 0.0:", "if pivot > 0.0:", SPECTRAL),
-    ("higcore/spectral/band.py", "below + 1, largest", "below + 2, largest", SPECTRAL),
+    ("higcore/spectral/band.py", ".sum() != below", ".sum() == below", SPECTRAL),
     ("higcore/spectral/qr.py", "sigma, kappa - 1, noise", "sigma, kappa, noise", SPECTRAL),
     ("higcore/spectral/qr.py", "R[:t, t], kappa", "-R[:t, t], kappa", HALF),
 ]  # fmt: skip
