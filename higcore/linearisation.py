@@ -74,8 +74,8 @@ class StackedJacobian:
 
     def _rows(self, samples):
         """The row factors of a slice of the samples."""
-        if self.whole and samples.stop - samples.start >= self.samples:
-            return self.blocks
+        if self.whole:
+            return [block.part(samples) for block in self.blocks]
         tape = self.network.part(self.tape, samples)
         return self.network.rows(self.theta, tape, self.S[samples])
 
@@ -145,7 +145,7 @@ class StackedJacobian:
         for k, part in enumerate(tiles):
             left = self._rows(part)
             for other in tiles[k:]:
-                right = left if other is part else self._rows(other)
+                right = left if other is part else self._rows(other)  # the same list: symmetric
                 self._gram_tile(K, left, right, part, other, mirrored)
         return K
 

@@ -78,7 +78,7 @@ def memory_estimate(problem, batch, *, method="auto", tau=1e-6, tile=None):
     numbers = {
         "parameters": 3 * t,
         "network": batch * sum(p * (n_in + n_out) for p, n_in, n_out in network.factor_shapes),
-        "solver": batch * (solver.tape_size + 2 * r * solver.control_size),
+        "solver": batch * (getattr(solver, "tape_size", 0) + 2 * r * solver.control_size),
         "row factors": tiles * factor_numbers(network.factor_shapes, r),
     }
     parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
@@ -98,11 +98,15 @@ def factor_numbers(shapes, r):
 def fitting_tile(problem, batch, *, method="auto", tau=1e-6, memory_limit=None):
     """Return None if a step fits into memory, or the largest tile with which it does.
 
+    A network that does not say its ``factor_shapes`` is taken to fit.
+
     Raises
     ------
     MemoryError
         If no tile is small enough; the message says which batch size would fit.
     """
+    if not hasattr(problem.network, "factor_shapes"):
+        return None
 
     def fits(samples, tile):
         needed = memory_estimate(problem, samples, method=method, tau=tau, tile=tile).total

@@ -38,6 +38,10 @@ class OuterProductRows:
         self.split = start + self.n_in * self.n_out
         self.stop = self.split + self.n_out
 
+    def part(self, samples):
+        """The rows of a slice of the samples; no copy."""
+        return OuterProductRows(self.a[samples], self.delta[samples], self.start)
+
     def matvec(self, v):
         """(b, r): rows times v (t,)."""
         weights = v[self.start : self.split].reshape(self.n_in, self.n_out)

@@ -1,5 +1,6 @@
 """Estimates against what is really allocated, tiles, and refusals that say what would fit."""
 
+import dataclasses
 import re
 import tracemalloc
 
@@ -122,6 +123,22 @@ def test_a_decomposition_that_does_not_fit_is_refused_before_it_starts(method, r
     fits = int(re.search(r"a batch of (\d+) fits", str(refused.value))[1])
     step, _ = half_inverse(J[:fits], g[:fits], method=method, memory_limit=5e4)
     assert step.shape == (90,)
+
+
+class OwnNetwork:
+    """A user's network: what `Problem` asks for, and nothing else."""
+
+    def __init__(self, network):
+        names = ("size", "input_size", "output_size", "init", "forward", "backward", "rows")
+        self.__dict__.update({name: getattr(network, name) for name in names})
+
+
+def test_networks_that_do_not_say_their_shapes_train_as_before():
+    for name in ("oscillators", "toy"):  # fewer rows than parameters, and more
+        problem = EXPERIMENTS[name].problem()
+        own = dataclasses.replace(problem, network=OwnNetwork(problem.network))
+        runs = [fit(p, HIG(), batch=64, steps=2) for p in (problem, own)]
+        assert np.array_equal(runs[0].theta, runs[1].theta)
 
 
 def test_small_needs_are_never_short():
