@@ -134,12 +134,12 @@ def _counting():
     """Every kernel first runs as plain Python on counting numbers, then as it always does."""
     counter, call = _Counter(), RangeKernel.__call__
 
-    def counted(kernel, n, *args):
-        kernel.plain(
-            n,
-            *(np.full(a.shape, counter, object) if getattr(a, "shape", ()) else a for a in args),
-        )
-        call(kernel, n, *args)
+    def counted(kernel, n, *args, **options):
+        counters = [
+            np.full(a.shape, counter, object) if getattr(a, "shape", ()) else a for a in args
+        ]
+        kernel.plain(n, *counters, **options)
+        call(kernel, n, *args, **options)
 
     RangeKernel.__call__ = counted
     try:

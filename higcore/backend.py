@@ -99,6 +99,12 @@ def _gpu_obstacle():
     return None
 
 
+def current_stream(numba_cuda):
+    """CuPy's current stream as a stream of ``numba.cuda``; 0, the default stream, without CuPy."""
+    pointer = sys.modules["cupy"].cuda.get_current_stream().ptr if "cupy" in sys.modules else 0
+    return numba_cuda.external_stream(pointer) if pointer else 0
+
+
 def empty(xp, shape, dtype):
     """Uninitialised array; on the host it starts on a cache line.
 

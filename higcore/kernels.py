@@ -1,15 +1,20 @@
 """One plain-Python function over a range of samples, run three ways.
 
-A kernel body has the signature ``body(lo, hi, *args)`` and works on the samples ``lo <= i < hi``;
-the sample index is the last axis of every array. That one choice serves everybody:
+A kernel body has the signature ``body(lo, hi, *args, *scratch)`` and works on the samples
+``lo <= i < hi``; the sample index is the last axis of every array. A sweep that pulls r cotangents
+a sample back has ``body(lo, hi, first, last, *args, *scratch)`` and works on the cotangents
+``first <= k < last`` of these samples. That one choice serves everybody:
 
-- plain Python calls ``body(0, n, ...)``: the oracle in the tests;
+- plain Python calls ``body(0, n, [0, r,] ...)``: the oracle in the tests;
 - Numba compiles a loop over chunks of samples, one range a thread. The innermost loops run over
   neighbouring samples, so they vectorise (lo and hi arrive unsigned for that: take care not to
   mix them with signed integers, which makes a float);
-- a CUDA thread calls ``body(i, i + 1, ...)``; neighbouring threads touch neighbouring addresses.
+- on a GPU, thread i r + k calls ``body(i, i + 1, [k, k + 1,] ...)``: neighbouring threads touch
+  neighbouring addresses, and even a small batch has many threads.
 
-A body allocates nothing: scratch is passed in. Its arguments are arrays and scalars, no tuples.
+A body allocates nothing. What it needs between its first and its last line is scratch, which it
+indexes from 0, whatever lo and first are: a worker thread's own few rows, which stay in its core's
+cache, or a GPU thread's registers and local memory. Arguments are arrays and scalars, no tuples.
 Functions that it calls are decorated with `numba.extending.register_jitable`, which leaves them
 callable from plain Python.
 """
@@ -25,14 +30,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .backend import CPU_COUNT, is_host
+from .backend import CPU_COUNT, empty, is_host
 
 # Samples worked on together: one or two AVX-512 registers of float64; the scratch stays in cache.
 MIN_CHUNK, MAX_CHUNK = 8, 16
 
 
+def no_scratch(samples, cotangents):
+    """The shapes of no arrays."""
+    return ()
+
+
 class RangeKernel:
-    """Run ``body(lo, hi, *args)`` over ``n`` samples on the device where ``args`` live.
+    """Run ``body(lo, hi, *args, *scratch)`` over ``n`` samples on the device where ``args`` live.
 
     Parameters
     ----------
@@ -51,20 +61,42 @@ class RangeKernel:
     def __init__(self, body, together=None):
         self.body, self.together = body, together
 
-    def plain(self, n, *args):
+    def plain(self, n, *args, scratch=no_scratch, cotangents=None):
         """Run the uncompiled body; slow, and the definition of what the others compute."""
-        self.body(0, n, *args)
+        ranges = () if cotangents is None else (0, cotangents)
+        shapes = scratch(n, cotangents)
+        self.body(0, n, *ranges, *args, *(np.empty(s, dtype_of(args)) for s in shapes))
 
-    def __call__(self, n, *args):
+    def __call__(self, n, *args, scratch=no_scratch, cotangents=None):
+        """Run the body for all samples.
+
+        Parameters
+        ----------
+        n : int
+            Number of samples.
+        *args : arrays and scalars
+            What the body takes between its ranges and its scratch.
+        scratch : callable, optional
+            (samples, cotangents) -> shapes of the scratch arrays for so many worked on together;
+            their dtype is that of the first array in ``args``.
+        cotangents : int, optional
+            Number r of cotangents of a sweep.
+        """
         if any(not is_host(a) for a in args if hasattr(a, "shape") and a.shape):
-            self._cuda(n, *args)
+            self._cuda(n, args, scratch, cotangents)
             return
         chunk = self.together or min(MAX_CHUNK, max(MIN_CHUNK, -(-n // CPU_COUNT)))
         workers = min(CPU_COUNT, -(-n // chunk))
         bounds = [chunk * round(k * n / workers / chunk) for k in range(workers)] + [n]
-        run = self._compiled
-        jobs = [_pool().submit(run, *bounds[k : k + 2], chunk, *args) for k in range(1, workers)]
-        run(bounds[0], bounds[1], chunk, *args)
+        shapes = scratch(chunk, cotangents)
+        ranges = () if cotangents is None else (np.uint64(0), np.uint64(cotangents))
+
+        def run(k):
+            own = [empty(np, shape, dtype_of(args)) for shape in shapes]
+            self._compiled(bounds[k], bounds[k + 1], chunk, *ranges, *args, *own)
+
+        jobs = [_pool().submit(run, k) for k in range(1, workers)]
+        run(0)
         for job in jobs:
             job.result()
 
@@ -90,6 +122,11 @@ class RangeKernel:
         from . import cuda_kernels
 
         return cuda_kernels.launcher(self.body)
+
+
+def dtype_of(args):
+    """The dtype of the first array among the arguments of a kernel."""
+    return next(a.dtype for a in args if getattr(a, "shape", ()))
 
 
 def lazy_njit(function=None, *, sums_in_any_order=False):
@@ -152,7 +189,7 @@ def _reachable(function, seen=None):
     seen[function] = None
     names = function.__code__.co_names
     scope = [function.__globals__.get(name) for name in names]
-    modules = [value for value in scope if isinstance(value, types.ModuleType)]
+    modules = [m for m in scope if isinstance(m, types.ModuleType) and m is not np]
     scope += [getattr(module, name, None) for module in modules for name in names]
     for value in scope:
         if isinstance(value, types.FunctionType) and value not in seen:

@@ -29,92 +29,127 @@ from higcore.validation import check_array, check_count, check_real
 
 from . import tridiagonal
 from .base import Solver
+from .samples import load, store
 
 
 @register_jitable
-def factor(lo, hi, physics, u, e, g):
-    """Inverse pivots g of A for the control u (b,); e is scratch (n, b)."""
+def factor(width, physics, u, e, g):
+    """Inverse pivots g of A for the control u (width,); e is scratch (n, width)."""
     half, kappa, position = physics
     for j in range(e.shape[0]):
-        for i in range(lo, hi):
+        for i in range(width):
             e[j, i] = 2.0 * kappa + half * position[j] * u[i]
-    tridiagonal.invert_pivots(lo, hi, kappa, e, g)
+    tridiagonal.invert_pivots(width, kappa, e, g)
 
 
 @register_jitable
-def reflect(lo, hi, kappa, g, phi, psi, psi_next):
-    """psi_next = 2 A^(-1) psi - psi; phi = A^(-1) psi is left for the caller."""
-    tridiagonal.solve(lo, hi, kappa, g, psi, phi)
+def reflect(width, kappa, g, phi, psi):
+    """psi <- 2 A^(-1) psi - psi; phi = A^(-1) psi is left for the caller."""
+    tridiagonal.solve(width, kappa, g, psi, phi)
     for c in range(2):
         for j in range(psi.shape[1]):
-            for i in range(lo, hi):
-                psi_next[c, j, i] = 2.0 * phi[c, j, i] - psi[c, j, i]
+            for i in range(width):
+                psi[c, j, i] = 2.0 * phi[c, j, i] - psi[c, j, i]
 
 
-def _solve(lo, hi, half, kappa, position, u, psi, e, g, phi):
-    """March psi[0] through u (steps, b); psi (slots, 2, n, b) may hold fewer slots than steps."""
-    physics = half, kappa, position
-    slots = psi.shape[0]
-    for s in range(u.shape[0]):
-        factor(lo, hi, physics, u[s], e, g)
-        reflect(lo, hi, kappa, g, phi, psi[s % slots], psi[(s + 1) % slots])
+@register_jitable
+def load_state(lo, width, source, target):
+    """Copy some samples of source (2, n, b) to target (2, n, width)."""
+    for c in range(2):
+        load(lo, width, source[c], target[c])
 
 
-def _tangent(lo, hi, half, kappa, position, u, du, psi, e, g, source, phi, dpsi):
-    """dpsi (2, n, b), zero at the start, along du (steps, b)."""
-    physics = half, kappa, position
-    for s in range(u.shape[0]):
-        factor(lo, hi, physics, u[s], e, g)
+@register_jitable
+def store_state(lo, width, source, target):
+    """Copy source (2, n, width) to its samples in target (2, n, b)."""
+    for c in range(2):
+        store(lo, width, source[c], target[c])
+
+
+def _solve(lo, hi, half, kappa, position, U, PSI, u, psi, phi, e, g):
+    """March PSI[0] through U (steps, b); PSI (slots, 2, n, b) may hold fewer slots than steps."""
+    width = hi - lo
+    load_state(lo, width, PSI[0], psi)
+    for s in range(U.shape[0]):
+        load(lo, width, U[s : s + 1], u)
+        factor(width, (half, kappa, position), u[0], e, g)
+        reflect(width, kappa, g, phi, psi)
+        store_state(lo, width, psi, PSI[(s + 1) % PSI.shape[0]])
+
+
+def _tangent(lo, hi, half, kappa, position, U, dU, PSI, dPSI, u, psi, phi, e, g, du, source, dpsi):
+    """Derivative dPSI (2, n, b) of the final state along dU (steps, b)."""
+    width = hi - lo
+    load_state(lo, width, dPSI, dpsi)
+    for s in range(U.shape[0]):
+        load(lo, width, U[s : s + 1], u)
+        load(lo, width, dU[s : s + 1], du)
+        factor(width, (half, kappa, position), u[0], e, g)
+        two_phi(lo, width, PSI, s, psi)
         for j in range(position.shape[0]):
-            for i in range(lo, hi):
-                push = half * du[s, i] * position[j] / 2.0
-                real = push * (psi[s, 1, j, i] + psi[s + 1, 1, j, i])
-                imag = -push * (psi[s, 0, j, i] + psi[s + 1, 0, j, i])
-                source[0, j, i] = dpsi[0, j, i] + real
-                source[1, j, i] = dpsi[1, j, i] + imag
-        tridiagonal.solve(lo, hi, kappa, g, source, phi)
+            for i in range(width):
+                push = half * du[0, i] * position[j] / 2.0
+                source[0, j, i] = dpsi[0, j, i] + push * psi[1, j, i]
+                source[1, j, i] = dpsi[1, j, i] - push * psi[0, j, i]
+        tridiagonal.solve(width, kappa, g, source, phi)
         for c in range(2):
             for j in range(position.shape[0]):
-                for i in range(lo, hi):
+                for i in range(width):
                     dpsi[c, j, i] = 2.0 * phi[c, j, i] - dpsi[c, j, i]
+    store_state(lo, width, dpsi, dPSI)
 
 
-def _sweep(lo, hi, half, kappa, position, u, psi, e, g, wide, pull, phi, omega, u_bar):
-    """Pull r complex cotangents a sample back: omega (2, n, b r) to u_bar (2, steps, b r).
+@register_jitable
+def two_phi(lo, width, PSI, s, psi):
+    """psi = 2 phi_s = psi_s + psi_(s+1) of some samples."""
+    for c in range(2):
+        for j in range(psi.shape[1]):
+            for i in range(width):
+                psi[c, j, i] = PSI[s, c, j, lo + i] + PSI[s + 1, c, j, lo + i]
 
-    Lane i r + k is cotangent k of sample i, which makes the inner loops long. u_bar[0] belongs to
-    the cotangents themselves, u_bar[1] to i times them. ``wide`` and ``pull`` (2, n, b r) hold, for
-    every lane, its sample's inverse pivots and x_j (dt/2) 2 phi_s.
+
+def _sweep(
+    lo, hi, first, last, half, kappa, position, U, PSI, OMEGA, U_bar,
+    u, psi, e, g, wide, pull, phi, omega, u_bar,
+):  # fmt: skip
+    """Pull r complex cotangents a sample back: OMEGA (2, n, b r) to U_bar (2, steps, b r).
+
+    Lane i r + k is cotangent k of sample i, which makes the inner loops long. U_bar[0] belongs to
+    the cotangents themselves, U_bar[1] to i times them. ``wide`` and ``pull`` (2, n, lanes) hold,
+    for every lane, its sample's inverse pivots and x_j (dt/2) 2 phi_s.
     """
-    physics = half, kappa, position
-    r = np.uint64(omega.shape[2] // u.shape[1])  # unsigned like lo and hi
-    for s in range(u.shape[0] - 1, -1, -1):
-        factor(lo, hi, physics, u[s], e, g)
+    width, r = hi - lo, last - first
+    lanes = width * r
+    # Either all cotangents of some samples, or some of one sample: neighbours in any case.
+    start = lo * np.uint64(OMEGA.shape[2] // U.shape[1]) + first
+    load_state(start, lanes, OMEGA, omega)
+    for s in range(U.shape[0] - 1, -1, -1):
+        load(lo, width, U[s : s + 1], u)
+        factor(width, (half, kappa, position), u[0], e, g)
+        two_phi(lo, width, PSI, s, psi)
         for j in range(position.shape[0]):
             scale = half * position[j]  # 2 A^(-1) omega = 2 phi cancels the 1/2 of phi_s
-            for i in range(lo, hi):
-                real = scale * (psi[s, 0, j, i] + psi[s + 1, 0, j, i])
-                imag = scale * (psi[s, 1, j, i] + psi[s + 1, 1, j, i])
+            for i in range(width):
                 for lane in range(i * r, i * r + r):
                     wide[0, j, lane] = g[0, j, i]
                     wide[1, j, lane] = g[1, j, i]
                 for lane in range(i * r, i * r + r):
-                    pull[0, j, lane] = real
-                    pull[1, j, lane] = imag
-        reflect(lo * r, hi * r, kappa, wide, phi, omega, omega)
-        for lane in range(lo * r, hi * r):
-            u_bar[0, s, lane] = 0.0
-            u_bar[1, s, lane] = 0.0
+                    pull[0, j, lane] = scale * psi[0, j, i]
+                    pull[1, j, lane] = scale * psi[1, j, i]
+        reflect(lanes, kappa, wide, phi, omega)
+        for lane in range(lanes):
+            u_bar[0, lane] = 0.0
+            u_bar[1, lane] = 0.0
         for j in range(position.shape[0]):
-            for lane in range(lo * r, hi * r):
+            for lane in range(lanes):
                 real, imag = pull[0, j, lane], pull[1, j, lane]
-                u_bar[0, s, lane] += phi[0, j, lane] * imag + phi[1, j, lane] * real
-            for lane in range(lo * r, hi * r):
+                u_bar[0, lane] += phi[0, j, lane] * imag + phi[1, j, lane] * real
+            for lane in range(lanes):
                 real, imag = pull[0, j, lane], pull[1, j, lane]
-                u_bar[1, s, lane] -= phi[0, j, lane] * real - phi[1, j, lane] * imag
+                u_bar[1, lane] -= phi[0, j, lane] * real - phi[1, j, lane] * imag
+        store(start, lanes, u_bar, U_bar[:, s])
 
 
-SPARE = 8  # lanes
 SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(_sweep, together=2)
 
 
@@ -220,12 +255,9 @@ class QuantumDipole(Solver):
         check_array("du", du, (len(x), self.steps))
         psi, u_t = self._march(x, u, self.steps + 1)
         xp = array_module(psi=psi, du=du)
-        dpsi = xp.zeros_like(psi[0])
-        e, g = self._scratch(xp, psi)
-        source, phi = xp.empty_like(dpsi), xp.empty_like(dpsi)
-        du_t = xp.ascontiguousarray(du.T)
+        dpsi, du_t = xp.zeros_like(psi[0]), xp.ascontiguousarray(du.T)
         physics = self._physics(xp, psi.dtype)
-        TANGENT(len(x), *physics, u_t, du_t, psi, e, g, source, phi, dpsi)
+        TANGENT(len(x), *physics, u_t, du_t, psi, dpsi, scratch=self._tangent_scratch)
         return self._flat(dpsi)
 
     def backward(self, tape, y_bar):
@@ -245,9 +277,7 @@ class QuantumDipole(Solver):
         psi = empty(xp, (slots, 2, self.interior, len(x)), x.dtype)
         psi[0] = x.T.reshape(psi[0].shape)
         u_t = xp.ascontiguousarray(u.T)  # (steps, b): samples last, as the kernels want them
-        e, g = self._scratch(xp, psi)
-        physics = self._physics(xp, x.dtype)
-        SOLVE(len(x), *physics, u_t, psi, e, g, empty(xp, psi.shape[1:], psi.dtype))
+        SOLVE(len(x), *self._physics(xp, x.dtype), u_t, psi, scratch=self._scratch)
         return psi, u_t
 
     def _sweep(self, tape, rows):
@@ -255,13 +285,11 @@ class QuantumDipole(Solver):
         psi, u_t = tape
         xp = array_module(psi=psi, rows=rows)
         b, r, _ = rows.shape
-        shape = (2, self.interior, _row_length(b * r) if b > SPARE else b * r)
-        omega, wide, pull, phi = (empty(xp, shape, psi.dtype) for _ in range(4))
-        omega[:, :, : b * r] = rows.reshape(b * r, 2, -1).transpose(1, 2, 0)
+        omega = xp.ascontiguousarray(rows.reshape(b * r, 2, -1).transpose(1, 2, 0))
         omega[1] *= -1  # the conjugate
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
-        e, g = self._scratch(xp, psi)
-        SWEEP(b, *self._physics(xp, psi.dtype), u_t, psi, e, g, wide, pull, phi, omega, u_bar)
+        physics = self._physics(xp, psi.dtype)
+        SWEEP(b, *physics, u_t, psi, omega, u_bar, scratch=self._sweep_scratch, cotangents=r)
         return _samples_first(xp, u_bar.reshape(2, self.steps, b, r))
 
     def _physics(self, xp, dtype):
@@ -270,19 +298,23 @@ class QuantumDipole(Solver):
         kappa = half / self.spacing**2
         return scalar(half), scalar(kappa), xp.asarray(self.positions, dtype)
 
-    def _scratch(self, xp, psi):
-        n, b = psi.shape[2:]
-        return tuple(empty(xp, (*rows, _row_length(b)), psi.dtype) for rows in ((n,), (2, n)))
+    def _scratch(self, width, _):
+        """Control, two states, e and g of ``width`` samples."""
+        state = (2, self.interior, width)
+        return (1, width), state, state, state[1:], state
+
+    def _tangent_scratch(self, width, _):
+        state = (2, self.interior, width)
+        return *self._scratch(width, _), (1, width), state, state
+
+    def _sweep_scratch(self, width, r):
+        state, lanes = (2, self.interior, width), (2, self.interior, width * r)
+        return (1, width), state, state[1:], state, lanes, lanes, lanes, lanes, (2, width * r)
 
     def _flat(self, psi):
         """(2, n, b) to (b, 2n)."""
         xp = array_module(psi=psi)
         return xp.ascontiguousarray(psi.reshape(self.state_size, -1).T)
-
-
-def _row_length(lanes):
-    """``lanes``, or some more: rows a multiple of 4096 bytes apart share few lines of a cache."""
-    return lanes + SPARE if lanes % 512 == 0 else lanes
 
 
 def _samples_first(xp, u_bar):

@@ -16,15 +16,15 @@ from .base import Solver
 
 
 @register_jitable
-def acceleration(lo, hi, physics, q, u, a):
+def acceleration(width, physics, q, u, a):
     """a_i = c_i u - q_i - f(q_i - q_(i-1)) - f(q_i - q_(i+1)),  f(d) = cubic d^3 + linear d."""
     control, cubic, linear = physics
     n = q.shape[0]
     for j in range(n):
-        for i in range(lo, hi):
+        for i in range(width):
             a[j, i] = control[j] * u[i] - q[j, i]
     for j in range(n - 1):
-        for i in range(lo, hi):
+        for i in range(width):
             d = q[j, i] - q[j + 1, i]
             force = (cubic * d * d + linear) * d
             a[j, i] -= force
@@ -32,15 +32,15 @@ def acceleration(lo, hi, physics, q, u, a):
 
 
 @register_jitable
-def acceleration_tangent(lo, hi, physics, q, dq, du, da):
+def acceleration_tangent(width, physics, q, dq, du, da):
     """da = a_q dq + a_u du; a spring's stiffness is f'(d) = 3 cubic d^2 + linear."""
     control, cubic, linear = physics
     n = q.shape[0]
     for j in range(n):
-        for i in range(lo, hi):
+        for i in range(width):
             da[j, i] = control[j] * du[i] - dq[j, i]
     for j in range(n - 1):
-        for i in range(lo, hi):
+        for i in range(width):
             d = q[j, i] - q[j + 1, i]
             dforce = (3.0 * cubic * d * d + linear) * (dq[j, i] - dq[j + 1, i])
             da[j, i] -= dforce
@@ -48,37 +48,37 @@ def acceleration_tangent(lo, hi, physics, q, dq, du, da):
 
 
 @register_jitable
-def acceleration_adjoint(lo, hi, physics, q, a_bar, q_bar, u_bar):
+def acceleration_adjoint(width, physics, q, a_bar, q_bar, u_bar):
     """q_bar = a_q^T a_bar (a_q is symmetric), u_bar += a_u^T a_bar."""
     control, cubic, linear = physics
     n = q.shape[0]
     for j in range(n):
-        for i in range(lo, hi):
+        for i in range(width):
             q_bar[j, i] = -a_bar[j, i]
             u_bar[i] += control[j] * a_bar[j, i]
     for j in range(n - 1):
-        for i in range(lo, hi):
+        for i in range(width):
             d = q[j, i] - q[j + 1, i]
             force_bar = (3.0 * cubic * d * d + linear) * (a_bar[j, i] - a_bar[j + 1, i])
             q_bar[j, i] -= force_bar
             q_bar[j + 1, i] += force_bar
 
 
-def _solve(lo, hi, control, cubic, linear, h, u, x, q, a):
+def _solve(lo, hi, control, cubic, linear, h, U, X, *scratch):
     physics = control, cubic, linear
-    rk4.solve(lo, hi, acceleration, physics, h, u, x, q, a)
+    rk4.solve(lo, hi, acceleration, physics, h, U, X, *scratch)
 
 
-def _tangent(lo, hi, control, cubic, linear, h, u, du, x, q, a, dx, dq, da):
+def _tangent(lo, hi, control, cubic, linear, h, U, dU, X, dX, *scratch):
     physics = control, cubic, linear
-    rk4.tangent(lo, hi, acceleration, acceleration_tangent, physics, h, u, du, x, q, a, dx, dq, da)
+    rk4.tangent(lo, hi, acceleration, acceleration_tangent, physics, h, U, dU, X, dX, *scratch)
 
 
-def _sweep(lo, hi, control, cubic, linear, h, u, x, q, a, x_bar, a_bar, q_bar, u_bar):
+def _sweep(lo, hi, first, last, control, cubic, linear, h, U, X, X_bar, U_bar, *scratch):
     physics = control, cubic, linear
     rk4.sweep(
-        lo, hi, acceleration, acceleration_adjoint, physics, h, u, x, q, a,
-        x_bar, a_bar, q_bar, u_bar,
+        lo, hi, first, last, acceleration, acceleration_adjoint, physics, h, U, X, X_bar, U_bar,
+        *scratch,
     )  # fmt: skip
 
 
@@ -164,11 +164,10 @@ class OscillatorChain(Solver):
     def forward(self, x, u):
         """Return the final state y (b, 2n) and the tape that `backward` and `rows` need."""
         xp = self.check_inputs(x, u)
-        b = len(x)
-        march = empty(xp, (self.steps + 1, self.state_size, b), x.dtype)
+        march = empty(xp, (self.steps + 1, self.state_size, len(x)), x.dtype)
         march[0] = x.T
         u_t = xp.ascontiguousarray(u.T)  # (steps, b): samples last, as the kernels want them
-        SOLVE(b, *self._physics(xp, x.dtype), u_t, march, *self._stages(xp, x, 2))
+        SOLVE(len(x), *self._physics(xp, x.dtype), u_t, march, scratch=self._scratch)
         return xp.ascontiguousarray(march[-1].T), (march, u_t)
 
     def tangent(self, x, u, du):
@@ -176,10 +175,10 @@ class OscillatorChain(Solver):
         xp = self.check_inputs(x, u)
         check_array("du", du, (len(x), self.steps))
         _, (march, u_t) = self.forward(x, u)
-        dx = xp.zeros((self.state_size, len(x)), x.dtype)
-        q, a, dq, da = self._stages(xp, x, 4)
+        dx = xp.empty_like(march[0])
         du_t = xp.ascontiguousarray(du.T)
-        TANGENT(len(x), *self._physics(xp, x.dtype), u_t, du_t, march, q, a, dx, dq, da)
+        physics = self._physics(xp, x.dtype)
+        TANGENT(len(x), *physics, u_t, du_t, march, dx, scratch=self._tangent_scratch)
         return xp.ascontiguousarray(dx.T)
 
     def backward(self, tape, y_bar):
@@ -188,13 +187,10 @@ class OscillatorChain(Solver):
         xp = array_module(march=march, y_bar=y_bar)
         rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]  # (b, r, 2n)
         b, r, _ = rows.shape
+        x_bar = xp.ascontiguousarray(rows.transpose(1, 2, 0))
         u_bar = empty(xp, (r, self.steps, b), march.dtype)
-        x_bar = empty(xp, (r, self.state_size, b), march.dtype)
-        x_bar[:] = rows.transpose(1, 2, 0)
-        q, a, a_bar = self._stages(xp, x_bar[0].T, 3)
-        q_bar = empty(xp, (self.oscillators, b), march.dtype)
         physics = self._physics(xp, march.dtype)
-        SWEEP(b, *physics, u_t, march, q, a, x_bar, a_bar, q_bar, u_bar)
+        SWEEP(b, *physics, u_t, march, x_bar, u_bar, scratch=self._sweep_scratch, cotangents=r)
         return xp.ascontiguousarray(u_bar.transpose(2, 0, 1)).reshape(*y_bar.shape[:-1], self.steps)
 
     def rows(self, tape):
@@ -214,7 +210,15 @@ class OscillatorChain(Solver):
         control = xp.asarray(self.control, dtype)
         return control, scalar(self.cubic), scalar(self.linear), scalar(self.dt)
 
-    def _stages(self, xp, x, count):
-        """Uninitialised (4, n, b) scratch arrays."""
-        shape = (4, self.oscillators, len(x))
-        return tuple(empty(xp, shape, x.dtype) for _ in range(count))
+    def _scratch(self, width, _):
+        """State, control, positions and accelerations of the stages of ``width`` samples."""
+        stages = (4, self.oscillators, width)
+        return (self.state_size, width), (1, width), stages, stages
+
+    def _tangent_scratch(self, width, _):
+        return 2 * self._scratch(width, _)
+
+    def _sweep_scratch(self, width, r):
+        stages = (4, self.oscillators, width)
+        rows = (r, self.state_size, width), (1, width), stages, (self.oscillators, width)
+        return *self._scratch(width, r), *rows

@@ -8,66 +8,69 @@ With x = (q, p), p = q', step h and a_k the acceleration seen by stage k,
 
 which is the usual four-stage scheme after the slopes of q, all known from q' = p, are eliminated.
 
-All functions work on the samples lo <= i < hi, the last axis of every array:
-x (2n, b) a state, a (4, n, b) accelerations of the stages, q (4, n, b) their positions.
-``physics`` is handed on to the three functions that describe the system:
+Scratch arrays end in an axis of the samples that are worked on together, ``width`` of them:
+x (2n, width) a state, u (width,) its control, a (4, n, width) accelerations of the stages and
+q (4, n, width) their positions. The march of all b samples is X (steps + 1, 2n, b), its controls
+U (steps, b). ``physics`` is handed on to the three functions that describe the system:
 
-    acceleration(lo, hi, physics, q, u, a)                          a     = a(q, u)
-    acceleration_tangent(lo, hi, physics, q, dq, du, da)            da    = a_q dq + a_u du
-    acceleration_adjoint(lo, hi, physics, q, a_bar, q_bar, u_bar)   q_bar = a_q^T a_bar,
-                                                                    u_bar += a_u^T a_bar
+    acceleration(width, physics, q, u, a)                          a     = a(q, u)
+    acceleration_tangent(width, physics, q, dq, du, da)            da    = a_q dq + a_u du
+    acceleration_adjoint(width, physics, q, a_bar, q_bar, u_bar)   q_bar = a_q^T a_bar,
+                                                                   u_bar += a_u^T a_bar
 """
 
 from numba.extending import register_jitable
+
+from .samples import load, store
 
 NODE = (0.0, 0.5, 0.5, 1.0)
 COUPLING = (0.0, 0.0, 0.25, 0.5)
 
 
 @register_jitable
-def stage_position(lo, hi, k, h, x, a, q):
+def stage_position(width, k, h, x, a, q):
     """q[k] = x_q + c_k h x_p + d_k h^2 a[k-2]."""
     n = q.shape[1]
     for j in range(n):
-        for i in range(lo, hi):
+        for i in range(width):
             q[k, j, i] = x[j, i] + NODE[k] * h * x[n + j, i]
         if k >= 2:
-            for i in range(lo, hi):
+            for i in range(width):
                 q[k, j, i] += COUPLING[k] * h * h * a[k - 2, j, i]
 
 
 @register_jitable
-def stage_position_adjoint(lo, hi, k, h, q_bar, x_bar, a_bar):
+def stage_position_adjoint(width, k, h, q_bar, x_bar, a_bar):
     """Transpose of `stage_position`, added to x_bar and a_bar."""
     n = q_bar.shape[0]
     for j in range(n):
-        for i in range(lo, hi):
+        for i in range(width):
             x_bar[j, i] += q_bar[j, i]
             x_bar[n + j, i] += NODE[k] * h * q_bar[j, i]
         if k >= 2:
-            for i in range(lo, hi):
+            for i in range(width):
                 a_bar[k - 2, j, i] += COUPLING[k] * h * h * q_bar[j, i]
 
 
 @register_jitable
-def advance(lo, hi, h, x, a, x_next):
-    """x_next = (q+, p+) from x and the accelerations of the stages; may work in place."""
+def advance(width, h, x, a):
+    """x <- (q+, p+), by the accelerations of the stages."""
     n = a.shape[1]
     for j in range(n):
-        for i in range(lo, hi):
+        for i in range(width):
             outer = a[1, j, i] + a[2, j, i]
             q_sum = a[0, j, i] + outer
             p_sum = q_sum + outer + a[3, j, i]
-            x_next[j, i] = x[j, i] + h * x[n + j, i] + h * h / 6.0 * q_sum
-            x_next[n + j, i] = x[n + j, i] + h / 6.0 * p_sum
+            x[j, i] += h * x[n + j, i] + h * h / 6.0 * q_sum
+            x[n + j, i] += h / 6.0 * p_sum
 
 
 @register_jitable
-def advance_adjoint(lo, hi, h, x_bar, a_bar):
-    """Transpose of `advance`: sets a_bar and turns x_bar, of x_next, into that of x."""
+def advance_adjoint(width, h, x_bar, a_bar):
+    """Transpose of `advance`: sets a_bar and turns x_bar, of (q+, p+), into that of x."""
     n = a_bar.shape[1]
     for j in range(n):
-        for i in range(lo, hi):
+        for i in range(width):
             from_q = h * h / 6.0 * x_bar[j, i]
             from_p = h / 6.0 * x_bar[n + j, i]
             a_bar[0, j, i] = from_q + from_p
@@ -78,47 +81,68 @@ def advance_adjoint(lo, hi, h, x_bar, a_bar):
 
 
 @register_jitable
-def stages(lo, hi, acceleration, physics, h, x, u, q, a):
+def stages(width, acceleration, physics, h, x, u, q, a):
     """Positions and accelerations of the four stages of the step that starts at x."""
     for k in range(4):
-        stage_position(lo, hi, k, h, x, a, q)
-        acceleration(lo, hi, physics, q[k], u, a[k])
+        stage_position(width, k, h, x, a, q)
+        acceleration(width, physics, q[k], u, a[k])
 
 
 @register_jitable
-def solve(lo, hi, acceleration, physics, h, u, x, q, a):
-    """March x[0] through all steps: u (steps, b), x (steps + 1, 2n, b)."""
-    for s in range(u.shape[0]):
-        stages(lo, hi, acceleration, physics, h, x[s], u[s], q, a)
-        advance(lo, hi, h, x[s], a, x[s + 1])
+def solve(lo, hi, acceleration, physics, h, U, X, x, u, q, a):
+    """March X[0] through all steps."""
+    width = hi - lo
+    load(lo, width, X[0], x)
+    for s in range(U.shape[0]):
+        load(lo, width, U[s : s + 1], u)
+        stages(width, acceleration, physics, h, x, u[0], q, a)
+        advance(width, h, x, a)
+        store(lo, width, x, X[s + 1])
 
 
 @register_jitable
-def tangent(lo, hi, acceleration, acceleration_tangent, physics, h, u, du, x, q, a, dx, dq, da):
-    """Derivative of the final state along du (steps, b); dx (2n, b) goes from start to end."""
-    for s in range(u.shape[0]):
-        stages(lo, hi, acceleration, physics, h, x[s], u[s], q, a)
+def tangent(
+    lo, hi, acceleration, acceleration_tangent, physics, h, U, dU, X, dX, x, u, q, a, dx, du, dq, da
+):
+    """Derivative dX (2n, b) of the final state along dU (steps, b)."""
+    width = hi - lo
+    for j in range(dx.shape[0]):
+        for i in range(width):
+            dx[j, i] = 0.0
+    for s in range(U.shape[0]):
+        load(lo, width, X[s], x)
+        load(lo, width, U[s : s + 1], u)
+        load(lo, width, dU[s : s + 1], du)
+        stages(width, acceleration, physics, h, x, u[0], q, a)
         for k in range(4):
-            stage_position(lo, hi, k, h, dx, da, dq)
-            acceleration_tangent(lo, hi, physics, q[k], dq[k], du[s], da[k])
-        advance(lo, hi, h, dx, da, dx)
+            stage_position(width, k, h, dx, da, dq)
+            acceleration_tangent(width, physics, q[k], dq[k], du[0], da[k])
+        advance(width, h, dx, da)
+    store(lo, width, dx, dX)
 
 
 @register_jitable
 def sweep(
-    lo, hi, acceleration, acceleration_adjoint, physics, h, u, x, q, a, x_bar, a_bar, q_bar, u_bar
-):
-    """Pull r cotangents of the final state, x_bar (r, 2n, b), back to u_bar (r, steps, b).
+    lo, hi, first, last, acceleration, acceleration_adjoint, physics, h, U, X, X_bar, U_bar,
+    x, u, q, a, x_bar, u_bar, a_bar, q_bar,
+):  # fmt: skip
+    """Pull cotangents of the final state, X_bar (r, 2n, b), back to U_bar (r, steps, b).
 
-    One backward march for all of them: the stages of a step are recomputed once, from the
-    stored x (steps + 1, 2n, b), and used r times. x_bar ends as the cotangent of x[0].
+    One backward march for the cotangents first <= k < last: the stages of a step are recomputed
+    once, from the stored X, and used for each. x_bar (last - first, 2n, width) is scratch.
     """
-    for s in range(u.shape[0] - 1, -1, -1):
-        stages(lo, hi, acceleration, physics, h, x[s], u[s], q, a)
-        for r in range(x_bar.shape[0]):
-            for i in range(lo, hi):
-                u_bar[r, s, i] = 0.0
-            advance_adjoint(lo, hi, h, x_bar[r], a_bar)
-            for k in range(3, -1, -1):
-                acceleration_adjoint(lo, hi, physics, q[k], a_bar[k], q_bar, u_bar[r, s])
-                stage_position_adjoint(lo, hi, k, h, q_bar, x_bar[r], a_bar)
+    width = hi - lo
+    for k in range(first, last):
+        load(lo, width, X_bar[k], x_bar[k - first])
+    for s in range(U.shape[0] - 1, -1, -1):
+        load(lo, width, X[s], x)
+        load(lo, width, U[s : s + 1], u)
+        stages(width, acceleration, physics, h, x, u[0], q, a)
+        for k in range(first, last):
+            for i in range(width):
+                u_bar[0, i] = 0.0
+            advance_adjoint(width, h, x_bar[k - first], a_bar)
+            for stage in range(3, -1, -1):
+                acceleration_adjoint(width, physics, q[stage], a_bar[stage], q_bar, u_bar[0])
+                stage_position_adjoint(width, stage, h, q_bar, x_bar[k - first], a_bar)
+            store(lo, width, u_bar, U_bar[k, s : s + 1])

@@ -7,56 +7,56 @@ Elimination without pivoting (Thomas). With the diagonal 1 + i e_j, e real,
     phi_(n-1) = t_(n-1),     phi_j = t_j + i kappa g_j phi_(j+1)            back substitution
 
 The real part of every pivot stays >= 1, so nothing needs to be exchanged. Complex arrays are
-(2, n, b): real and imaginary parts, rows, samples; work on the samples lo <= i < hi.
+(2, n, width): real and imaginary parts, rows, and systems that are solved side by side.
 """
 
 from numba.extending import register_jitable
 
 
 @register_jitable
-def invert_pivots(lo, hi, kappa, e, g):
-    """g (2, n, b) from e (n, b)."""
+def invert_pivots(width, kappa, e, g):
+    """g (2, n, width) from e (n, width)."""
     n = e.shape[0]
     for j in range(n):
-        for i in range(lo, hi):
+        for i in range(width):
             g[0, j, i] = 1.0
             g[1, j, i] = e[j, i]
         if j > 0:
-            for i in range(lo, hi):
+            for i in range(width):
                 g[0, j, i] += kappa * kappa * g[0, j - 1, i]
                 g[1, j, i] += kappa * kappa * g[1, j - 1, i]
-        for i in range(lo, hi):
+        for i in range(width):
             scale = 1.0 / (g[0, j, i] * g[0, j, i] + g[1, j, i] * g[1, j, i])
             g[0, j, i] *= scale
             g[1, j, i] *= -scale
 
 
 @register_jitable
-def solve(lo, hi, kappa, g, r, phi):
-    """phi = A^(-1) r, all (2, n, b); r is left alone.
+def solve(width, kappa, g, r, phi):
+    """phi = A^(-1) r, all (2, n, width); r is left alone.
 
     Each loop writes one row and reads few others, though that means to compute some numbers twice:
     beyond eight pairs of rows that might overlap, the compiler gives up on checking them and does
     not vectorise.
     """
     n = r.shape[1]
-    for i in range(lo, hi):
+    for i in range(width):
         phi[0, 0, i] = g[0, 0, i] * r[0, 0, i] - g[1, 0, i] * r[1, 0, i]
-    for i in range(lo, hi):
+    for i in range(width):
         phi[1, 0, i] = g[0, 0, i] * r[1, 0, i] + g[1, 0, i] * r[0, 0, i]
     for j in range(1, n):
-        for i in range(lo, hi):
+        for i in range(width):
             real = r[0, j, i] - kappa * phi[1, j - 1, i]
             imag = r[1, j, i] + kappa * phi[0, j - 1, i]
             phi[0, j, i] = g[0, j, i] * real - g[1, j, i] * imag
-        for i in range(lo, hi):
+        for i in range(width):
             real = r[0, j, i] - kappa * phi[1, j - 1, i]
             imag = r[1, j, i] + kappa * phi[0, j - 1, i]
             phi[1, j, i] = g[0, j, i] * imag + g[1, j, i] * real
     for j in range(n - 2, -1, -1):
-        for i in range(lo, hi):
+        for i in range(width):
             imag = g[0, j, i] * phi[1, j + 1, i] + g[1, j, i] * phi[0, j + 1, i]
             phi[0, j, i] -= kappa * imag
-        for i in range(lo, hi):
+        for i in range(width):
             real = g[0, j, i] * phi[0, j + 1, i] - g[1, j, i] * phi[1, j + 1, i]
             phi[1, j, i] += kappa * real

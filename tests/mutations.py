@@ -59,7 +59,7 @@ MUTATIONS = [
     ("solvers/dipole.py", "u_bar[0, s, lane] += phi[0, j, lane] * imag + phi", "u_bar[0, s, lane] += phi[0, j, lane] * imag - phi", DIPOLE),
     ("solvers/dipole.py", "u_bar[1, s, lane] -= phi", "u_bar[1, s, lane] += phi", DIPOLE),
     ("solvers/dipole.py", "omega[1] *= -1", "omega[1] *= 1", DIPOLE),
-    ("solvers/dipole.py", "real = push * (psi", "real = -push * (psi", DIPOLE),
+    ("solvers/dipole.py", "dpsi[0, j, i] + push * psi[1", "dpsi[0, j, i] - push * psi[1", DIPOLE),
     ("solvers/dipole.py", "2.0 * phi[c, j, i] - dpsi[c, j, i]", "2.0 * phi[c, j, i] + dpsi[c, j, i]", DIPOLE),
     ("solvers/poisson.py", "y[:, 1:, :] += h1", "y[:, 1:, :] -= h1", POISSON),
     ("solvers/poisson.py", "return self.laplacian(y_bar)", "return -self.laplacian(y_bar)", POISSON),

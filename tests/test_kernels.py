@@ -3,15 +3,17 @@
 import subprocess
 import sys
 import textwrap
-import types as types_module
+import types
+from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
 from higcore import StackedJacobian, kernels
 from higcore.kernels import RangeKernel
 from nets import MLP
-from solvers import OscillatorChain, dipole, oscillators, rk4
+from solvers import OscillatorChain, QuantumDipole, dipole, oscillators, rk4
 
 
 def square(lo, hi, x, y):
@@ -36,29 +38,53 @@ def test_the_fingerprint_covers_the_files_a_kernel_calls_into():
     assert rk4.advance_adjoint in kernels._reachable(oscillators.SWEEP.body)
 
 
+SMALL_SOLVERS = [OscillatorChain(2, steps=3), QuantumDipole(5, steps=3)]
+
+
+def run_all(solver, dtype, rng):
+    """Everything that starts a kernel: march, sweep, tangent, and the march that keeps nothing."""
+    x = rng.standard_normal((3, solver.state_size)).astype(dtype)
+    u = rng.standard_normal((3, 3)).astype(dtype)
+    some = rng.standard_normal((3, 2, solver.output_size)).astype(dtype)  # two cotangents a sample
+    y, tape = solver.forward(x, u)
+    return y, solver.rows(tape), solver.backward(tape, some), solver.tangent(x, u, u)
+
+
+def all_kernels():
+    modules = [oscillators, dipole]
+    return {k for module in modules for k in vars(module).values() if isinstance(k, RangeKernel)}
+
+
 def test_kernels_under_the_cuda_simulator():
-    """One thread a sample gives what the plain function gives, to the last bit."""
+    """One thread a sample and cotangent gives what the plain function gives, to the last bit."""
     script = """
         import numpy as np
-        from numba import cuda
-        from solvers import OscillatorChain, QuantumDipole
-        from higcore.kernels import RangeKernel
+        from test_kernels import SMALL_SOLVERS, RangeKernel, all_kernels, run_all
 
-        rng = np.random.default_rng(0)
-        for solver in (OscillatorChain(2, steps=3), QuantumDipole(5, steps=3)):
-            x, u = rng.standard_normal((3, solver.state_size)), rng.standard_normal((3, 3))
-            results = []
-            for run in (RangeKernel.plain, lambda self, n, *args: self._cuda(n, *args)):
-                RangeKernel.__call__ = run
-                found = *solver.jacobian(x, u), solver.tangent(x, u, u), solver.solve(x, u)
-                results.append(found)
-            for a, b in zip(*results):
-                assert np.array_equal(a, b), (a, b)
+        started = set()
+
+        def simulated(self, n, *args, scratch=(), cotangents=None):
+            started.add(self)
+            self._cuda(n, args, scratch, cotangents)
+
+        for solver in SMALL_SOLVERS:
+            for dtype in (np.float64, np.float32):
+                results = []
+                for run in (RangeKernel.plain, simulated):
+                    RangeKernel.__call__ = run
+                    results.append(run_all(solver, dtype, np.random.default_rng(0)))
+                for a, b in zip(*results, strict=True):
+                    assert a.dtype == b.dtype == dtype
+                    assert np.array_equal(a, b), (a, b)
+        assert started == all_kernels(), started
         print("same bits")
     """
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
-        env={"NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": ":".join(sys.path)},
+        env={
+            "NUMBA_ENABLE_CUDASIM": "1",
+            "PYTHONPATH": ":".join([str(Path(__file__).parent), *sys.path]),
+        },
         capture_output=True,
         text=True,
         timeout=300,
@@ -66,30 +92,39 @@ def test_kernels_under_the_cuda_simulator():
     assert run.stdout.strip() == "same bits", run.stderr
 
 
-def test_kernels_compile_to_ptx(monkeypatch):
-    """Device code for compute capability 8.0 and 9.0, where the CUDA tool-chain is installed."""
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+def test_kernels_compile_to_ptx(capability, dtype, rng, monkeypatch):
+    """Every kernel as it is launched, where the CUDA tool-chain is installed."""
     pytest.importorskip("numba_cuda")
-    from numba import cuda, float64, int64, types
+    from numba import cuda
     from numba.cuda import dispatcher
 
-    def array(ndim):
-        return types.Array(float64, ndim, "C")
+    from higcore import cuda_kernels
 
-    chain = (array(1), float64, float64, float64)
-    box = (float64, float64, array(1))
-    bodies = [
-        (oscillators.SOLVE, (*chain, *map(array, (2, 3, 3, 3)))),
-        (oscillators.SWEEP, (*chain, *map(array, (2, 3, 3, 3, 3, 3, 2, 3)))),
-        (dipole.SOLVE, (*box, *map(array, (2, 4, 2, 3, 3)))),
-        (dipole.SWEEP, (*box, *map(array, (2, 4, 2, 3, 3, 3, 3, 3)))),
-    ]
-    for capability in ((8, 0), (9, 0)):
-        device = types_module.SimpleNamespace(compute_capability=capability)
-        monkeypatch.setattr(dispatcher, "get_current_device", lambda device=device: device)
-        for kernel, arguments in bodies:
-            signature = types.void(int64, int64, *arguments)
-            ptx, _ = cuda.compile_ptx(kernel.body, signature, device=True, cc=capability)
-            assert f".target sm_{capability[0]}{capability[1]}" in ptx
+    launches = {}
+
+    def record(kernel, n, *args, scratch=kernels.no_scratch, cotangents=None):
+        shapes = scratch(1, None if cotangents is None else 1)
+        launches[kernel] = (n, cotangents or 1, *args), shapes, cotangents is not None
+        kernel.plain(n, *args, scratch=scratch, cotangents=cotangents)
+
+    monkeypatch.setattr(RangeKernel, "__call__", record)
+    for solver in SMALL_SOLVERS:
+        run_all(solver, dtype, rng)
+    assert set(launches) == all_kernels()
+
+    device = types.SimpleNamespace(compute_capability=capability)
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
+    for kernel, (args, shapes, is_sweep) in launches.items():
+        body = cuda.jit(device=True)(kernel.body)
+        source = cuda_kernels.kernel_source(body, len(args) - 2, shapes, dtype, is_sweep)
+        signature = numba.types.void(*map(numba.typeof, args))
+        ptx, _ = cuda.compile_ptx(source, signature, cc=capability)
+        assert f".target sm_{capability[0]}{capability[1]}" in ptx
+        assert ".entry" in ptx
+        bits = 8 * np.dtype(dtype).itemsize
+        assert f"st.global.f{bits}" in ptx or f"st.f{bits}" in ptx
 
 
 @pytest.mark.parametrize("cores", [1, 2, 5, 16])
