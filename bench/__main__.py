@@ -11,7 +11,8 @@ import click
 import numpy as np
 
 from higcore import GaussNewton, fit, load_checkpoint, memory_estimate
-from higcore.backend import choose_device, to_device
+from higcore.backend import to_device
+from higcore.gpu import DEVICES, choose_device
 from higcore.half_inverse import METHODS, TRUNCATIONS
 from higcore.memory import fitting_tile
 
@@ -56,7 +57,7 @@ def describe_variants():
 @click.option("--epochs", type=float, help="Budget of epochs.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of data and parameters.")
 @click.option("--dtype", type=choice(["float64", "float32"]), default="float64")
-@click.option("--device", type=choice(["auto", "cpu", "gpu"]), default="cpu")
+@click.option("--device", type=choice(DEVICES), default="auto")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
 @click.option("--resume", type=RUN_FILE, help="Go on from a checkpoint (.npz).")
 @click.option("--start-from", type=RUN_FILE, help="Begin with the network of a checkpoint.")
@@ -76,7 +77,7 @@ def train(
         task.steps_per_epoch(setting.batch)
         if resume and start_from:
             raise ValueError("--resume and --start-from exclude each other")
-        run = load_checkpoint(resume) if resume else None
+        run = load_checkpoint(resume).on(device) if resume else None
         theta = to_device(load_checkpoint(start_from).theta, device) if start_from else None
         if seconds is None and steps is None and epochs is None:
             seconds = 60.0

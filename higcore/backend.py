@@ -71,40 +71,6 @@ def to_device(array, device):
     return cupy.asarray(array)
 
 
-def choose_device(device="auto"):
-    """Resolve ``"auto" | "cpu" | "gpu"`` to ``("cpu" or "gpu", reason)``.
-
-    Raises
-    ------
-    RuntimeError
-        If ``"gpu"`` is asked for and cannot be used; the message says why.
-    """
-    if device == "cpu":
-        return "cpu", "the CPU was asked for"
-    obstacle = _gpu_obstacle()
-    if device == "gpu" and obstacle:
-        raise RuntimeError(f"device 'gpu' cannot be used: {obstacle}")
-    return ("cpu", obstacle) if obstacle else ("gpu", "a CUDA device and CuPy are present")
-
-
-def _gpu_obstacle():
-    try:
-        import cupy
-    except ImportError:
-        return "CuPy is not installed (pip install 'higcore[cuda12]' or 'higcore[cuda13]')"
-    try:
-        cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"CuPy finds no usable CUDA device ({error})"
-    return None
-
-
-def current_stream(numba_cuda):
-    """CuPy's current stream as a stream of ``numba.cuda``; 0, the default stream, without CuPy."""
-    pointer = sys.modules["cupy"].cuda.get_current_stream().ptr if "cupy" in sys.modules else 0
-    return numba_cuda.external_stream(pointer) if pointer else 0
-
-
 def empty(xp, shape, dtype):
     """Uninitialised array; on the host it starts on a cache line.
 
@@ -127,16 +93,25 @@ def short_of_memory(needed, array, limit=None):
     """
     if limit is None and needed < ALWAYS_THERE:
         return None
-    there = _available_memory(array) if limit is None else limit
+    there = available_memory(array) if limit is None else limit
     return there if needed > there else None
 
 
-def _available_memory(array):
+def available_memory(array):
+    """Bytes that can be had where ``array`` lives."""
     if is_host(array):
         return min(_free_memory(), _free_in_container())
-    import cupy
+    from . import gpu
 
-    return cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+    return gpu.available_memory()
+
+
+def release_memory(array):
+    """Give back what the memory pool of a device keeps for later; the host keeps nothing."""
+    if not is_host(array):
+        from . import gpu
+
+        gpu.release_memory()
 
 
 def _free_memory():

@@ -10,7 +10,7 @@ import functools
 import numpy as np
 from numba import cuda
 
-from .backend import current_stream
+from .gpu import current_stream
 from .kernels import dtype_of
 
 THREADS = 64  # a block: few, so that a small batch is spread over many multiprocessors

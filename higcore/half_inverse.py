@@ -8,23 +8,45 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .backend import array_module, short_of_memory, thread_policy
+from .backend import (
+    array_module,
+    available_memory,
+    is_host,
+    release_memory,
+    short_of_memory,
+    thread_policy,
+)
 from .linearisation import DenseJacobian, StackedJacobian
 from .spectral import band, gram, qr, svd, tridiagonal
-from .spectral.modes import DecompositionError, Truncation, require
+from .spectral.modes import DecompositionError, Truncation, failures_of, require
 from .validation import NonFiniteError, check_array, check_choice, check_finite, check_real
 
 SQUARING = {"gram": gram, "tridiagonal": tridiagonal, "band": band}
-ON_HOST_ONLY = ("tridiagonal", "band")
 METHODS = ("auto", "svd", "qr", *SQUARING)
 TRUNCATIONS = ("relative", "absolute")
 NEXT_SAFER = {"band": "tridiagonal", "tridiagonal": "gram", "gram": "qr", "qr": "svd"}
 
 AUTO_SQUARES_FROM = 3e-7  # relative tau at which eps / tau^2 reaches 2.5e-3
 BAND_FROM = 3000  # rows of K from which "band" wins more if little is cut than it loses if much is
+# The same on a GPU: up to here the host decomposes K in less time than cuSOLVER takes to begin.
+BAND_FROM_ON_DEVICE = 1025
 
-# Numbers that a method holds at its peak, over n^2 with n = min(m, t), K included.
-WORKSPACE = {"gram": 3.1, "tridiagonal": 3.1, "band": 3.8, "qr": 9.0}
+MISJUDGED = 1.5  # how much more than estimated a step is taken to need once it ran out of memory
+
+# Numbers that a method holds at its peak, over n^2 with n = min(m, t), K included: on the host,
+# and on a device, where K is made of whole products, and the host does all but reduce it.
+WORKSPACE = {"gram": (3.1, 5.1), "tridiagonal": (3.1, 2.1), "band": (3.8, 3.6), "qr": (9.0, 9.0)}
+
+
+class DoesNotFitError(MemoryError):
+    """A step needs more memory than there is; the message names a batch that fits.
+
+    ``reason`` is why an allocation failed, None if that was foreseen and nothing allocated.
+    """
+
+    def __init__(self, message, reason=None):
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -91,10 +113,11 @@ def half_inverse(
 
         - ``"qr"`` if tau / max(S) < 3e-7, where squaring costs too many digits (max(S) is bounded
           by the Frobenius norm of J for absolute truncation);
-        - else ``"gram"`` on a GPU;
         - else ``"tridiagonal"`` if min(m, t) < 3000, and ``"band"`` from there on, which takes
           half the time where few modes are cut, and a fifth more where many are (measured by
-          ``python -m bench speed --crossovers``).
+          ``python -m bench speed --crossovers``);
+        - on a GPU the same with 1025 in place of 3000 (``python -m bench gpu`` measures it):
+          ``"tridiagonal"`` copies K to the host, ``"band"`` the band that K was reduced to.
 
         The rule holds for float32 and float64 factors and for every kappa alike: K and its
         decomposition are float64, and a kappa only changes the weights of the modes. A method that
@@ -115,8 +138,9 @@ def half_inverse(
         For arguments of the wrong kind; the message names the argument.
     NonFiniteError
         If J or g holds NaN or Inf (a ValueError).
-    MemoryError
-        If the decomposition would not fit, before anything is allocated.
+    DoesNotFitError
+        If the decomposition would not fit, before anything is allocated, or ran out of memory
+        all the same (a MemoryError).
 
     Examples
     --------
@@ -132,7 +156,10 @@ def half_inverse(
     chosen = choose_method(method, *J.shape, _relative_tau(rule, J), J.xp is np)
     _check_memory(J, chosen, memory_limit)
     with thread_policy(2 * J.samples * J.shape[1], min(J.shape)):
-        step, modes, chosen, fallback = _with_fallback(chosen, J, g, kappa, rule)
+        step, modes, chosen, fallback = within_memory(
+            lambda: _with_fallback(chosen, J, g, kappa, rule),
+            lambda reason: _ran_out_of_memory(J, chosen, reason),
+        )
     _warn_below_noise(chosen, rule, modes)
     info = HalfInverseInfo(chosen, *modes[:4], fallback, modes.detail)
     if beta:
@@ -142,22 +169,18 @@ def half_inverse(
 
 def choose_method(method, m, t, tau, on_host):
     """The rule of ``method="auto"``, for tau relative to max(S); see `half_inverse`."""
-    if not on_host and method in ON_HOST_ONLY:
-        raise ValueError(f"method {method!r} needs NumPy arrays, got CuPy; use 'gram' or 'svd'")
     if method != "auto":
         return method
     if tau < AUTO_SQUARES_FROM:
         return "qr"
-    if not on_host:
-        return "gram"
-    return "tridiagonal" if min(m, t) < BAND_FROM else "band"
+    return "tridiagonal" if min(m, t) < (BAND_FROM if on_host else BAND_FROM_ON_DEVICE) else "band"
 
 
-def workspace(method, m, t):
+def workspace(method, m, t, on_host):
     """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
     if method == "svd":
         return 8 * 5 * m * t  # J, its singular vectors, and LAPACK's copies
-    return int(8 * WORKSPACE[method] * min(m, t) ** 2)
+    return int(8 * WORKSPACE[method][not on_host] * min(m, t) ** 2)
 
 
 def _check_parameters(kappa, tau, truncation, beta, method):
@@ -199,15 +222,44 @@ def _require_finite(number):
 
 
 def _check_memory(J, method, limit):
-    m, t = J.shape
-    needed = workspace(method, m, t)
+    needed = workspace(method, *J.shape, is_host(J.sample))
     there = short_of_memory(needed, J.sample, limit)
     if there is not None:
-        best = largest(lambda b: workspace(method, b * J.outputs, t) <= there, J.samples)
-        raise MemoryError(
-            f"method {method!r} needs {needed / 1e9:.3g} GB for {m} rows and {t} parameters and "
-            f"{there / 1e9:.3g} GB are there; a batch of {best} fits"
-        )
+        problem = f"needs {needed / 1e9:.3g} GB and {there / 1e9:.3g} GB are there"
+        raise _does_not_fit(J, method, problem, there, J.samples)
+
+
+def _ran_out_of_memory(J, method, reason):
+    release_memory(J.sample)
+    there = available_memory(J.sample) / MISJUDGED
+    problem = f"ran out of memory ({reason})"
+    return _does_not_fit(J, method, problem, there, J.samples // 2, reason)
+
+
+def _does_not_fit(J, method, problem, there, most, reason=None):
+    m, t = J.shape
+    on_host = is_host(J.sample)
+    best = largest(lambda b: workspace(method, b * J.outputs, t, on_host) <= there, most)
+    return DoesNotFitError(
+        f"method {method!r} {problem} for {m} rows and {t} parameters; a batch of {best} fits",
+        reason,
+    )
+
+
+def within_memory(call, explain):
+    """Return ``call()``, or raise ``explain(reason)`` if an allocation in it fails.
+
+    That is raised after the failure was left behind: nothing then holds the arrays of the frames
+    that it went through.
+    """
+    try:
+        return call()
+    except MemoryError as error:
+        foreseen = isinstance(error, DoesNotFitError) and error.reason is None
+        if foreseen:
+            raise
+        reason = getattr(error, "reason", str(error).strip()) or "an allocation failed"
+    raise explain(reason)
 
 
 def largest(holds, top):
@@ -232,7 +284,8 @@ def _with_fallback(method, J, g, kappa, rule):
     fallback = None
     while True:
         try:
-            return *_apply(method, J, g, kappa, rule), method, fallback
+            with failures_of(J.xp):
+                return *_apply(method, J, g, kappa, rule), method, fallback
         except (DecompositionError, np.linalg.LinAlgError) as error:
             if method not in NEXT_SAFER:
                 raise
@@ -251,7 +304,10 @@ def _apply(method, J, g, kappa, rule):
         return qr.apply(J, g, kappa, rule)
     power, (m, t) = (kappa - 1) / 2, J.shape
     K = J.gram(mirrored=False) if m <= t else J.gram_of_parameters()
-    _require_finite(float(K.trace()))  # |K_ij| is at most the mean of K_ii and K_jj
+    trace = float(K.trace())
+    _require_finite(trace)  # |K_ij| is at most the mean of K_ii and K_jj
+    if trace == 0:  # and so K = 0, of which cuSOLVER's eigenvalues are NaN
+        return J.xp.zeros(t), rule.modes(np.zeros(1), gram.NOISE)
     weights, modes = SQUARING[method].apply(J.xp, K, g if m <= t else J.rmatvec(g), power, rule)
     require(J.xp.isfinite(weights).all(), f"method {method!r} gave NaN or Inf")
     return (J.rmatvec(weights) if m <= t else weights), modes

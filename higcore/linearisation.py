@@ -237,8 +237,10 @@ class Linearisation:
 
     Attributes
     ----------
+    mean_loss : array ()
+        Mean over the batch of the loss of a sample; on a device, not waited for.
     loss : float
-        Mean over the batch of the loss of a sample.
+        The same as a number.
     loss_gradient : array (b, |y|)
         g = dL/dy.
     control : array (b, |u|)
@@ -251,9 +253,14 @@ class Linearisation:
         self.problem, self.theta, self.batch = problem, theta, batch
         self.control, self._net_tape = problem.network.forward(theta, batch.net_input)
         y, self._solver_tape = problem.solver.forward(batch.x, self.control)
-        self.loss = float(problem.loss.value(y, batch.target).mean())
+        self.mean_loss = problem.loss.value(y, batch.target).mean()
         self.scale = 1 / len(y) if problem.batch_mean else 1.0
         self.loss_gradient = problem.loss.gradient(y, batch.target) * self.scale
+
+    @property
+    def loss(self):
+        """Mean loss of a sample, a float; waits for a device."""
+        return float(self.mean_loss)
 
     @property
     def finite(self):

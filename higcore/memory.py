@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from .backend import short_of_memory
-from .half_inverse import METHODS, SQUARING, choose_method, largest, workspace
+from .backend import available_memory, is_host, short_of_memory
+from .half_inverse import (
+    METHODS,
+    MISJUDGED,
+    SQUARING,
+    DoesNotFitError,
+    choose_method,
+    largest,
+    workspace,
+)
 from .validation import check_choice, check_count, check_real
+
+ASSUMED = {"method": "auto", "tau": 1e-6}  # of optimizers that do not say
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,8 @@ def memory_estimate(problem, batch, *, method="auto", tau=1e-6, tile=None):
     sample = problem.sample.x
     network, solver = problem.network, problem.solver
     m, t, r = batch * solver.output_size, network.size, solver.output_size
-    method = choose_method(method, m, t, tau, isinstance(sample, np.ndarray))
+    on_host = is_host(sample)
+    method = choose_method(method, m, t, tau, on_host)
     # A pair of tiles meets in K; methods that read J itself take the factors of all samples.
     tiles = batch if tile is None or method not in SQUARING else min(batch, 2 * tile)
     numbers = {
@@ -84,7 +93,7 @@ def memory_estimate(problem, batch, *, method="auto", tau=1e-6, tile=None):
     parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
     if t < m:  # some rows of J, whole
         parts["row factors"] += 8 * 2 * t * (t + r)
-    return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t)}, method)
+    return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t, on_host)}, method)
 
 
 def factor_numbers(shapes, r):
@@ -102,7 +111,7 @@ def fitting_tile(problem, batch, *, method="auto", tau=1e-6, memory_limit=None):
 
     Raises
     ------
-    MemoryError
+    DoesNotFitError
         If no tile is small enough; the message says which batch size would fit.
     """
     if not hasattr(problem.network, "factor_shapes"):
@@ -119,7 +128,20 @@ def fitting_tile(problem, batch, *, method="auto", tau=1e-6, memory_limit=None):
     needed = memory_estimate(problem, batch, method=method, tau=tau, tile=1).total
     there = short_of_memory(needed, problem.sample.x, memory_limit)
     best = largest(lambda samples: fits(samples, 1), batch)
-    raise MemoryError(
+    raise DoesNotFitError(
         f"a step on a batch of {batch} needs {needed / 1e9:.3g} GB and {there / 1e9:.3g} GB are "
         f"there; a batch of {best} fits"
+    )
+
+
+def ran_out_of_memory(problem, batch, optimizer, reason):
+    """The `DoesNotFitError` for a step that ran out of memory though the estimate let it pass."""
+    best = batch // 2
+    if hasattr(problem.network, "factor_shapes"):
+        options = {name: getattr(optimizer, name, default) for name, default in ASSUMED.items()}
+        there = available_memory(problem.sample.x) / MISJUDGED
+        best = largest(lambda b: memory_estimate(problem, b, **options).total <= there, best)
+    return DoesNotFitError(
+        f"a step on a batch of {batch} ran out of memory ({reason}); a batch of {best} fits",
+        reason,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -123,7 +124,7 @@ class Problem:
         self._check_batch("test", self.test)
         self.check_like_train("test.x", self.test.x)
 
-    @property
+    @functools.cached_property
     def sample(self):
         """Training data to look at: all of a Batch, the first sample of FreshData."""
         return self.train if isinstance(self.train, Batch) else self.train.take(0, 1)

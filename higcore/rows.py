@@ -125,15 +125,17 @@ def gram_terms(left, right):
 def gram_definition(left, right, out):
     """Write left right^T to out (m, m'), by the formula; the oracle, and what a GPU runs.
 
-    ``left`` and ``right`` list the `OuterProductRows` of all layers.
+    ``left`` and ``right`` list the `OuterProductRows` of all layers. Holds one product of the size
+    of out at a time.
     """
     b, r = left[0].delta.shape[:2]
-    total = array_module(out=out).zeros(out.shape).reshape(b, r, -1, r)
-    for ours, theirs in zip(left, right, strict=True):
-        for rows, others, samples in gram_terms(ours, theirs):
-            product = (rows @ others.T).reshape(total.shape)
-            total += product if samples is None else product * samples[:, None, :, None]
-    out[:] = total.reshape(out.shape)
+    terms = (term for pair in zip(left, right, strict=True) for term in gram_terms(*pair))
+    for k, (rows, others, samples) in enumerate(terms):
+        product = rows @ others.T
+        if samples is not None:
+            blocks = product.reshape(b, r, -1, r)
+            blocks *= samples[:, None, :, None]
+        _add(out, product, k == 0)
 
 
 def gram_in_chunks(left, right, out, mirrored):

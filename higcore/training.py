@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import array_module, thread_policy
+from .backend import array_module, is_host, release_memory, thread_policy, to_device
+from .half_inverse import within_memory
+from .memory import ran_out_of_memory
 from .problem import Problem
 from .progress import progress_line
 from .spectral.modes import DecompositionError
@@ -125,6 +128,14 @@ class Result:
         """Smallest mean test loss of all evaluations."""
         return min(row.test_loss for row in self.history)
 
+    def on(self, device):
+        """The same run with its arrays on ``device``, ``"cpu"`` or ``"gpu"``, to go on there."""
+        arrays = {k: v for k, v in self.state.optimizer.items() if hasattr(v, "shape")}
+        moved = {name: to_device(array, device) for name, array in arrays.items()}
+        theta = to_device(self.theta, device)
+        state = self.state._replace(theta=theta, optimizer=self.state.optimizer | moved)
+        return replace(self, state=state)
+
     def test_loss_after(self, seconds):
         """Test loss at the last evaluation within the given training seconds."""
         return [row.test_loss for row in self.history if row.seconds <= seconds][-1]
@@ -189,6 +200,9 @@ def fit(
     ------
     TypeError, ValueError
         For bad arguments, before any work.
+    DoesNotFitError
+        If a step takes more memory than there is (a MemoryError); the message names a batch size
+        that fits.
 
     Notes
     -----
@@ -213,12 +227,14 @@ def fit(
     quiet = np.errstate(over="ignore", invalid="ignore")
     size = problem.network.size
     policy = thread_policy(2 * batch * size, min(batch * problem.solver.output_size, size))
-    with quiet, policy, progress_line(progress, label) as show:
-        try:
-            status, reason = run.train(on_epoch, show)
-        except KeyboardInterrupt:
-            status, reason = "interrupted", ""
-        return run.finish(on_epoch, status, reason)
+    try:
+        with quiet, policy, progress_line(progress, label) as show:
+            return within_memory(
+                lambda: run.complete(on_epoch, show),
+                lambda reason: ran_out_of_memory(problem, batch, optimizer, reason),
+            )
+    finally:
+        release_memory(run.state.theta)
 
 
 def _check(problem, optimizer, batch, seconds, steps, epochs, seed, evaluate_every, on_epoch):
@@ -267,6 +283,12 @@ def _check_resume(problem, resume, theta, identity):
     _check_theta(problem, resume.theta)
 
 
+def _require_finite(arrays):
+    """Raise `NonFiniteError` for the first of the named arrays that is not finite."""
+    for name, array in arrays.items():
+        check_finite(name, array)
+
+
 class _Clock:
     """Seconds since its making, on top of those of an earlier run, less the paused ones."""
 
@@ -301,56 +323,102 @@ class _Run:
     first_step_seconds: float = 0.0
     step_times: deque = field(default_factory=lambda: deque(maxlen=STEP_TIMES_KEPT))
 
+    def __post_init__(self):
+        self.settled, self.total = self.state, 0.0
+
+    def complete(self, callbacks, show):
+        """Train and return the `Result`, also after Ctrl-C."""
+        try:
+            status, reason = self.train(callbacks, show)
+        except KeyboardInterrupt:
+            status, reason = "interrupted", ""
+        return self.finish(callbacks, status, reason)
+
     def train(self, callbacks, show):
         """Step until something ends the run; return the status and its reason."""
-        interval = self.problem.steps_per_epoch(self.batch) * self.evaluate_every
         if not self.history:
             # Compiling the forward pass counts as training time; evaluating the test set does not.
             self.problem.predict(self.state.theta, self.problem.sample[:1])
             if self.record(callbacks):
                 return "stopped", ""
+        interval = self.problem.steps_per_epoch(self.batch) * self.evaluate_every
         while not (spent := self.spent_budget()):
             try:
-                self.step()
+                self.advance()
+                if self.state.steps % interval == 0 and self.record(callbacks):
+                    return "stopped", ""
             except NonFiniteError as error:
                 return "non-finite", str(error)
             except (DecompositionError, np.linalg.LinAlgError) as error:
                 return "failed", str(error)
-            if self.state.steps % interval == 0 and self.record(callbacks):
-                return "stopped", ""
             show(self.largest_share(), self)
         return "budget", spent
 
-    def step(self):
-        """One update; nothing of it is kept unless all of it is finite."""
+    def advance(self):
+        """One update. A device is not waited for, but in the first one and where `update` does."""
+        if is_host(self.state.theta) or not self.first_step_seconds:
+            self.step(_require_finite)
+            return
+        try:
+            self.step(self.add_up)
+        except NonFiniteError:
+            self.retrace(self.state.steps + 1)
+
+    def step(self, look):
+        """One update; ``look`` is shown what came out of it, by name, before any of it is kept."""
         old, begin = self.state, self.clock.read()
         batch = self.problem.batch(old.steps, self.batch)
-        linearisation = self.problem.linearise(old.theta, batch)
-        if not linearisation.finite:
-            raise NonFiniteError(f"the training loss or its gradient became {linearisation.loss}")
-        change, optimizer_state, info = self.optimizer.update(linearisation, old.optimizer)
-        check_finite("the step", change)
+        at = self.problem.linearise(old.theta, batch)
+        look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})
+        change, optimizer_state, info = self.optimizer.update(at, old.optimizer)
         theta = old.theta - change
-        check_finite("theta after the step", theta)
-        for name, value in optimizer_state.items():
-            if hasattr(value, "shape"):
-                check_finite(f"the optimizer's {name}", value)
+        arrays = {k: v for k, v in optimizer_state.items() if hasattr(v, "shape")}
+        look({"the step": change, "theta after the step": theta})
+        look({f"the optimizer's {name}": array for name, array in arrays.items()})
         now = self.clock.read()
         self.state = State(
             theta, optimizer_state, old.steps + 1, now,
-            old.epoch_loss + linearisation.loss, old.epoch_steps + 1, info,
+            old.epoch_loss + at.mean_loss, old.epoch_steps + 1, info,
         )  # fmt: skip
-        self.step_times.append(now - begin)
+        if is_host(theta) or not self.first_step_seconds:
+            self.step_times.append(now - begin)
         self.first_step_seconds = self.first_step_seconds or now
+
+    def add_up(self, arrays):
+        """Keep the sum of everything on the device: NaN and Inf stay in it until `settle` looks."""
+        self.total = sum((array.sum() for array in arrays.values()), self.total)
+
+    def settle(self):
+        """Wait for a device, and make sure that all updates since the last time were finite."""
+        if is_host(self.state.theta) or self.state.steps == self.settled.steps:
+            return
+        if not math.isfinite(float(self.total)):
+            self.retrace(self.state.steps)
+        now, steps = self.clock.read(), self.state.steps - self.settled.steps
+        if steps > 0:
+            self.step_times.extend([(now - self.settled.seconds) / steps] * steps)
+        self.settled, self.total = self.state._replace(seconds=now), 0.0
+        self.state = self.settled
+
+    def retrace(self, steps):
+        """From the last state known to be finite, go carefully up to the update that is not.
+
+        Batches are a function of the step, so all of it comes out as it did before.
+        """
+        self.state, self.total = self.settled, 0.0
+        while self.state.steps < steps:
+            self.step(_require_finite)
+            self.settled = self.state
 
     def record(self, callbacks=()):
         """Append the losses to the history and call the callbacks, off the clock.
 
         Returns True if a callback asks to stop.
         """
+        self.settle()
         with self.clock.paused():
             state = self.state
-            train = state.epoch_loss / state.epoch_steps if state.epoch_steps else None
+            train = float(state.epoch_loss) / state.epoch_steps if state.epoch_steps else None
             epoch = state.steps / self.problem.steps_per_epoch(self.batch)
             test = self.problem.evaluate(state.theta)
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
@@ -373,6 +441,10 @@ class _Run:
 
     def finish(self, callbacks, status, reason):
         """The `Result` at the end, with a last row of the history."""
+        try:
+            self.settle()
+        except NonFiniteError as error:
+            status, reason = "non-finite", str(error)
         if not self.history or self.history[-1].step < self.state.steps:
             self.record(callbacks)
         return self.result(status, reason)

@@ -40,6 +40,8 @@ def check_finite(name, array):
     """Raise `NonFiniteError` if ``array`` holds NaN or Inf; costs one pass over it."""
     xp = array_module(**{name: array})
     if not bool(xp.isfinite(array).all()):
+        if array.size == 1:
+            raise NonFiniteError(f"{name} is {float(array.reshape(()))}; it must be finite")
         bad = int((~xp.isfinite(array)).sum())
         raise NonFiniteError(
             f"{name} holds {bad} non-finite value(s) (NaN or Inf) of {array.size}; "

@@ -6,6 +6,7 @@ import os
 import hypothesis
 import numpy as np
 import pytest
+import strict_cupy
 import threadpoolctl
 
 from higcore.kernels import RangeKernel
@@ -27,12 +28,19 @@ def rng():
     return np.random.default_rng(20220101)
 
 
-@pytest.fixture(params=["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
-def xp(request):
-    """Array module: the same test runs on every backend that is installed."""
+@pytest.fixture(params=["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])
+def xp(request, monkeypatch):
+    """Array module: the same test runs on every backend that is installed.
+
+    ``strict`` is a stand-in for CuPy that needs no GPU and refuses what CuPy would refuse.
+    """
+    if request.param == "strict":
+        with strict_cupy.installed(monkeypatch) as stand_in:
+            yield stand_in
+        return
     if request.param == "cupy" and importlib.util.find_spec("cupy") is None:
         pytest.skip("CuPy is not installed")
-    return importlib.import_module(request.param)
+    yield importlib.import_module(request.param)
 
 
 @pytest.fixture(params=["compiled", "plain"])

@@ -29,13 +29,6 @@ def test_a_mixture_is_refused_by_both_names(monkeypatch):
         backend.array_module(theta=np.zeros(2), x=fake())
 
 
-def test_gpu_without_cupy_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(RuntimeError, match=r"pip install 'higcore\[cuda12\]'"):
-        backend.choose_device("gpu")
-    assert backend.choose_device("auto")[0] == "cpu"
-
-
 def test_the_policy_gives_numpys_blas_one_thread_and_puts_it_back():
     def threads():
         return {

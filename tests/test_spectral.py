@@ -9,7 +9,7 @@ from oracles import half_inverse_by_svd
 
 from bench.experiments import Oscillators
 from higcore import HIG, fit, half_inverse
-from higcore.spectral import band, gram, inplace, qr, rational, reduction, tridiagonal
+from higcore.spectral import band, gram, inplace, panels, qr, rational, reduction, tridiagonal
 from higcore.spectral.modes import DecompositionError, Truncation
 
 EPS = 2.0**-52
@@ -33,6 +33,11 @@ def dense_band(lower):
     )
 
 
+def in_place(xp, K, width):
+    """`reduction.reduce_to_band` with the arguments of `panels.reduce_to_band`."""
+    return reduction.reduce_to_band(np.asfortranarray(K), width)
+
+
 def ratios(K, Q, B):
     """LAPACK's test ratios: |K - Q B Q^T| / (n |K| eps) and |I - Q^T Q| / (n eps)."""
     n = len(K)
@@ -42,9 +47,10 @@ def ratios(K, Q, B):
 
 @pytest.mark.parametrize(("n", "width"), SHAPES)
 @pytest.mark.parametrize("decades", [0.0, 14.0])
-def test_reduction_to_a_band(n, width, decades, rng):
+@pytest.mark.parametrize("reduce", [in_place, panels.reduce_to_band])
+def test_reduction_to_a_band(reduce, n, width, decades, rng):
     K = symmetric(n, rng, decades)
-    found = reduction.reduce_to_band(np.asfortranarray(K), width)
+    found = reduce(np, K.copy(), width)
     Q = np.column_stack([found.rotate(e, True) for e in np.eye(n)])
     transposed = np.column_stack([found.rotate(e, False) for e in np.eye(n)])
     assert max(ratios(K, Q, dense_band(found.band()))) < 50

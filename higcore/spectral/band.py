@@ -10,17 +10,21 @@ inertia). A few of them are found by inverse Lanczos iteration and projected out
 doubt about the few, the band is chased on to a tridiagonal matrix, whose eigenvalues come cheaply.
 
 Accuracy: as `gram`, about eps / tau^2 in the step, and 1e-12 from the fractions.
-Cost: 4/3 n^3 operations for the reduction, n width^2 for each solve. NumPy arrays only.
+Cost: 4/3 n^3 operations for the reduction (2 n^3 on a GPU), n width^2 for each solve. The band is
+small, n width numbers: on a GPU, K is reduced there and the band solved on the host.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import scipy.sparse.linalg as sla
-from scipy.linalg import blas, lapack
+from scipy.linalg import blas
 
-from ..kernels import lazy_njit
+from ..backend import to_host
+from ..kernels import lazy_njit, run_threaded
+from . import panels
 from .gram import NOISE
+from .inplace import call
 from .modes import EPS, Modes, gap, require
 from .rational import power_fractions
 from .reduction import chase_to_tridiagonal, reduce_to_band
@@ -38,24 +42,30 @@ class Doubt(Exception):
 def apply(xp, K, z, power, truncation):
     """Return K^power z over the kept modes, and the `Modes`.
 
-    K (n, n), C-contiguous and defined on and above the diagonal, is overwritten; z (n,); both
-    float64 NumPy arrays.
+    K (n, n), C-contiguous, is overwritten; on the host it need only be defined on and above the
+    diagonal. z (n,); both float64.
     """
-    trace, norm_z = K.trace(), np.linalg.norm(z)
-    reduction = reduce_to_band(K.T, _width(len(K)))
+    trace, norm_z = float(K.trace()), np.linalg.norm(to_host(z))
+    width = _width(len(K))
+    reduction = reduce_to_band(K.T, width) if xp is np else panels.reduce_to_band(xp, K, width)
     band = reduction.band()
-    w = reduction.rotate(z.copy(), False)
+    w = to_host(reduction.rotate(z.copy(), False))
     tolerance = 100 * len(K) * EPS
     require(abs(band[0].sum() - trace) <= tolerance * abs(trace), "the band misses the trace of K")
     require(abs(np.linalg.norm(w) - norm_z) <= tolerance * norm_z, "Q is not orthogonal")
+    w, modes = _apply_on_band(band, w, power, truncation, trace)
+    return reduction.rotate(xp.asarray(w), True), modes
+
+
+def _apply_on_band(band, w, power, truncation, trace):
+    """B^power w over the kept modes, and the `Modes`; NumPy arrays."""
     try:
-        w, modes = _apply_fractions(band, w, power, truncation)
+        return _apply_fractions(band, w, power, truncation)
     except Doubt as doubt:
         chase = chase_to_tridiagonal(band, w)
         sigma = apply_tridiagonal(*chase[:2], w, power, truncation, trace)
-        chase.rotate(w)
-        modes = truncation.modes(sigma, NOISE, f"{doubt}: chased to a tridiagonal matrix")
-    return reduction.rotate(w, True), modes
+        detail = f"{doubt}: chased to a tridiagonal matrix"
+        return chase.rotate(w), truncation.modes(sigma, NOISE, detail)
 
 
 def _width(n):
@@ -83,11 +93,16 @@ def _apply_fractions(band, w, power, truncation):
 
 
 def _sum_of_solves(band, w, fractions):
-    total = fractions.constant * w
-    for pole, residue in zip(fractions.poles, fractions.residues, strict=True):
-        total += residue * _solve(_cholesky(band, pole), w)
+    """(c_0 + sum_j c_j (B + s_j I)^(-1)) w; the solves are spread over the cores."""
+    terms = [fractions.constant * w, *fractions.residues]
+
+    def solve(j):
+        terms[j + 1] *= _solve(_cholesky(band, fractions.poles[j]), w)
+
+    run_threaded(solve, range(len(fractions.poles)))
     if len(fractions.poles):
         _check_solve(band, fractions.poles[0], w)
+    total = sum(terms)
     require(np.isfinite(total).all(), "a banded solve gave NaN or Inf")
     return total
 
@@ -131,17 +146,21 @@ def _multiply(band, x):
 
 
 def _cholesky(band, shift):
-    shifted = band.copy(order="F")
-    shifted[0] += shift
-    factor, info = lapack.dpbtrf(shifted, lower=1, overwrite_ab=1)
-    if info != 0:
+    """Cholesky factor of B + shift I as a band; runs without the interpreter lock."""
+    factor = band.copy(order="F")
+    factor[0] += shift
+    rows, n = band.shape
+    if call("dpbtrf", "L", n, rows - 1, factor, rows) != 0:
         raise Doubt("K is not positive definite to rounding")
     return factor
 
 
 def _solve(factor, w):
-    x, _ = lapack.dpbtrs(factor, w.reshape(-1, 1), lower=1)
-    return x[:, 0]
+    """(B + shift I)^(-1) w by the factor of `_cholesky`; runs without the interpreter lock."""
+    rows, n = factor.shape
+    x = w.copy()
+    call("dpbtrs", "L", n, rows - 1, 1, factor, rows, x, n)
+    return x
 
 
 def _count_below(band, level):

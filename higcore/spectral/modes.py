@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,6 +57,27 @@ class Truncation:
         sigma_max = float(sigma.max())
         cutoff = self.cutoff(sigma_max, noise)
         return Modes(int((sigma > cutoff).sum()), sigma_max, cutoff, gap(sigma, cutoff), detail)
+
+
+@contextmanager
+def failures_of(xp):
+    """A decomposition on a device that fails raises `DecompositionError` or LinAlgError.
+
+    By default CuPy looks away from the flags that cuSOLVER sets, and raises errors of its own for
+    what cuSOLVER refuses, such as too large a matrix.
+    """
+    if xp.__name__ == "numpy":
+        yield
+        return
+    import cupyx
+
+    try:
+        with cupyx.errstate(linalg="raise"):
+            yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith("cupy"):
+            raise
+        raise DecompositionError(f"{type(error).__name__}: {error}") from error
 
 
 def gap(sigma, cutoff):

@@ -12,7 +12,7 @@ of forming W (divide and conquer), and Q costs two passes over the reflectors.
 
 Accuracy: as `gram`, every transformation is orthogonal: about eps / tau^2 in the step.
 Cost: 4/3 n^3 operations for the reduction and about 0.9 n^2 rotations; memory 2 n^2 numbers beside
-K for the rotations. NumPy arrays only.
+K for the rotations. Runs on the host: a small K is sooner copied from a GPU than decomposed there.
 
 References
 ----------
@@ -24,6 +24,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import lapack
 
+from ..backend import is_host, to_host
 from ..kernels import lazy_njit
 from .gram import NOISE
 from .modes import EPS, require
@@ -37,8 +38,11 @@ def apply(xp, K, z, power, truncation):
     """Return K^power z over the kept modes, and the `Modes`.
 
     K (n, n), C-contiguous and defined on and above the diagonal, is overwritten; z (n,); both
-    float64 NumPy arrays.
+    float64.
     """
+    if not is_host(K):
+        w, modes = apply(np, to_host(K), to_host(z), power, truncation)
+        return xp.asarray(w), modes._replace(detail="decomposed on the host")
     trace = K.trace()
     reflectors, diagonal, off_diagonal, scales = _reduce(K)
     w = z.copy()
