@@ -263,6 +263,32 @@ def speed(part, experiments, out):
 
 
 @main.command()
+@click.option("--parts", help="Names with commas between.  [default: all]")
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def gpu(parts, out):
+    """Step times on a GPU, stage by stage, beside rivals there and the CPU; saves gpu.json.
+
+    Parts: ceilings, steps, agreement, rivals, crossovers, sweep, batches. JAX and PyTorch take part
+    if they are installed for CUDA. What is known so far is saved after each part.
+    """
+    from . import gpu
+
+    names = parts.split(",") if parts else list(gpu.PARTS)
+    path = Path(out) / "gpu.json"
+    with usage_errors():
+        if unknown := sorted(set(names) - set(gpu.PARTS)):
+            raise ValueError(f"--parts must be among {list(gpu.PARTS)}, got {unknown}")
+        choose_device("gpu")
+
+    def keep(found):
+        records.write_json(path, found | records.environment())
+
+    found = gpu.measure(lambda line: click.echo(line, err=True), keep, names)
+    click.echo(gpu.table(found))
+    click.echo(f"Saved {path}")
+
+
+@main.command()
 @click.argument("problem", type=choice(EXPERIMENTS))
 @click.option("--variant", help="As for train.")
 @click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: the paper's]")

@@ -1,14 +1,14 @@
 """One contestant a process: it takes steps when told to, and says what they cost.
 
-``python -m bench.contestants LABEL PROBLEM BATCH FOLDER`` takes a first step and answers with a
-line of JSON: its latency, error and memory. Then it reads lines with a number of steps from
+``python -m bench.contestants LABEL PROBLEM BATCH FOLDER DEVICE`` takes a first step and answers
+with a line of JSON: its latency, error and memory. Then it reads lines with a number of steps from
 standard input, takes them, and answers with their seconds and the peak memory. A process of its
 own gives every contestant its own memory peak and thread pools, and it waits without using a
 processor while others run.
 
-LABEL is ``higcore``, ``higcore adam``, or a rival of `peers`. FOLDER holds theta.npy, the
-parameters at which all step, and reference.npy, the step by the SVD of J in float64, if there is
-one.
+LABEL is ``higcore``, ``higcore adam``, ``higcore cpu`` or a rival of `peers`; all but the third
+compute on DEVICE, ``cpu`` or ``gpu``. FOLDER holds theta.npy, the parameters at which all step, and
+reference.npy, the step by the SVD of J in float64, if there is one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from higcore import half_inverse
-from higcore.backend import thread_policy
+from higcore.backend import synchronize, thread_policy, to_device, to_host
 from higcore.optimizers import Adam
 
 from . import peers, records
@@ -63,36 +63,39 @@ def adam_step(problem):
     return step
 
 
-def make_step(label, problem, tau):
+def make_step(label, problem, tau, device="cpu"):
     """The ``step(theta, batch) -> (t,)`` of a label."""
-    if label == "higcore":
+    if label in ("higcore", "higcore cpu"):
         return higcore_step(problem, tau)
     if label == "higcore adam":
         return adam_step(problem)
-    return peers.make_step(label, problem, tau=tau)
+    return peers.make_step(label, problem, tau=tau, device=device)
 
 
-def main(label, name, batch, folder):
+def main(label, name, batch, folder, device="cpu"):
     """Serve the protocol of the module's docstring."""
     started = time.perf_counter()
     chosen, folder = experiment(name), Path(folder)
-    problem = chosen.problem()
-    theta, data = np.load(folder / "theta.npy"), problem.batch(0, int(batch))
+    # JAX and PyTorch move NumPy arrays to a device of their own.
+    place = device if label.split()[0] in ("higcore", "cupy") and label != "higcore cpu" else "cpu"
+    problem = chosen.problem().on(place)
+    theta = to_device(np.load(folder / "theta.npy"), place)
+    data = problem.batch(0, int(batch))
     before = records.peak_memory_mb()
-    step = make_step(label, problem, chosen.settings["hig"].optimizer.tau)
+    step = make_step(label, problem, chosen.settings["hig"].optimizer.tau, device)
     size, batch = problem.network.size, int(batch)
     # As `fit` does; the rivals keep the threads that their libraries take.
     policy = thread_policy(2 * batch * size, min(batch * problem.solver.output_size, size))
     with policy if label.startswith("higcore") else nullcontext():
         found = step(theta, data)
         first = time.perf_counter() - started
-        memory = {"memory_before_mb": before, "peak_memory_mb": records.peak_memory_mb()}
+        memory = {"memory_before_mb": before} | peak_memory(label, place)
         answer({"first_step_seconds": first, "error": relative_error(found, folder)} | memory)
         for line in sys.stdin:
             if int(line) > 1:
                 settle(step, theta, data)
             seconds = [timed(step, theta, data) for _ in range(int(line))]
-            answer({"seconds": seconds, "peak_memory_mb": records.peak_memory_mb()})
+            answer({"seconds": seconds} | peak_memory(label, place))
 
 
 def settle(step, theta, data):
@@ -111,7 +114,7 @@ def relative_error(found, folder):
     path = folder / "reference.npy"
     if not path.exists():
         return None
-    reference = np.load(path)
+    reference, found = np.load(path), to_host(found)
     return float(np.linalg.norm(found - reference) / np.linalg.norm(reference))
 
 
@@ -119,7 +122,18 @@ def timed(step, theta, data):
     """Seconds of one step and of the update of theta."""
     begin = time.perf_counter()
     _ = theta - 1e-3 * step(theta, data)
+    synchronize(theta)
     return time.perf_counter() - begin
+
+
+def peak_memory(label, place):
+    """Peak resident MB, and on a device what the label's own allocator took from it at its peak."""
+    found = {"peak_memory_mb": records.peak_memory_mb()}
+    if place == "gpu":
+        import cupy
+
+        found["peak_device_mb"] = cupy.get_default_memory_pool().total_bytes() / 1e6
+    return found
 
 
 def answer(record):

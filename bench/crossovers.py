@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from higcore import half_inverse
-from higcore.backend import thread_policy
+from higcore.backend import array_module, synchronize, thread_policy
 from higcore.half_inverse import SQUARING, choose_method
 from higcore.spectral.modes import Truncation
 
@@ -51,13 +51,22 @@ def gram_matrix(n, smallest):
 def time_squaring(K, z):
     """Median seconds of each method that works on K, and of SciPy's eigh as one would write it."""
 
-    def apply(method):
-        return lambda: SQUARING[method].apply(np, K.copy(), z, -0.75, Truncation(TAU, True))
-
     with thread_policy():
-        return {method: timed(apply(method)) for method in SQUARING} | {
+        return {method: timed(applied(method, K, z)) for method in SQUARING} | {
             "scipy.linalg.eigh": timed(lambda: by_eigh(K, z))
         }
+
+
+def applied(method, K, z):
+    """A call of a method on K and z, on their device; it waits for its result."""
+    xp = array_module(K=K, z=z)
+
+    def call():
+        found = SQUARING[method].apply(xp, K.copy(), z, -0.75, Truncation(TAU, True))
+        synchronize(K)
+        return found
+
+    return call
 
 
 def by_eigh(K, z):

@@ -27,7 +27,7 @@ from higcore import (
     RMSprop,
     ScaleInvariantPhysics,
 )
-from higcore.backend import array_module
+from higcore.backend import array_module, to_host
 from higcore.losses import ComponentError, Infidelity, SquaredError
 from nets import MLP, ConvNet1d
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
@@ -188,9 +188,10 @@ class ToyRecorder:
     def __call__(self, result):
         self.data["epoch"].append(result.epochs)
         _, tape = self.problem.network.forward(result.theta, self.problem.train.net_input)
-        self.data["neuron_mean"].append(np.round(tape[1].mean(axis=0), 5).tolist())
-        self.data["neuron_std"].append(np.round(tape[1].std(axis=0), 5).tolist())
-        error = self.problem.predict(result.theta, self.one)[1][0] - self.one.target[0]
+        neurons = to_host(tape[1])
+        self.data["neuron_mean"].append(np.round(neurons.mean(axis=0), 5).tolist())
+        self.data["neuron_std"].append(np.round(neurons.std(axis=0), 5).tolist())
+        error = to_host(self.problem.predict(result.theta, self.one)[1][0] - self.one.target[0])
         self.data["output_path"].append([float(f"{v:.5g}") for v in error])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg.blas import dgemm
 
 from higcore import StackedJacobian, fit
-from higcore.backend import thread_policy
+from higcore.backend import is_host, synchronize, thread_policy
 from higcore.half_inverse import AUTO_SQUARES_FROM, SQUARING, choose_method
 from higcore.kernels import RangeKernel
 from higcore.spectral import qr
@@ -51,6 +51,7 @@ def timed_stages(problem, theta, data, tau):
     marks = [time.perf_counter()]
 
     def mark(value):
+        synchronize(theta)
         marks.append(time.perf_counter())
         return value
 
@@ -61,7 +62,7 @@ def timed_stages(problem, theta, data, tau):
     mark(J.blocks)
     g = problem.loss.gradient(y, data.target).reshape(-1) / len(y)
     m, t = J.shape
-    method, rule = choose_method("auto", m, t, tau, True), Truncation(tau, True)
+    method, rule = choose_method("auto", m, t, tau, is_host(theta)), Truncation(tau, True)
     if method == "qr":  # no Gram matrix, and the pull-down is part of it
         mark(None)
         step = mark(qr.apply(J, g, -0.5, rule)[0])
@@ -69,7 +70,7 @@ def timed_stages(problem, theta, data, tau):
     else:
         K = mark(J.gram(mirrored=False) if m <= t else J.gram_of_parameters())
         g = g if m <= t else J.rmatvec(g)
-        weights, _ = mark(SQUARING[method].apply(np, K, g, -0.75, rule))
+        weights, _ = mark(SQUARING[method].apply(J.xp, K, g, -0.75, rule))
         step = mark(J.rmatvec(weights) if m <= t else weights)
     mark(theta - 1e-3 * step)
     return np.diff(marks)

@@ -25,8 +25,9 @@ PATIENCE = 45.0  # seconds of all its steps after which a contestant gets no mor
 class Contestant:
     """A process of `contestants`, started when it is first asked."""
 
-    def __init__(self, label, name, batch, folder):
-        command = [sys.executable, "-m", "bench.contestants", label, name, str(batch), str(folder)]
+    def __init__(self, label, name, batch, folder, device="cpu"):
+        command = [sys.executable, "-m", "bench.contestants"]
+        command += [label, name, str(batch), str(folder), device]
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in stop
         self.process = subprocess.Popen(
             command,
@@ -69,7 +70,7 @@ class Contestant:
         self.errors.close()
 
 
-def run(name, batch, labels, report, *, train_steps=20, with_reference=True):
+def run(name, batch, labels, report, *, train_steps=20, with_reference=True, device="cpu"):
     """Race the labels on one experiment; return ``{label: record}``.
 
     ``report(text)`` is told what happens. A contestant that fails is recorded with its error.
@@ -81,7 +82,7 @@ def run(name, batch, labels, report, *, train_steps=20, with_reference=True):
             for label in labels:
                 report(f"{name}: first step of {label}")
                 try:
-                    running.append(Contestant(label, name, batch, folder))
+                    running.append(Contestant(label, name, batch, folder, device))
                 except RuntimeError as error:
                     found[label] = {"failed": str(error)}
             for turn in range(ROUNDS):
@@ -128,10 +129,15 @@ def all_rivals(report, keep, experiments, earlier):
     labels, results = ["higcore", *peers.installed()], dict(earlier)
     for name, train_steps in experiments.items():
         batch = experiment(name).settings["hig"].batch
-        results[name] = run(name, batch, labels, report, train_steps=train_steps)
-        ours = results[name]["higcore"]["median"]
-        for record in results[name].values():
-            if "median" in record:
-                record["times_higcore"] = record["median"] / ours
+        results[name] = compared(run(name, batch, labels, report, train_steps=train_steps))
         keep(results)
     return results
+
+
+def compared(found):
+    """The records of a race, each with its median in units of higcore's."""
+    ours = found.get("higcore", {}).get("median")
+    for record in found.values():
+        if ours and "median" in record:
+            record["times_higcore"] = record["median"] / ours
+    return found

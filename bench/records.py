@@ -53,13 +53,19 @@ class replacing:
 
 def environment():
     """Machine, versions, date and the command, without any path."""
-    packages = ("higcore", "numpy", "scipy", "numba", "threadpoolctl")
     return {
         "command": " ".join(["python -m bench", *map(_without_folder, sys.argv[1:])]),
         "machine": {"processor": _processor(), "cores": CPU_COUNT},
-        "versions": {"python": platform.python_version()} | {p: _version(p) for p in packages},
+        "versions": {"python": platform.python_version()}
+        | versions("higcore", "numpy", "scipy", "numba", "threadpoolctl"),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
+
+
+def versions(*packages):
+    """The installed versions of packages, as far as they are."""
+    found = {package: _version(package) for package in packages}
+    return {package: number for package, number in found.items() if number}
 
 
 def _without_folder(argument):
@@ -71,7 +77,7 @@ def _version(package):
     try:
         return version(package)
     except PackageNotFoundError:
-        return "source tree"
+        return "source tree" if package == "higcore" else None
 
 
 def _processor():

@@ -106,6 +106,14 @@ def available_memory(array):
     return gpu.available_memory()
 
 
+def synchronize(array):
+    """Wait until the device on which ``array`` lives has done what it was asked; no host waits."""
+    if not is_host(array):
+        from . import gpu
+
+        gpu.synchronize()
+
+
 def release_memory(array):
     """Give back what the memory pool of a device keeps for later; the host keeps nothing."""
     if not is_host(array):

@@ -1,6 +1,6 @@
 """Fixtures shared by all tests: a seeded generator, backends, and both ways to run a kernel."""
 
-import importlib.util
+import importlib
 import os
 
 import hypothesis
@@ -9,6 +9,7 @@ import pytest
 import strict_cupy
 import threadpoolctl
 
+from higcore import gpu
 from higcore.kernels import RangeKernel
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -38,8 +39,6 @@ def xp(request, monkeypatch):
         with strict_cupy.installed(monkeypatch) as stand_in:
             yield stand_in
         return
-    if request.param == "cupy" and importlib.util.find_spec("cupy") is None:
-        pytest.skip("CuPy is not installed")
     yield importlib.import_module(request.param)
 
 
@@ -49,3 +48,9 @@ def kernel_mode(request, monkeypatch):
     if request.param == "plain":
         monkeypatch.setattr(RangeKernel, "__call__", RangeKernel.plain)
     return request.param
+
+
+def pytest_runtest_setup(item):
+    """Tests marked gpu need a device that can be used."""
+    if item.get_closest_marker("gpu") and (missing := gpu.obstacle()):
+        pytest.skip(missing)

@@ -10,6 +10,7 @@ here are kept: `linalg.eigh` of a zero matrix is NaN, a full memory pool raises 
 
 import functools
 import gc
+import importlib.machinery
 import sys
 import types
 import weakref
@@ -21,7 +22,8 @@ from higcore.kernels import RangeKernel
 
 NAMES = """
     allclose ascontiguousarray broadcast_to column_stack concatenate cos diag empty empty_like eye
-    isfinite matmul maximum ones ones_like sin sqrt stack tanh tril triu where zeros zeros_like
+    isfinite matmul maximum multiply ones ones_like sin sqrt stack tanh tril triu where zeros
+    zeros_like
 """.split()
 LINALG_NAMES = "cholesky eigh inv norm pinv qr solve svd".split()
 ATTRIBUTES = "dtype flags itemsize nbytes ndim shape size strides".split()
@@ -58,7 +60,7 @@ def memory(limit=2**40):
     try:
         yield watched
     finally:
-        watched.limit = None
+        watched.limit, watched.peak = None, 0
 
 
 class ndarray:
@@ -237,20 +239,22 @@ for name in METHODS:
 
 
 class Pool:
-    """The memory pool's figures, for arrays that are held."""
+    """The memory pool's figures; blocks are kept, as far as memory is `watched`."""
 
     used_bytes = staticmethod(used_bytes)
-    total_bytes = staticmethod(used_bytes)
+    total_bytes = staticmethod(lambda: max(watched.peak, used_bytes()))
     free_bytes = staticmethod(lambda: 0)
     get_limit = staticmethod(lambda: 0)
 
     @staticmethod
     def free_all_blocks():
         gc.collect()
+        watched.peak = used_bytes()
 
 
 def namespace(name, **members):
     module = types.ModuleType(name)
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None)
     vars(module).update(members)
     return module
 
@@ -261,6 +265,7 @@ def module():
         "cupy.cuda.runtime",
         memGetInfo=lambda: (max((watched.limit or 2**40) - used_bytes(), 0), 2**40),
         getDeviceCount=lambda: 1,
+        runtimeGetVersion=lambda: 13000,
     )
     device = types.SimpleNamespace(synchronize=count_wait)
     members = {name: strict(getattr(np, name)) for name in NAMES}

@@ -10,6 +10,7 @@ dense J, ``eigh`` that of K = J J^T (of J^T J, if smaller).
   adds what an expert would: a hand-written tridiagonal solve with a rule for its derivative in the
   dipole, and the memory order that suits LAPACK.
 - ``torch``: automatic differentiation by torch.func, time steps in a Python loop, tuned alike.
+- ``cupy``: a dense J on a GPU; it is given higcore's J.
 
 The networks, the physics and the losses of the latter two are in `formulas`, which takes sizes and
 constants from higcore's objects and nothing else. Single precision squared resolves only
@@ -31,12 +32,17 @@ PEERS = {
     "jax float64 eigh tuned": ("jax_peer", "jax"),
     **{f"torch {how}": ("torch_peer", "torch") for how in _DECOMPOSITIONS},
 }
+# On a GPU, all in float64; JAX and PyTorch take part if they find the device.
+GPU_PEERS = {
+    **{f"cupy float64 {how}": ("cupy_dense", "cupy") for how in ("svd", "eigh")},
+    **{label: PEERS[label] for label in PEERS if "float64" in label},
+}
 PIP = "pip install 'higcore[peers]'"
 
 
-def installed():
+def installed(known=PEERS):
     """Labels of the rivals whose package can be imported."""
-    return [label for label, (_, package) in PEERS.items() if _found(package)]
+    return [label for label, (_, package) in known.items() if _found(package)]
 
 
 def absent():
@@ -52,7 +58,7 @@ def _found(package):
     return importlib.util.find_spec(package) is not None
 
 
-def make_step(label, problem, *, tau, kappa=-0.5):
+def make_step(label, problem, *, tau, kappa=-0.5, device="cpu"):
     """Return the rival ``step(theta, batch) -> V S^kappa U^T g`` (t,) of a label.
 
     Parameters
@@ -65,10 +71,15 @@ def make_step(label, problem, *, tau, kappa=-0.5):
         Modes with s > tau max(S) are kept.
     kappa : float
         Exponent of the singular values.
+    device : {"cpu", "gpu"}
+        Where JAX and PyTorch compute.
     """
-    if label not in PEERS:
-        raise ValueError(f"label must be one of {', '.join(PEERS)}; got {label!r}")
-    module = importlib.import_module(f".{PEERS[label][0]}", __name__)
-    _, dtype, decomposition, *tuned = label.split()
+    known = PEERS | GPU_PEERS
+    if label not in known:
+        raise ValueError(f"label must be one of {', '.join(known)}; got {label!r}")
+    module = importlib.import_module(f".{known[label][0]}", __name__)
+    library, dtype, decomposition, *tuned = label.split()
     options = {"tuned": True} if tuned else {}
+    if library in ("jax", "torch"):
+        options["device"] = device
     return module.make_step(problem, dtype, decomposition, tau=tau, kappa=kappa, **options)

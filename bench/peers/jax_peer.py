@@ -1,4 +1,4 @@
-"""The JAX rival: one jitted function from theta and a batch to the step, on the CPU."""
+"""The JAX rival: one jitted function from theta and a batch to the step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jax import lax
 from . import formulas
 
 
-def make_step(problem, dtype, decomposition, *, tau, kappa, tuned=False):
+def make_step(problem, dtype, decomposition, *, tau, kappa, tuned=False, device="cpu"):
     """Return step(theta, batch) -> V S^kappa U^T g (t,), a NumPy array of ``dtype``.
 
     If ``tuned``, with what an expert adds: the SVD of J^T, and `solve` for Crank-Nicolson steps.
@@ -18,11 +18,11 @@ def make_step(problem, dtype, decomposition, *, tau, kappa, tuned=False):
     library = LIBRARY._replace(crank_nicolson=tuned_crank_nicolson) if tuned else LIBRARY
     decomposition = "svd of J^T" if tuned and decomposition == "svd" else decomposition
     jitted = jax.jit(formulas.hig_step(library, problem, decomposition, tau, kappa))
-    cpu = jax.devices("cpu")[0]
+    place = jax.devices(device)[0]
 
     def step(theta, batch):
         # Within this block only: the caller's own JAX code keeps its precision and its device.
-        with jax.enable_x64(dtype == "float64"), jax.default_device(cpu):
+        with jax.enable_x64(dtype == "float64"), jax.default_device(place):
             arrays = (np.asarray(array, dtype) for array in (theta, *batch))
             return np.asarray(jitted(*arrays))  # waits until it is computed
 
