@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -74,8 +75,9 @@ class Result:
         A row before the first step, one after each epoch, one at the end.
     batch : int
         Samples a step.
-    identity : str
-        Problem, optimizer and seed; a resumed run must agree in them.
+    identity : dict
+        Problem, network, solver, loss, dtype, optimizer, batch and seed, each a short text or a
+        number; a resumed run must agree in all of them.
     status : str
         "budget", "stopped", "interrupted", "non-finite", "failed", or "running" in a callback.
     message : str
@@ -89,7 +91,7 @@ class Result:
     state: State
     history: list
     batch: int
-    identity: str = ""
+    identity: dict = field(default_factory=dict)
     status: str = "running"
     message: str = MESSAGES["running"]
     first_step_seconds: float = 0.0
@@ -196,8 +198,7 @@ def fit(
     reaches theta. Ctrl-C ends it with status "interrupted"; the last complete state is returned.
     """
     _check(problem, optimizer, batch, seconds, steps, epochs, seed, evaluate_every, on_epoch)
-    name = optimizer if is_dataclass(optimizer) else type(optimizer).__name__  # no addresses
-    identity = f"{problem.name}, {name}, batch {batch}, seed {seed}"
+    identity = _identity(problem, optimizer, batch, seed)
     if resume is None:
         clock, state = _Clock(0.0), _initial_state(problem, optimizer, seed, theta)
     else:
@@ -260,11 +261,47 @@ def _check_resume(problem, resume, theta, identity):
         raise TypeError(f"resume must be a Result, such as load_checkpoint returns, got {resume!r}")
     if theta is not None:
         raise ValueError("theta cannot be given together with resume, which has its own")
-    if resume.identity != identity:
-        raise ValueError(
-            f"resume was made by ({resume.identity}), which is not this run ({identity})"
-        )
+    _check_same_run(resume.identity, identity)
     _check_theta(problem, resume.theta)
+
+
+def _identity(problem, optimizer, batch, seed):
+    """What a run and the one it resumes must agree in."""
+    return {
+        "problem": problem.name,
+        "network": _describe(problem.network),
+        "parameters": int(problem.network.size),
+        "solver": _describe(problem.solver),
+        "loss": _describe(problem.loss),
+        "batch_mean": bool(problem.batch_mean),
+        "samples": int(problem.train.count),
+        "dtype": str(problem.sample.x.dtype),
+        "optimizer": _describe(optimizer),
+        "batch": int(batch),
+        "seed": int(seed),
+    }
+
+
+def _describe(part):
+    """The repr without memory addresses; of a class that has none of its own, the name."""
+    if type(part).__repr__ is object.__repr__:
+        return type(part).__name__
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(part))
+
+
+def _check_same_run(was, now):
+    if not was:
+        raise ValueError(
+            "resume does not say which run it is from, as checkpoints of format 1 do not; "
+            "begin a new run from its parameters: fit(..., theta=resume.theta)"
+        )
+    differing = [
+        f"{name} {was.get(name)}, this run has {value}"
+        for name, value in now.items()
+        if was.get(name) != value
+    ]
+    if differing:
+        raise ValueError("resume was made for " + "; for ".join(differing))
 
 
 class _Clock:
