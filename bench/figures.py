@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from .records import replacing
+from higcore.files import replacing
 
 mpl.rcParams.update(
     {

@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import json
 import math
-import os
 import platform
 import resource
 import sys
@@ -14,14 +13,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from higcore.backend import CPU_COUNT
+from higcore.files import replacing
 
 CURVE_POINTS = 150  # a curve in a file is thinned to about this many rows
 
 
 def write_json(path, record):
     """Write ``record`` to ``path``: complete or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(finite(record), allow_nan=False) + "\n")
+    text = json.dumps(finite(record), allow_nan=False) + "\n"
+    with replacing(path, len(text)) as partial:
+        partial.write_text(text)
 
 
 def finite(value):
@@ -31,24 +32,6 @@ def finite(value):
     if isinstance(value, list):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class replacing:
-    """Context manager: a temporary path that takes the place of ``path`` if all goes well."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-        self.partial = self.path.with_name("." + self.path.stem + ".partial" + self.path.suffix)
-
-    def __enter__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.partial
-
-    def __exit__(self, error, *_):
-        if error is None:
-            os.replace(self.partial, self.path)
-        else:
-            self.partial.unlink(missing_ok=True)
 
 
 def environment():

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
-from higcore import fit, load_checkpoint, save_checkpoint
+from higcore import Checkpoints, fit, load_checkpoint, save_checkpoint
 from higcore.backend import to_host
 
 from . import figures, records
 from .experiments import EXPERIMENTS
-
-CHECKPOINT_INTERVAL = 30.0  # seconds between checkpoints of a run
 
 
 def train(experiment, problem, setting, *, seed, device, out=None, stem="run", **options):
@@ -24,7 +21,7 @@ def train(experiment, problem, setting, *, seed, device, out=None, stem="run", *
     recorder = experiment.recorder(problem) if hasattr(experiment, "recorder") else None
     callbacks = [recorder] if recorder else []
     if out:
-        callbacks.append(_Checkpoints(Path(out) / f"{stem}.npz"))
+        callbacks.append(Checkpoints(Path(out) / f"{stem}.npz"))
     result = fit(
         problem, setting.optimizer, batch=setting.batch, seed=seed, on_epoch=callbacks, **options
     )
@@ -35,19 +32,6 @@ def train(experiment, problem, setting, *, seed, device, out=None, stem="run", *
     if out:
         _leave_files(Path(out), stem, experiment, problem, result, record)
     return result, record
-
-
-class _Checkpoints:
-    """Callback that saves the run at most every `CHECKPOINT_INTERVAL` seconds."""
-
-    def __init__(self, path):
-        self.path, self.last = path, time.monotonic()
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, result):
-        if time.monotonic() - self.last > CHECKPOINT_INTERVAL:
-            save_checkpoint(self.path, result)
-            self.last = time.monotonic()
 
 
 def _leave_files(out, stem, experiment, problem, result, record):

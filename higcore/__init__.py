@@ -1,6 +1,8 @@
 """Half-inverse gradients on plain arrays. See README.md for the whole picture."""
 
-from .checkpoint import load_checkpoint, save_checkpoint
+__version__ = "0.1.0"
+
+from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from .checks import dot_test, taylor_test
 from .half_inverse import HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
@@ -11,8 +13,6 @@ from .second_order import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPh
 from .training import Result, fit
 from .validation import NonFiniteError
 
-__version__ = "0.1.0"
-
 __all__ = [
     "HIG",
     "SGD",
@@ -20,6 +20,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "Batch",
+    "Checkpoints",
     "FreshData",
     "GaussNewton",
     "HalfInverseInfo",

@@ -1,79 +1,243 @@
-"""Save and load a run: one npz file, written aside and renamed; loading executes nothing."""
+"""Runs on disk: save, load, and a callback that saves from time to time.
+
+A checkpoint is one sealed npz file (`sealed_npz`): ``theta``, the optimizer's arrays under
+``optimizer.<name>``, and a header with everything else. Loading executes nothing.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
+import logging
+import textwrap
+import time
+import typing
 from pathlib import Path
 
 import numpy as np
 
+from . import __version__, sealed_npz
 from .backend import to_host
 from .half_inverse import HalfInverseInfo
 from .training import Epoch, Result, State
+from .validation import NonFiniteError, check_array, check_finite, check_real
 
-FORMAT = "higcore checkpoint 1"
+FORMAT, VERSION = "higcore checkpoint", 2
+FORMAT_1 = "higcore checkpoint 1"  # without a checksum; its identity was one string
 
 
 def save_checkpoint(path, result):
     """Write ``result`` so that `fit` can go on from it bit for bit.
 
-    The file is complete or absent: it is written under a temporary name, flushed to the disk and
-    renamed.
+    Whatever happens meanwhile, ``path`` holds the earlier file or the new one, complete.
 
     Parameters
     ----------
     path : str or Path
         Where; an existing file is replaced. Conventionally ends in ``.npz``.
     result : Result
-        The run; arrays on a GPU are copied to the host.
+        The run; arrays on a GPU are copied to the host. The optimizer's state may hold arrays of
+        numbers, plain numbers and text, and lists and dicts of these two.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``result`` could not be loaded again, as with NaN in theta; nothing is written.
+    OSError
+        If the file cannot be written. On a full disk the message says how many bytes are needed
+        and free.
     """
-    path = Path(path)
-    state = result.state
-    optimizer = {k: v for k, v in state.optimizer.items() if not hasattr(v, "shape")}
-    arrays = {
-        f"optimizer.{k}": to_host(v) for k, v in state.optimizer.items() if k not in optimizer
-    }
-    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-    del fields["state"]
-    known_info = isinstance(state.info, HalfInverseInfo)  # what users' optimizers say is not kept
-    header = {
-        "format": FORMAT,
-        "fields": fields,
-        "state": state._replace(theta=None, optimizer=optimizer, info=None)._asdict(),
-        "info": dataclasses.asdict(state.info) if known_info else None,
-    }
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as stream:
-        np.savez(stream, header=json.dumps(header), theta=to_host(state.theta), **arrays)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    if not isinstance(result, Result):
+        raise TypeError(f"result must be a Result, such as fit returns, got {result!r}")
+    header, arrays = _pack(result)
+    _unpack(header, arrays)
+    sealed_npz.write(path, header, arrays)
 
 
 def load_checkpoint(path):
     """Return the `Result` that `save_checkpoint` wrote, with NumPy arrays.
 
+    Files of format 1 are read too, but `fit` does not resume from them, because they do not say
+    which network, solver and dtype their run had.
+
     Raises
     ------
     ValueError
-        If the file is not a checkpoint of this version, or damaged.
+        If the file is no checkpoint, or damaged, or of a newer version. The message says which.
+    OSError
+        If it cannot be opened.
     """
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            arrays = {name: file[name] for name in file.files if name != "header"}
-        if header["format"] != FORMAT:
-            raise ValueError(f"its format is {header['format']!r}, expected {FORMAT!r}")
-        optimizer = header["state"]["optimizer"]
-        optimizer |= {k.partition(".")[2]: v for k, v in arrays.items() if k != "theta"}
-        info = HalfInverseInfo(**header["info"]) if header["info"] else None
-        values = header["state"] | {"theta": arrays["theta"], "optimizer": optimizer, "info": info}
-        fields = header["fields"]
-        fields["history"] = [Epoch(*row) for row in fields["history"]]
-        return Result(state=State(**values), **fields)
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(f"path {str(path)!r} is no usable checkpoint: {error}") from error
+    path = Path(path)
+    refusal = f"path {str(path)!r} is no usable checkpoint: "
+    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would never end
+        raise ValueError(refusal + "it is no regular file")
+    with open(path, "rb") as stream:
+        try:
+            return _read(stream)
+        except Exception as error:
+            is_sentence = type(error) in (ValueError, NonFiniteError)
+            name = type(error).__name__
+            reason = str(error) if is_sentence else f"it cannot be read ({name}: {error})"
+            raise ValueError(refusal + textwrap.shorten(reason, 400)) from error
+
+
+class Checkpoints:
+    """Callback for `fit` that saves the run from time to time.
+
+    A save that fails because the disk is full, or for another reason of the file system, does not
+    end the run: the logger ``higcore`` warns once until a save succeeds again, and the next one is
+    tried after ``every`` seconds.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where; see `save_checkpoint`. Its folder is made at once.
+    every : float
+        Least time between two saves in seconds; 0 saves at every call. The first save is made this
+        long after the making of the callback.
+
+    Examples
+    --------
+    >>> callback = Checkpoints("run.npz", every=60.0)  # fit(..., on_epoch=[callback])
+    """
+
+    def __init__(self, path, every=30.0):
+        check_real("every", every, 0.0)
+        self.path, self.every = Path(path), every
+        if self.path.is_dir():
+            raise IsADirectoryError(f"path {str(path)!r} is a folder, not a file such as 'run.npz'")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._last_try, self._failing = time.monotonic(), False
+
+    def __call__(self, result):
+        """Save ``result`` if it is time to."""
+        if time.monotonic() - self._last_try < self.every:
+            return
+        try:
+            save_checkpoint(self.path, result)
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                logging.getLogger("higcore").warning("The run goes on without a save: %s", error)
+            self._failing = True
+        self._last_try = time.monotonic()
+
+
+def _pack(result):
+    """Header and arrays of a result."""
+    state, plain = result.state, {}
+    arrays = {"theta": to_host(state.theta)}
+    for name, value in state.optimizer.items():
+        _check_entry(name, value)
+        if hasattr(value, "shape"):
+            is_scalar = isinstance(value, np.generic)
+            arrays[f"optimizer.{name}"] = np.asarray(value) if is_scalar else to_host(value)
+        else:
+            plain[name] = value
+    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    del fields["state"]
+    known_info = isinstance(state.info, HalfInverseInfo)  # what users' optimizers say is not kept
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "higcore": __version__,
+        "fields": fields,
+        "state": state._replace(theta=None, optimizer=plain, info=None)._asdict(),
+        "info": dataclasses.asdict(state.info) if known_info else None,
+    }
+    return header, arrays
+
+
+def _check_entry(name, value):
+    if not (isinstance(name, str) and name.isprintable()):
+        raise TypeError(f"names in the optimizer's state must be printable text, got {name!r}")
+    if not (hasattr(value, "shape") or _is_plain(value)):
+        raise TypeError(
+            f"{name!r} in the optimizer's state is a {type(value).__name__}; a checkpoint holds "
+            "arrays, numbers and text, and lists and dicts of numbers and text"
+        )
+
+
+def _is_plain(value):
+    """Whether ``value`` comes back from JSON as it is."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _read(stream):
+    sealed = sealed_npz.check_seal(stream)
+    with sealed_npz.open_archive(stream) as archive:
+        header = sealed_npz.read_header(archive)
+        if header.get("format") == FORMAT_1:
+            header["fields"]["identity"] = {}
+            return _unpack(header, sealed_npz.read_arrays(archive))
+        _check_version(header, sealed)
+        return _unpack(header, sealed_npz.read_arrays(archive, header["arrays"]))
+
+
+def _check_version(header, sealed):
+    if header.get("format") != FORMAT:
+        raise ValueError(f"its header says format {header.get('format')!r}, not {FORMAT!r}")
+    version = header.get("version")
+    if not isinstance(version, int) or version < VERSION:
+        raise ValueError(f"its version is {version!r}, which there never was")
+    if version > VERSION:
+        raise ValueError(
+            f"it is of version {version}, written by higcore {header.get('higcore')}; "
+            f"this higcore {__version__} reads up to version {VERSION}, so upgrade higcore"
+        )
+    if not sealed:
+        raise ValueError("its checksum is missing, so some of its bytes were altered")
+
+
+def _unpack(header, arrays):
+    """The `Result` of a header and arrays, after checks that it is one."""
+    if "theta" not in arrays:
+        raise ValueError("array 'theta' is missing")
+    check_array("theta", arrays["theta"], ("t",))
+    check_finite("theta", arrays["theta"])
+    fields, info, optimizer = header["fields"], header["info"], dict(header["state"]["optimizer"])
+    for name, array in arrays.items():
+        place, _, key = name.partition(".")
+        if place == "optimizer":
+            optimizer[key] = array
+        elif name != "theta":
+            raise ValueError(f"array {name!r} does not belong in a checkpoint")
+    rest = {"theta": arrays["theta"], "optimizer": optimizer, "info": None}
+    if info is not None:
+        rest["info"] = _build(HalfInverseInfo, info)
+    return _build(Result, fields | {
+        "state": _build(State, header["state"] | rest),
+        "history": _epochs(fields["history"]),
+    })  # fmt: skip
+
+
+def _epochs(rows):
+    """History from rows of numbers; whole columns are checked, as there may be 10^5 rows."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(Epoch._fields)
+    _check_types(Epoch, dict(zip(Epoch._fields, columns, strict=True)))
+    return [Epoch(*row) for row in rows]
+
+
+def _build(kind, values):
+    _check_types(kind, {name: [value] for name, value in values.items()})
+    return kind(**values)
+
+
+def _check_types(kind, columns):
+    """Raise unless the values of every column have the type that ``kind`` declares for it."""
+    hints = typing.get_type_hints(kind)
+    for name, values in columns.items():
+        declared = hints[name]
+        for found in set(map(type, values)):
+            if not _is_type(found, declared):
+                raise ValueError(f"{kind.__name__}.{name} is of type {found}, not {declared}")
+
+
+def _is_type(found, declared):
+    if declared is typing.Any:
+        return True
+    declared = getattr(declared, "__origin__", declared)  # list of list[str]
+    return issubclass(float if found is int else found, declared) or issubclass(found, declared)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -77,8 +78,9 @@ class Result:
         A row before the first step, one after each epoch, one at the end.
     batch : int
         Samples a step.
-    identity : str
-        Problem, optimizer and seed; a resumed run must agree in them.
+    identity : dict
+        Problem, network, solver, loss, dtype, optimizer, batch and seed, each a short text or a
+        number; a resumed run must agree in all of them.
     status : str
         "budget", "stopped", "interrupted", "non-finite", "failed", or "running" in a callback.
     message : str
@@ -92,7 +94,7 @@ class Result:
     state: State
     history: list
     batch: int
-    identity: str = ""
+    identity: dict = field(default_factory=dict)
     status: str = "running"
     message: str = MESSAGES["running"]
     first_step_seconds: float = 0.0
@@ -210,8 +212,7 @@ def fit(
     reaches theta. Ctrl-C ends it with status "interrupted"; the last complete state is returned.
     """
     _check(problem, optimizer, batch, seconds, steps, epochs, seed, evaluate_every, on_epoch)
-    name = optimizer if is_dataclass(optimizer) else type(optimizer).__name__  # no addresses
-    identity = f"{problem.name}, {name}, batch {batch}, seed {seed}"
+    identity = _identity(problem, optimizer, batch, seed)
     if resume is None:
         clock, state = _Clock(0.0), _initial_state(problem, optimizer, seed, theta)
     else:
@@ -276,10 +277,7 @@ def _check_resume(problem, resume, theta, identity):
         raise TypeError(f"resume must be a Result, such as load_checkpoint returns, got {resume!r}")
     if theta is not None:
         raise ValueError("theta cannot be given together with resume, which has its own")
-    if resume.identity != identity:
-        raise ValueError(
-            f"resume was made by ({resume.identity}), which is not this run ({identity})"
-        )
+    _check_same_run(resume.identity, identity)
     _check_theta(problem, resume.theta)
 
 
@@ -287,6 +285,45 @@ def _require_finite(arrays):
     """Raise `NonFiniteError` for the first of the named arrays that is not finite."""
     for name, array in arrays.items():
         check_finite(name, array)
+
+
+def _identity(problem, optimizer, batch, seed):
+    """What a run and the one it resumes must agree in."""
+    return {
+        "problem": problem.name,
+        "network": _describe(problem.network),
+        "parameters": int(problem.network.size),
+        "solver": _describe(problem.solver),
+        "loss": _describe(problem.loss),
+        "batch_mean": bool(problem.batch_mean),
+        "samples": int(problem.train.count),
+        "dtype": str(problem.sample.x.dtype),
+        "optimizer": _describe(optimizer),
+        "batch": int(batch),
+        "seed": int(seed),
+    }
+
+
+def _describe(part):
+    """The repr without memory addresses; of a class that has none of its own, the name."""
+    if type(part).__repr__ is object.__repr__:
+        return type(part).__name__
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(part))
+
+
+def _check_same_run(was, now):
+    if not was:
+        raise ValueError(
+            "resume does not say which run it is from, as checkpoints of format 1 do not; "
+            "begin a new run from its parameters: fit(..., theta=resume.theta)"
+        )
+    differing = [
+        f"{name} {was.get(name)}, this run has {value}"
+        for name, value in now.items()
+        if was.get(name) != value
+    ]
+    if differing:
+        raise ValueError("resume was made for " + "; for ".join(differing))
 
 
 class _Clock:

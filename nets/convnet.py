@@ -50,6 +50,7 @@ class ConvNet1d(Network):
                 f"points must exceed {len(features) * (width - 1)} for {len(features)} valid "
                 f"convolutions of width {width}, got {points}"
             )
+        self.settings = points, channels, tuple(features), width, outputs, activation
         layers, start, length, n_in = [], 0, points, channels
         for n_out in features:
             layers.append(Conv1d(length, n_in, n_out, width, activation, start, not layers))
@@ -57,3 +58,7 @@ class ConvNet1d(Network):
             length, n_in = length - width + 1, n_out
         layers.append(Dense(length * n_in, outputs, "linear", start))
         super().__init__(layers)
+
+    def __repr__(self):
+        points, channels, features, width, outputs, activation = self.settings
+        return f"ConvNet1d({points}, {channels}, {features}, {width}, {outputs}, {activation!r})"

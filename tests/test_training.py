@@ -1,4 +1,4 @@
-"""Problem and fit: budgets, seeds, clock, interrupts, non-finite values, resuming, bad input."""
+"""Problem and fit: budgets, seeds, clock, interrupts, non-finite values, bad input."""
 
 import dataclasses
 import time
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.experiments import Oscillators
-from higcore import HIG, Adam, Batch, FreshData, Problem, fit, load_checkpoint, save_checkpoint
+from higcore import HIG, Adam, Batch, FreshData, Problem, fit
 from higcore.losses import SquaredError
 from nets import MLP
 from solvers import OscillatorChain
@@ -133,46 +133,6 @@ def test_interrupt_keeps_the_last_complete_state(problem):
     assert result.status == "interrupted"
     assert np.array_equal(result.theta, good.theta)
     assert result.history[-1].step == 6
-
-
-@pytest.mark.parametrize("optimizer", [HIG(), Adam()])
-@pytest.mark.parametrize("cut", [5, 7])
-def test_resume_is_bitwise(problem, optimizer, cut, tmp_path):
-    whole = fit(problem, optimizer, batch=8, steps=16)
-    part = fit(problem, optimizer, batch=8, steps=cut)
-    save_checkpoint(tmp_path / "run.npz", part)
-    loaded = load_checkpoint(tmp_path / "run.npz")
-    assert loaded.history[:-1] == part.history[:-1]
-    assert loaded.state.info == part.state.info
-    assert not list(tmp_path.glob("*.partial"))
-    resumed = fit(problem, optimizer, batch=8, steps=16, resume=loaded)
-    assert np.array_equal(resumed.theta, whole.theta)
-    assert [r.test_loss for r in resumed.history if r.step % 5 == 0] == [
-        r.test_loss for r in whole.history if r.step % 5 == 0
-    ]
-    assert resumed.seconds > part.seconds
-
-
-def test_a_damaged_or_foreign_checkpoint_is_refused(problem, tmp_path):
-    path = tmp_path / "run.npz"
-    run = fit(problem, HIG(), batch=8, steps=2)
-    save_checkpoint(path, run)
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match="is no usable checkpoint"):
-        load_checkpoint(path)
-    np.savez(path, theta=np.zeros(3))
-    with pytest.raises(ValueError, match="is no usable checkpoint"):
-        load_checkpoint(path)
-    np.savez(path, header=np.array([{"pickled": "object"}], dtype=object))
-    with pytest.raises(ValueError, match="is no usable checkpoint"):
-        load_checkpoint(path)
-    with pytest.raises(FileNotFoundError):
-        load_checkpoint(tmp_path / "absent.npz")
-    for other in ({"batch": 4}, {"seed": 1}, {"optimizer": HIG(lr=0.5)}, {"optimizer": Adam()}):
-        with pytest.raises(ValueError, match=r"resume was made by \(toy-chain, HIG.*which is not"):
-            fit(problem, **({"optimizer": HIG(), "batch": 8, "steps": 3, "resume": run} | other))
-    with pytest.raises(ValueError, match="theta cannot be given together with resume"):
-        fit(problem, HIG(), batch=8, steps=3, resume=run, theta=run.theta)
 
 
 def test_progress_prints_plain_lines_off_a_terminal(problem, capsys, monkeypatch):

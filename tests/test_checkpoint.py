@@ -1,0 +1,442 @@
+"""Runs that survive: saved, killed, loaded and resumed with the bits of an uninterrupted run."""
+
+import dataclasses
+import errno
+import io
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_experiments import SMALL
+
+from bench.experiments import OPTIMIZERS, Oscillators
+from higcore import (
+    HIG,
+    Adam,
+    Checkpoints,
+    NonFiniteError,
+    Result,
+    fit,
+    load_checkpoint,
+    save_checkpoint,
+)
+from higcore.half_inverse import HalfInverseInfo
+from higcore.losses import SquaredError
+from higcore.training import Epoch, State
+from nets import MLP, ConvNet1d
+from solvers import OscillatorChain
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAIN = Oscillators(OscillatorChain(steps=12, dt=0.5), (6,), "tanh", 40, 24, "toy-chain")
+
+
+@pytest.fixture
+def problem():
+    return CHAIN.problem(seed=5)
+
+
+@pytest.fixture
+def run(problem):
+    return fit(problem, Adam(), batch=8, steps=7)
+
+
+def describe(value):
+    """Every type, shape and bit of a result as text; the order of dict entries does not count."""
+    if isinstance(value, dict):
+        return str(sorted((name, describe(item)) for name, item in value.items()))
+    if isinstance(value, Result):
+        return str([describe(getattr(value, f.name)) for f in dataclasses.fields(value)])
+    if isinstance(value, State):
+        return str([*map(describe, value)])
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype.str} {value.shape} {value.tobytes()}"
+    return repr(value)
+
+
+def bits(result):
+    """All of a result that must not depend on interruptions: all but times, and which was last."""
+    rows = [row._replace(seconds=0.0) for row in result.history]
+    names = ("status", "batch", "identity", "theta", "steps", "message")
+    return [describe(getattr(result, n)) for n in names] + [
+        describe(result.state.optimizer), describe(result.state.info), describe(rows),
+        describe(result.state.epoch_loss), result.state.epoch_steps,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", ["after an epoch", "within an epoch"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", SMALL)
+def test_resumed_equals_uninterrupted(name, optimizer, cut, tmp_path):
+    experiment, path = SMALL[name], tmp_path / "run.npz"
+    problem, optimizer = experiment.problem(3), experiment.settings[optimizer].optimizer
+    options = {"batch": problem.train.count // 4, "seed": 2}
+    whole = fit(problem, optimizer, steps=11, **options)
+    if cut == "after an epoch":  # the file is written in the middle of the run
+        callbacks = [Checkpoints(path, every=0), lambda result: result.steps == 4]
+        fit(problem, optimizer, steps=11, on_epoch=callbacks, **options)
+        assert load_checkpoint(path).status == "running"
+    else:
+        save_checkpoint(path, fit(problem, optimizer, steps=6, **options))
+    part = load_checkpoint(path)
+    resumed = fit(problem, optimizer, steps=11, resume=part, **options)
+    assert resumed.seconds > part.seconds
+    if cut == "within an epoch":  # its last row divides the training losses of the epoch
+        rows = [row for row in resumed.history if row.step != 6]
+        rows[2] = rows[2]._replace(train_loss=whole.history[2].train_loss)
+        resumed = dataclasses.replace(resumed, history=rows)
+    assert bits(resumed) == bits(whole)
+
+
+def test_a_run_that_diverged_can_be_saved_and_resumed(problem, tmp_path):
+    run = fit(problem, Adam(lr=1e150), batch=8, steps=50)
+    assert run.status == "non-finite"
+    save_checkpoint(tmp_path / "run.npz", run)
+    loaded = load_checkpoint(tmp_path / "run.npz")
+    assert bits(loaded) == bits(run)
+
+
+FLOATS = st.floats(allow_nan=True)
+ARRAYS = hnp.arrays(
+    st.sampled_from(["f2", "f4", "f8", "i1", "i8", "u8", "?", "c8", "c16", ">f8"]),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | FLOATS | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.text().filter(str.isprintable)
+INFOS = st.builds(
+    HalfInverseInfo, st.text(), st.integers(), FLOATS, FLOATS, FLOATS, st.none() | st.text()
+)
+STATES = st.builds(
+    State,
+    hnp.arrays(
+        st.sampled_from([np.float32, np.float64]),
+        st.integers(1, 20),
+        elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+    ),
+    st.dictionaries(NAMES, ARRAYS | ARRAYS.map(np.transpose) | PLAIN, max_size=4),
+    st.integers(),
+    FLOATS,
+    FLOATS,
+    st.integers(),
+    st.none() | INFOS,
+)
+EPOCHS = st.builds(Epoch, FLOATS, st.integers(), FLOATS, st.none() | FLOATS, FLOATS)
+RESULTS = st.builds(
+    Result,
+    STATES,
+    st.lists(EPOCHS, max_size=4),
+    st.integers(),
+    st.dictionaries(st.text(), st.text() | st.integers(), max_size=3),
+    st.text(),
+    st.text(),
+    FLOATS,
+    FLOATS,
+)
+
+
+@given(RESULTS)
+def test_round_trip(tmp_path_factory, result):
+    path = tmp_path_factory.getbasetemp() / "round-trip.npz"
+    save_checkpoint(path, result)
+    loaded = load_checkpoint(path)
+    assert describe(loaded) == describe(result)
+
+
+def test_numpy_scalars_of_an_optimizer_come_back_as_arrays(run, tmp_path):
+    state = run.state._replace(optimizer={"rate": np.float32(0.1), "count": np.int64(3)})
+    save_checkpoint(tmp_path / "run.npz", dataclasses.replace(run, state=state))
+    loaded = load_checkpoint(tmp_path / "run.npz").state.optimizer
+    assert {k: (v.dtype, v.shape, v.item()) for k, v in loaded.items()} == {
+        "rate": (np.float32, (), np.float32(0.1).item()),
+        "count": (np.int64, (), 3),
+    }
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "error", "message"),
+    [
+        ({"m": (1, 2)}, TypeError, "'m' in the optimizer's state is a tuple; a checkpoint holds"),
+        ({"m": [np.zeros(2)]}, TypeError, "'m' in the optimizer's state is a list"),
+        ({"m": {1: 2.0}}, TypeError, "'m' in the optimizer's state is a dict"),
+        ({"m": object()}, TypeError, "'m' in the optimizer's state is a object"),
+        ({"a\0b": 1}, TypeError, "must be printable text, got 'a\\\\x00b'"),
+        ({7: 1}, TypeError, "must be printable text, got 7"),
+        ({"m": np.array([{}])}, ValueError, "array 'optimizer.m' has dtype object; a checkpoint"),
+        ({"m": np.array(["a"])}, ValueError, "array 'optimizer.m' has dtype <U1"),
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(run, tmp_path, optimizer, error, message):
+    path = tmp_path / "run.npz"
+    save_checkpoint(path, run)
+    with pytest.raises(error, match=message):
+        save_checkpoint(
+            path, dataclasses.replace(run, state=run.state._replace(optimizer=optimizer))
+        )
+    assert bits(load_checkpoint(path)) == bits(run)
+
+
+def test_bad_results_are_not_saved(run, tmp_path):
+    path = tmp_path / "run.npz"
+    spoiled = run.state._replace(theta=run.theta * np.nan)
+    with pytest.raises(NonFiniteError, match="theta holds 114 non-finite value"):
+        save_checkpoint(path, dataclasses.replace(run, state=spoiled))
+    with pytest.raises(ValueError, match=r"Result.batch is of type .*str.*, not .*int"):
+        save_checkpoint(path, dataclasses.replace(run, batch="8"))
+    with pytest.raises(TypeError, match="result must be a Result, such as fit returns, got None"):
+        save_checkpoint(path, None)
+    assert not path.exists()
+
+
+def test_no_second_copy_of_the_arrays_is_made(run, tmp_path):
+    state = run.state._replace(theta=np.ones(4_000_000))  # 32 MB
+    save_checkpoint(tmp_path / "run.npz", run)
+    tracemalloc.start()
+    save_checkpoint(tmp_path / "run.npz", dataclasses.replace(run, state=state))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 24e6  # NumPy writes parts of 16 MiB
+
+
+def test_format_1_is_read_but_not_resumed(problem, run, tmp_path):
+    fields = dataclasses.asdict(run) | {"identity": "toy-chain, Adam(...), batch 8, seed 0"}
+    del fields["state"]
+    mean, square = run.state.optimizer["mean"], run.state.optimizer["square"]
+    state = run.state._replace(theta=None, optimizer={"updates": 7})._asdict()
+    header = {"format": "higcore checkpoint 1", "fields": fields, "state": state, "info": None}
+    arrays = {"theta": run.theta, "optimizer.mean": mean, "optimizer.square": square}
+    np.savez(tmp_path / "run.npz", header=json.dumps(header), **arrays)
+    loaded = load_checkpoint(tmp_path / "run.npz")
+    assert bits(loaded) == bits(dataclasses.replace(run, identity={}))
+    message = "resume does not say which run it is from, as checkpoints of format 1 do not; begin"
+    with pytest.raises(ValueError, match=message):
+        fit(problem, Adam(), batch=8, steps=9, resume=loaded)
+
+
+class Plain:
+    """A network of a user's own, without a repr, around one of ours."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def __getattr__(self, name):
+        return getattr(self.network, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pushed(OscillatorChain):
+    """A solver with a part whose repr is an address."""
+
+    push: object = None
+
+
+CHANGES = {
+    "network MLP((4, 6, 12), activation='tanh'), this run has MLP((4, 7, 12), activation='tanh'); "
+    "for parameters 114, this run has 131": {"network": MLP((4, 7, 12))},
+    "activation='tanh'), this run has MLP((4, 6, 12), activation='relu')": {
+        "network": MLP((4, 6, 12), "relu")
+    },
+    "network MLP((4, 6, 12), activation='tanh'), this run has Plain; for parameters 114, this run "
+    "has 131": {"network": Plain(MLP((4, 7, 12)))},
+    "solver OscillatorChain(oscillators=2, steps=12, dt=0.5, cubic=1.0, linear=0.0, "
+    "control=(0.0, 3.0)), this run has OscillatorChain(oscillators=2, steps=12, dt=0.25, ": {
+        "solver": OscillatorChain(steps=12, dt=0.25)
+    },
+    "loss SquaredError(factor=1.0), this run has SquaredError(factor=0.5)": {
+        "loss": SquaredError(0.5)
+    },
+    "batch_mean True, this run has False": {"batch_mean": False},
+    "problem toy-chain, this run has other": {"name": "other"},
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_another_problem_is_not_resumed(problem, run, message):
+    other = dataclasses.replace(problem, **CHANGES[message])
+    with pytest.raises(ValueError, match="^resume was made for .*" + re.escape(message)):
+        fit(other, Adam(), batch=8, steps=9, resume=run)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": 4}, "^resume was made for batch 8, this run has 4$"),
+        ({"seed": 1}, "^resume was made for seed 0, this run has 1$"),
+        ({"optimizer": Adam(lr=0.5)}, r"for optimizer Adam\(lr=0.001, .* has Adam\(lr=0.5"),
+        ({"optimizer": HIG()}, r"for optimizer Adam\(lr=0.001, .*, this run has HIG\(lr=1.0"),
+        ({"problem": CHAIN.problem(5, np.float32)}, "for dtype float64, this run has float32$"),
+        (
+            {"problem": dataclasses.replace(CHAIN, samples=41).problem(5)},
+            "^resume was made for samples 40, this run has 41$",
+        ),
+    ],
+)
+def test_another_run_is_not_resumed(problem, run, options, message):
+    same = {"problem": problem, "optimizer": Adam(), "batch": 8, "steps": 9, "resume": run}
+    assert fit(**same).steps == 9
+    with pytest.raises(ValueError, match=message):
+        fit(**same | options)
+
+
+def test_resume_has_its_own_theta(problem, run):
+    with pytest.raises(ValueError, match="theta cannot be given together with resume"):
+        fit(problem, Adam(), batch=8, steps=9, resume=run, theta=run.theta)
+
+
+def test_the_identity_knows_no_addresses(problem):
+    network, solver = Plain(MLP((4, 6, 12))), Pushed(steps=12, dt=0.5, push=Plain(None))
+    own = dataclasses.replace(problem, network=network, solver=solver)
+    identity = fit(own, HIG(), batch=8, steps=1).identity
+    assert identity["network"] == "Plain"
+    assert identity["solver"].endswith("push=<test_checkpoint.Plain object>)")
+    assert "0x" not in str(identity)
+
+
+def test_the_identity_of_a_convolutional_network(problem):
+    network = ConvNet1d(4, 1, [3], 3, 12)
+    run = fit(dataclasses.replace(problem, network=network), HIG(), batch=8, steps=1)
+    assert run.identity["parameters"] == network.size
+    assert run.identity["network"].startswith("ConvNet1d")
+
+
+class Clock:
+    """Stands in for `time.monotonic`."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr("higcore.checkpoint.time.monotonic", lambda: self.now)
+
+
+def test_the_callback_saves_at_intervals(problem, tmp_path, monkeypatch):
+    clock, path = Clock(monkeypatch), tmp_path / "new" / "folder" / "run.npz"
+    save, saved = Checkpoints(path, every=30.0), []
+    assert path.parent.is_dir()
+
+    def tick(result):
+        clock.now += 10
+        assert save(result) is None
+        saved.append(load_checkpoint(path).steps if path.exists() else None)
+
+    fit(problem, HIG(), batch=8, epochs=7, on_epoch=[tick])
+    assert saved == [None, None, 10, 10, 10, 25, 25, 25]
+
+
+def test_a_full_disk_does_not_end_the_run(run, tmp_path, monkeypatch, caplog):
+    clock, path = Clock(monkeypatch), tmp_path / "run.npz"
+    save, replace = Checkpoints(path, every=5), os.replace
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    def call(at, replaced_by, warnings):
+        clock.now = 1000.0 + at
+        monkeypatch.setattr(os, "replace", replaced_by)
+        save(run)
+        assert len(caplog.records) == warnings
+
+    call(6, full, 1)
+    call(8, replace, 1)  # not yet
+    assert not path.exists()
+    call(12, full, 1)  # known already
+    call(18, replace, 1)
+    assert bits(load_checkpoint(path)) == bits(run)
+    call(24, full, 2)
+    assert bits(load_checkpoint(path)) == bits(run)
+    first = caplog.records[0]
+    assert (first.name, first.levelno) == ("higcore", logging.WARNING)
+    assert "run.npz' could not be written (No space left on device): it takes" in first.getMessage()
+
+
+def test_other_mistakes_do_end_the_run(run, tmp_path):
+    save = Checkpoints(tmp_path / "run.npz", every=0)
+    with pytest.raises(TypeError, match="printable text"):
+        save(dataclasses.replace(run, state=run.state._replace(optimizer={1: 2})))
+    with pytest.raises(ValueError, match="every must be a finite number"):
+        Checkpoints(tmp_path / "run.npz", every=-1)
+    with pytest.raises(IsADirectoryError, match=r"is a folder, not a file such as 'run.npz'"):
+        Checkpoints(tmp_path)
+
+
+class FullDisk(io.FileIO):
+    """A file on a disk that has room for some bytes more."""
+
+    room = 0
+
+    def write(self, data):
+        taken = min(FullDisk.room, memoryview(data).nbytes)
+        if not taken:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        FullDisk.room -= taken
+        return super().write(memoryview(data).cast("B")[:taken])
+
+
+@pytest.mark.parametrize("room", [0, 1, 100, 1000, 3000, 5000])
+def test_a_disk_that_is_full_after_some_bytes(run, room, tmp_path, monkeypatch):
+    """The last bytes that fit are taken by a short write, as a real disk does."""
+    path = tmp_path / "run.npz"
+    save_checkpoint(path, run)
+    assert path.stat().st_size > 5000
+    monkeypatch.setattr(FullDisk, "room", room)
+    monkeypatch.setattr(
+        "higcore.sealed_npz.open",
+        lambda name, mode: io.BufferedRandom(FullDisk(name, mode)),
+        raising=False,
+    )
+    later = dataclasses.replace(run, state=run.state._replace(theta=run.theta + 1))
+    message = r"it takes about \d+ bytes, and \d+ are free on its disk; the previous file is kept"
+    with pytest.raises(OSError, match=message):
+        save_checkpoint(path, later)
+    assert bits(load_checkpoint(path)) == bits(run)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.npz"]
+    FullDisk.room = 10**6
+    save_checkpoint(path, later)
+    assert bits(load_checkpoint(path)) == bits(later)
+
+
+LIMITED = """
+import dataclasses, resource, signal, sys
+from higcore import load_checkpoint, save_checkpoint
+path, limit = sys.argv[1], int(sys.argv[2])
+run = load_checkpoint(path)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+try:
+    save_checkpoint(path, dataclasses.replace(run, batch=9))
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_limit_on_the_size_of_files(run, tmp_path):
+    """The kernel itself refuses to write on."""
+    path = tmp_path / "run.npz"
+    save_checkpoint(path, run)
+    command = [sys.executable, "-c", LIMITED, str(path), str(path.stat().st_size - 50)]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "run.npz' could not be written (File too large): it takes about" in output
+    assert bits(load_checkpoint(path)) == bits(run)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_runs_survive_being_killed(tmp_path):
+    """A few trials of what ``python tests/survival.py`` does 200 times."""
+    command = [sys.executable, "tests/survival.py", "--trials", "15", "--folder", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.match(r"15 kills, (\d+) of them in the middle of a write, (\d+) saves", done.stdout)
+    assert int(found[1]) > 0
+    assert int(found[2]) >= 15
+    assert done.stdout.endswith("0 corrupt, 0 lost beyond the last interval\n")
