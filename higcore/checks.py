@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .validation import check_array, check_count
+from .validation import check_array, check_callable, check_count, check_like, check_real
 
 
 def dot_test(tangent, adjoint, v, w):
@@ -34,6 +34,7 @@ def dot_test(tangent, adjoint, v, w):
     >>> dot_test(lambda v: A @ v, lambda w: A @ w, v, w) > 1e-15
     True
     """
+    _check_arguments({"tangent": tangent, "adjoint": adjoint}, v=v, w=w)
     Av, Aw = tangent(v), adjoint(w)
     check_array("tangent(v)", Av, w.shape)
     check_array("adjoint(w)", Aw, v.shape)
@@ -73,6 +74,9 @@ def taylor_test(function, tangent, v, direction, *, step=1e-2, halvings=4):
     >>> [round(order, 1) for order in orders]
     [2.0, 2.0, 2.0, 2.0]
     """
+    _check_arguments({"function": function, "tangent": tangent}, v=v)
+    check_like("direction", direction, v.shape, v=v)
+    check_real("step", step, 0.0, open_low=True)
     check_count("halvings", halvings)
     value, slope = function(v), tangent(v, direction)
     remainders = []
@@ -82,3 +86,10 @@ def taylor_test(function, tangent, v, direction, *, step=1e-2, halvings=4):
         remainders.append(math.sqrt(float((error * error).sum())))
     with np.errstate(divide="ignore", invalid="ignore"):
         return [float(np.log2(np.divide(a, b))) for a, b in pairwise(remainders)]
+
+
+def _check_arguments(functions, **arrays):
+    for name, function in functions.items():
+        check_callable(name, function)
+    for name, array in arrays.items():
+        check_array(name, array, ("any",) * len(getattr(array, "shape", ())))

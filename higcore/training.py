@@ -241,7 +241,7 @@ def fit(
 def _check(problem, optimizer, batch, seconds, steps, epochs, seed, evaluate_every, on_epoch):
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+    if isinstance(optimizer, type) or not all(hasattr(optimizer, m) for m in ("init", "update")):
         raise TypeError(f"optimizer must have init and update, got {optimizer!r}")
     if not isinstance(on_epoch, (tuple, list)) or not all(map(callable, on_epoch)):
         raise TypeError(f"on_epoch must be a list of callables, got {on_epoch!r}")
