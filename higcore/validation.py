@@ -58,7 +58,9 @@ def check_cotangents(name, array, b, size, **model):
 
 
 def check_finite(name, array):
-    """Raise `NonFiniteError` if ``array`` holds NaN or Inf; costs one pass over it."""
+    """Raise `NonFiniteError` if an array, or a number, holds NaN or Inf; costs one pass over it."""
+    if isinstance(array, (int, float)):
+        array = np.asarray(array)
     xp = array_module(**{name: array})
     if not bool(xp.isfinite(array).all()):
         if array.size == 1:
