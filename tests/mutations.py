@@ -1,22 +1,41 @@
 # ruff: noqa: E501  one mutation a line
 """Break every adjoint once and see that a test fails: ``python tests/mutations.py``.
 
-Each mutation flips a sign, drops a term or misplaces a transpose in a copy of the tree; the tests
-named beside it must then fail. Takes a few minutes; not part of the test run.
+Each mutation flips a sign, drops a term, misplaces a transpose or takes a guard away, in a copy of
+the tree; the tests named beside it must then fail. The same tests must pass in a copy that is left
+alone. Takes the better part of an hour; not part of the test run.
 """
 
+import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 OSCILLATORS, NETS = "tests/test_oscillators.py", "tests/test_nets.py"
 DIPOLE, POISSON, CONV = "tests/test_dipole.py", "tests/test_poisson.py", "tests/test_convnet.py"
 LOSSES, ALL = "tests/test_losses.py", "tests/test_experiments.py"
+TOY = f"{ALL}::test_toy_derivatives"
+MARQUARDT = f"{ALL}::test_a_levenberg_marquardt_step_against_numpy"
+SIP = f"{ALL}::test_a_sip_gradient_against_numpy"
 LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
+OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
+NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
+ON_ONE_CORE = """
+import os, sys, pytest
+core = int(sys.argv.pop(1))
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {core})
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+PATIENCE = 1200  # seconds for the tests of one file, on one core and with nothing compiled
 
 MUTATIONS = [
     ("solvers/rk4.py", "x_bar[j, i] += q_bar[j, i]", "x_bar[j, i] -= q_bar[j, i]", OSCILLATORS),
@@ -34,11 +53,11 @@ MUTATIONS = [
     ("solvers/oscillators.py", "q_bar[j + 1, i] += force_bar", "q_bar[j, i] += force_bar", OSCILLATORS),
     ("solvers/oscillators.py", "(3.0 * cubic * d * d + linear) * (a_bar", "(cubic * d * d + linear) * (a_bar", OSCILLATORS),
     ("solvers/oscillators.py", "(3.0 * cubic * d * d + linear) * (dq", "(3.0 * cubic * d * d) * (dq", OSCILLATORS),
-    ("nets/layers.py", "a_out_bar * self.activation.slope(a_out)", "a_out_bar", NETS),
+    ("nets/layers.py", "delta = a_out_bar * self.activation.slope(a_out)", "delta = a_out_bar", NETS),
     ("nets/layers.py", "weights_bar[:] = a.T @ delta", "weights_bar[:] = -(a.T @ delta)", NETS),
-    ("nets/layers.py", "bias_bar[:] = delta.sum(axis=0)", "bias_bar[:] = 0", NETS),
+    ("nets/layers.py", "bias_bar[:] = delta.sum(axis=0)\n        return delta", "bias_bar[:] = 0\n        return delta", NETS),
     ("nets/layers.py", "return delta @ weights.T  #", "return -delta @ weights.T  #", NETS),
-    ("nets/layers.py", "a_out_rows * self.activation.slope(a_out)[:, None, :]", "a_out_rows", NETS),
+    ("nets/layers.py", "            delta = a_out_rows * self.activation.slope(a_out)[:, None, :]", "            delta = a_out_rows", NETS),
     ("nets/layers.py", "b * r, n_out) @ weights.T", "b * r, n_out) @ -weights.T", NETS),
     ("nets/layers.py", "a @ dweights + da @ weights + dbias", "a @ dweights + da @ weights", NETS),
     ("nets/activations.py", "return 1 - a * a", "return 1 + a * a", NETS),
@@ -63,8 +82,8 @@ MUTATIONS = [
     ("solvers/dipole.py", "2.0 * phi[c, j, i] - dpsi[c, j, i]", "2.0 * phi[c, j, i] + dpsi[c, j, i]", DIPOLE),
     ("solvers/poisson.py", "y[:, 1:, :] += h1", "y[:, 1:, :] -= h1", POISSON),
     ("solvers/poisson.py", "return self.laplacian(y_bar)", "return -self.laplacian(y_bar)", POISSON),
-    ("solvers/toy.py", "return y_bar * tape[0]", "return y_bar", ALL),
-    ("solvers/toy.py", "xp.diag(scales), (b", "xp.diag(scales * scales), (b", ALL),
+    ("solvers/toy.py", "return y_bar * scales", "return y_bar", TOY),
+    ("solvers/toy.py", "xp.diag(scales), (b", "xp.diag(scales * scales), (b", TOY),
     ("nets/layers.py", "(a_out_bar * self.activation.slope(a_out)).reshape", "a_out_bar.reshape", CONV),
     ("nets/layers.py", "        delta = delta.reshape(b, r, self.positions", "        delta = a_out_rows.reshape(b, r, self.positions", CONV),
     ("nets/layers.py", "out[..., k : k + self.positions, :] += shifts", "out[..., k : k + self.positions, :] -= shifts", CONV),
@@ -73,8 +92,8 @@ MUTATIONS = [
     ("higcore/rows.py", "a @ a_other.T + 1", "a_other @ a.T + 1", CONV),
     ("higcore/losses.py", "d[:, None] * _times_i(target)", "-d[:, None] * _times_i(target)", LOSSES),
     ("higcore/losses.py", "(scale * d)[:, None]", "(-scale * d)[:, None]", LOSSES),
-    ("higcore/second_order.py", "network_gradient(2 * self.du", "network_gradient(-2 * self.du", ALL),
-    ("higcore/second_order.py", "(2 * gain - 1) ** 3", "(2 * gain + 1) ** 3", ALL),
+    ("higcore/second_order.py", "network_gradient(2 * self.du", "network_gradient(-2 * self.du", SIP),
+    ("higcore/second_order.py", "(2 * gain - 1) ** 3", "(2 * gain + 1) ** 3", MARQUARDT),
     ("higcore/rows.py", "yield rows, (rows if right is left", "yield rows, (-rows if right is left", CONV),
     ("higcore/linearisation.py", "return (self.S @ du[:, :, None])", "return -(self.S @ du[:, :, None])", MEMORY),
     ("higcore/linearisation.py", "u_bar = (w[:, None, :] @ self.S)[:, 0]", "u_bar = -(w[:, None, :] @ self.S)[:, 0]", MEMORY),
@@ -90,39 +109,191 @@ MUTATIONS = [
     ("higcore/spectral/band.py", ".sum() != below", ".sum() == below", SPECTRAL),
     ("higcore/spectral/qr.py", "sigma, kappa - 1, noise", "sigma, kappa, noise", SPECTRAL),
     ("higcore/spectral/qr.py", "R[:t, t], kappa", "-R[:t, t], kappa", HALF),
+
+    # Forward passes and tangents
+    ("nets/layers.py", "value(a @ weights + bias)", "value(a @ weights - bias)", NETS),
+    ("nets/layers.py", "self.activation.slope(a_out) * (a @ dweights", "(a @ dweights", NETS),
+    ("nets/layers.py", "np.sqrt(6.0 / fans)", "np.sqrt(3.0 / fans)", NETS),
+    ("nets/activations.py", "maximum(z, 0)", "maximum(-z, 0)", NETS),
+    ("nets/activations.py", "ones_like(a)", "zeros_like(a)", NETS),
+    ("nets/layers.py", "@ weights + bias  #", "@ weights  #", CONV),
+    ("nets/layers.py", "@ weights + dbias\n        return self.activation.slope(a_out) * dz", "@ weights\n        return self.activation.slope(a_out) * dz", CONV),
+    ("nets/layers.py", "self.activation.slope(a_out) * dz.reshape", "dz.reshape", CONV),
+    ("nets/layers.py", "bias_bar[:] = delta.sum(axis=0)\n        return self._scatter", "bias_bar[:] = 0\n        return self._scatter", CONV),
+    ("nets/layers.py", "_scatter(delta @ weights.T, (len", "_scatter(-delta @ weights.T, (len", CONV),
+    ("nets/layers.py", "delta.reshape(-1, self.features) @ weights.T", "-delta.reshape(-1, self.features) @ weights.T", CONV),
+    ("nets/layers.py", "        delta = a_out_rows * self.activation.slope(a_out)[:, None, :]\n        delta = delta", "        delta = a_out_rows\n        delta = delta", CONV),
+    ("nets/layers.py", "signal[:, k : k + self.positions]", "signal[:, self.width - 1 - k :][:, : self.positions]", CONV),
+    ("nets/layers.py", "self.channels, self.points).transpose(0, 2, 1)", "self.points, self.channels)", CONV),
+    ("solvers/rk4.py", "x[j, i] + NODE[k] * h *", "x[j, i] + h *", OSCILLATORS),
+    ("solvers/rk4.py", "q[k, j, i] += COUPLING", "q[k, j, i] -= COUPLING", OSCILLATORS),
+    ("solvers/rk4.py", "p_sum = q_sum + outer + a[3, j, i]", "p_sum = q_sum + outer", OSCILLATORS),
+    ("solvers/rk4.py", "x[n + j, i] += h / 6.0 * p_sum", "x[n + j, i] += h / 3.0 * p_sum", OSCILLATORS),
+    ("solvers/rk4.py", "stage_position(width, k, h, dx, da, dq)", "stage_position(width, k, h, x, da, dq)", OSCILLATORS),
+    ("solvers/rk4.py", "physics, q[k], dq[k], du[0], da[k])", "physics, dq[k], dq[k], du[0], da[k])", OSCILLATORS),
+    ("solvers/rk4.py", "load(lo, width, dU[s : s + 1], du)", "load(lo, width, U[s : s + 1], du)", OSCILLATORS),
+    ("solvers/rk4.py", "for stage in range(3, -1, -1):", "for stage in range(4):", OSCILLATORS),
+    ("solvers/rk4.py", "u_bar[0, i] = 0.0", "u_bar[0, i] = 1.0", OSCILLATORS),
+    ("solvers/oscillators.py", "a[j, i] = control[j] * u[i] - q[j, i]", "a[j, i] = control[j] * u[i] + q[j, i]", OSCILLATORS),
+    ("solvers/oscillators.py", "            a[j, i] -= force\n", "            a[j, i] += force\n", OSCILLATORS),
+    ("solvers/oscillators.py", "(cubic * d * d + linear) * d\n", "(cubic * d * d) * d\n", OSCILLATORS),
+    ("solvers/oscillators.py", "control[j] * du[i] - dq[j, i]", "control[j] * du[i] + dq[j, i]", OSCILLATORS),
+    ("solvers/oscillators.py", "da[j, i] -= dforce", "da[j, i] += dforce", OSCILLATORS),
+    ("solvers/oscillators.py", "da[j + 1, i] += dforce", "da[j + 1, i] += 0.0", OSCILLATORS),
+    ("solvers/oscillators.py", "rows.transpose(1, 2, 0)", "rows[:, ::-1].transpose(1, 2, 0)", OSCILLATORS),
+    ("solvers/tridiagonal.py", "g[0, j, i] += kappa * kappa * g", "g[0, j, i] -= kappa * kappa * g", DIPOLE),
+    ("solvers/tridiagonal.py", "phi[0, j, i] = g[0, j, i] * real - g", "phi[0, j, i] = g[0, j, i] * real + g", DIPOLE),
+    ("solvers/tridiagonal.py", "phi[1, 0, i] = g[0, 0, i] * r[1, 0, i] + g", "phi[1, 0, i] = g[0, 0, i] * r[1, 0, i] - g", DIPOLE),
+    ("solvers/dipole.py", "2.0 * kappa + half * position[j] * u[i]", "2.0 * kappa - half * position[j] * u[i]", DIPOLE),
+    ("solvers/dipole.py", "2.0 * phi[c, j, i] - psi[c, j, i]", "2.0 * phi[c, j, i] + psi[c, j, i]", DIPOLE),
+    ("solvers/dipole.py", "dpsi[1, j, i] - push * psi[0", "dpsi[1, j, i] + push * psi[0", DIPOLE),
+    ("solvers/dipole.py", "du[0, i] * position[j] / 2.0", "du[0, i] * position[j]", DIPOLE),
+    ("solvers/dipole.py", "PSI[s, c, j, lo + i] + PSI[s + 1, c", "PSI[s, c, j, lo + i] + PSI[s, c", DIPOLE),
+    ("solvers/dipole.py", "scale = half * position[j]", "scale = half", DIPOLE),
+    ("solvers/dipole.py", "pull[0, j, lane] = scale", "pull[0, j, lane] = -scale", DIPOLE),
+    ("solvers/dipole.py", "wide[1, j, lane] = g[1", "wide[1, j, lane] = -g[1", DIPOLE),
+    ("solvers/dipole.py", "u_bar[1, lane] = 0.0", "u_bar[1, lane] = u_bar[0, lane]", DIPOLE),
+    ("solvers/dipole.py", "transpose(2, 0, 3, 1)", "transpose(2, 0, 3, 1)[:, ::-1]", DIPOLE),
+    ("solvers/dipole.py", "rows.reshape(b * r, 2, -1).transpose(1, 2, 0)", "rows.reshape(b * r, -1, 2).transpose(2, 1, 0)", DIPOLE),
+    ("solvers/poisson.py", "y[:, :-1, :] += h1", "y[:, :-1, :] -= h1", POISSON),
+    ("solvers/poisson.py", "y[:, :, 1:] += h2", "y[:, :, 1:] += h1", POISSON),
+    ("solvers/poisson.py", "-2 * (h1 + h2) * field", "-4 * h1 * field", POISSON),
+    ("solvers/poisson.py", "return self.laplacian(du)", "return -self.laplacian(du)", POISSON),
+    ("solvers/poisson.py", "self.laplacian(xp.eye", "-self.laplacian(xp.eye", POISSON),
+    ("solvers/toy.py", "return du * scales", "return du", TOY),
+    ("solvers/toy.py", "return u * scales", "return u / scales", TOY),
+
+    # Losses and optimizers
+    ("higcore/losses.py", "return self.factor * ((y", "return ((y", LOSSES),
+    ("higcore/losses.py", "1 - c * c - d * d", "1 - c * c + d * d", LOSSES),
+    ("higcore/losses.py", "* -1\n", "* 1\n", LOSSES),
+    ("higcore/losses.py", "self.mode - (scale * d)", "self.mode + (scale * d)", LOSSES),
+    ("higcore/losses.py", "2 * (size - wanted) / safe", "2 * (size - wanted)", LOSSES),
+    ("higcore/losses.py", "[-y[..., n:], y[..., :n]]", "[y[..., n:], y[..., :n]]", LOSSES),
+    ("higcore/losses.py", "return 2 * self.factor\n", "return self.factor\n", MARQUARDT),
+    ("higcore/linearisation.py", "target) * self.scale", "target)", LINEAR),
+    ("higcore/linearisation.py", "return self.network_gradient(u_bar)", "return -self.network_gradient(u_bar)", LINEAR),
+    ("higcore/second_order.py", "Kw @ g + damping * (", "Kw @ g - damping * (", MARQUARDT),
+    ("higcore/second_order.py", "shifted = K + damping", "shifted = K - damping", MARQUARDT),
+    ("higcore/second_order.py", "K = curvature * J.gram()", "K = J.gram()", MARQUARDT),
+    ("higcore/second_order.py", "rcond=rcond) @ g", "rcond=rcond) @ -g", SIP),
+    ("higcore/optimizers.py", "(1 - self.beta_1**n)", "(1 - self.beta_1)", OPTIMIZERS),
+    ("higcore/optimizers.py", "(V**0.5 + self.epsilon)", "(V + self.epsilon) ** 0.5", OPTIMIZERS),
+    ("higcore/optimizers.py", "(1 - rho) * step * step", "(1 - rho) * G * G", OPTIMIZERS),
+    ("higcore/optimizers.py", 'state["accumulator"] + G * G', 'state["accumulator"] + G', OPTIMIZERS),
+    ("higcore/optimizers.py", "self.lr * linearisation.gradient()", "-self.lr * linearisation.gradient()", OPTIMIZERS),
+
+    # Rows of J and their Gram matrix
+    ("higcore/rows.py", "outer, self.delta.sum(axis=2)]", "outer, -self.delta.sum(axis=2)]", LINEAR),
+    ("higcore/rows.py", "value if first else chunk[row, col] + value", "value if first else chunk[row, col] - value", LINEAR),
+    ("higcore/rows.py", "self.delta @ self.delta.swapaxes(2, 3)", "self.delta @ -self.delta.swapaxes(2, 3)", LINEAR),
+    ("higcore/rows.py", "blocks *= samples[:, None, :, None]", "blocks *= 1", LINEAR),
+    ("higcore/rows.py", "left_of = lo if symmetric else 0", "left_of = lo", MEMORY),
+    ("higcore/rows.py", "return total + A @ A.T", "return total - A @ A.T", HALF),
+
+    # Truncation, fall-backs and guards
+    ("higcore/half_inverse.py", "np.float64(info.sigma_max) ** beta", "np.float64(info.sigma_max) ** -beta", HALF),
+    ("higcore/half_inverse.py", 'rule.relative:\n        return rule.tau\n', 'rule.relative:\n        return 1.0\n', HALF),
+    ("higcore/spectral/modes.py", "keep = sigma > self", "keep = sigma < self", HALF),
+    ("higcore/spectral/modes.py", "max(tau, noise * sigma_max)", "min(tau, noise * sigma_max)", HALF),
+    ("higcore/spectral/tridiagonal.py", "require(used >= 0", "require(True", HALF),
+    ("higcore/spectral/svd.py", "require(residual <= bound", "require(True", SPECTRAL),
+    ("higcore/checks.py", "- h * slope", "- slope", CHECKS),
+    ("higcore/checks.py", "abs(forward - backward) / scale", "abs(forward + backward) / scale", CHECKS),
+    ("higcore/training.py", 'look({"the step": change, "theta after the step": theta})', "look({})", NON_FINITE),
+    ("higcore/training.py", 'look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})', "look({})", NON_FINITE),
+    ("higcore/second_order.py", 'for name in ("damping", "growth"):', "for name in ():", NON_FINITE),
+    ("higcore/second_order.py", 'check_finite("the Gram matrix", K)', "None", NON_FINITE),
+    ("higcore/kernels.py", "context.copy().run(function, item)", "function(item)", NON_FINITE),
+    ("solvers/oscillators.py", 'check_cotangents("y_bar", y_bar', 'check_cotangents("y_bar", 0 * march[:, :1, :1].T', BAD_INPUT),
+    ("solvers/dipole.py", 'check_like("du", du, u.shape, u=u)', "None", BAD_INPUT),
+    ("higcore/losses.py", 'check_like("target", target, y.shape, y=y)', "None", BAD_INPUT),
+    ("higcore/problem.py", 'self.check_batch("batch", batch)\n        total', "total", BAD_INPUT),
 ]  # fmt: skip
 
 
-def survives(file, old, new, tests):
-    """True if the tests still pass with ``old`` replaced by ``new`` in a copy of the tree."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "tree"
+class Slot(NamedTuple):
+    """A core, and a folder for one copy of the tree after the other.
+
+    Numba knows what it compiled by the path, size and time of its source: in the same place it
+    compiles only what a mutation changed.
+    """
+
+    core: int
+    folder: Path
+
+    def outcome(self, file, old, new, tests):
+        """The exit status of some tests with ``old`` replaced by ``new``."""
+        copy = self.folder / "tree"
+        shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__"))
-        source = (copy / file).read_text()
-        (copy / file).write_text(source.replace(old, new, 1))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
-        environment = {"PYTHONPATH": str(copy), "PATH": "/usr/bin:/bin", "HOME": folder}
-        return (
-            subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode == 0
-        )
+        if old:
+            (copy / file).write_text((copy / file).read_text().replace(old, new))
+        environment = {
+            "PYTHONPATH": str(copy),
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "NUMBA_CACHE_DIR": str(self.folder / "numba"),
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        options = [str(self.core), "-x", "-q", "-p", "no:cacheprovider", tests]
+        command = [sys.executable, "-c", ON_ONE_CORE, *options]
+        try:
+            return subprocess.run(
+                command, cwd=copy, env=environment, capture_output=True, timeout=PATIENCE
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return "timeout"
+
+
+def in_parallel(jobs, mutations):
+    """Yield (mutation, outcome) in the order of the list."""
+    free, pool = SimpleQueue(), ThreadPoolExecutor(jobs)
+    with tempfile.TemporaryDirectory() as folder:
+        for job in range(jobs):
+            free.put(Slot(job % os.cpu_count(), Path(folder) / str(job)))
+
+        def run(mutation):
+            slot = free.get()
+            try:
+                return slot.outcome(*mutation)
+            finally:
+                free.put(slot)
+
+        try:
+            yield from zip(mutations, pool.map(run, mutations), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def check(mutations):
-    """Every mutation must still find its place, before hours are spent on the others."""
+    """Every mutation must still find its place, before an hour is spent on the others."""
     for file, old, _, _ in mutations:
-        if old not in (ROOT / file).read_text():
-            raise SystemExit(f"{file} no longer holds {old!r}: mend the list of mutations")
+        places = (ROOT / file).read_text().count(old)
+        if places != 1:
+            raise SystemExit(f"{file} holds {old!r} {places} times: mend the list of mutations")
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=1, help="Copies tested at a time.")
+    parser.add_argument("--only", default="", help="Mutations whose line has this in it.")
+    options = parser.parse_args()
     check(MUTATIONS)
-    survivors = []
-    for mutation in MUTATIONS:
-        verdict = "SURVIVED" if survives(*mutation) else "caught"
-        print(f"{verdict} {mutation[0]}: {mutation[1]!r} -> {mutation[2]!r}", flush=True)
-        survivors += [mutation] if verdict == "SURVIVED" else []
-    print(f"{len(MUTATIONS) - len(survivors)} of {len(MUTATIONS)} mutations caught")
-    return bool(survivors)
+    chosen = [m for m in MUTATIONS if options.only in "  ".join(m)]
+    untouched = [("", "", "", tests) for tests in sorted({tests for *_, tests in chosen})]
+    caught = 0
+    for (file, old, new, tests), status in in_parallel(options.jobs, untouched + chosen):
+        if not old:
+            if status != 0:
+                raise SystemExit(f"{tests} fails without a mutation (status {status})")
+            continue
+        # 1: a test failed. Anything else, such as 2, an error of syntax, shows nothing.
+        verdict = {0: "SURVIVED", 1: "caught"}.get(status, f"BROKE ({status})")
+        print(f"{verdict} {file}: {old!r} -> {new!r}", flush=True)
+        caught += verdict == "caught"
+    print(f"{caught} of {len(chosen)} mutations caught")
+    return int(caught < len(chosen))
 
 
 if __name__ == "__main__":

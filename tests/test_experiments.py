@@ -126,19 +126,23 @@ def test_levenberg_marquardt_on_a_whole_data_set():
     assert marquardt.history[-1].train_loss < 0.05 * adam.history[-1].train_loss
 
 
-def test_a_levenberg_marquardt_step_against_numpy():
+@pytest.mark.parametrize(("relative", "shrinks_by"), [(10.0, 1 / 3), (1e-2, 0.65), (1e-4, 0.99)])
+def test_a_levenberg_marquardt_step_against_numpy(relative, shrinks_by):
     problem = SMALL["oscillators"].problem(0)
     theta = problem.network.init(np.random.default_rng(0))
     at = problem.linearise(theta, problem.batch(0, 8))
     J, g = at.jacobian().dense(), at.loss_gradient.reshape(-1)
-    step, state, _ = LevenbergMarquardt(damping=10.0).update(at, {"damping": 0.0, "growth": 2.0})
+    step, state, _ = LevenbergMarquardt(damping=relative).update(
+        at, {"damping": 0.0, "growth": 2.0}
+    )
     h = 2 / 8  # curvature of the mean squared error
-    damping = 10 * h * (J**2).sum(axis=1).max()
+    damping = relative * h * (J**2).sum(axis=1).max()
     expected = np.linalg.solve(h * J.T @ J + damping * np.eye(len(theta)), J.T @ g)
     assert np.allclose(step, expected)
     predicted = g @ J @ step - h / 2 * np.sum((J @ step) ** 2)
     gain = (at.loss - at.at(theta - step).loss) / predicted
     assert state["damping"] == pytest.approx(damping * max(1 / 3, 1 - (2 * gain - 1) ** 3))
+    assert state["damping"] == pytest.approx(damping * shrinks_by, rel=0.01)
 
 
 def test_levenberg_marquardt_stays_where_nothing_decreases():
