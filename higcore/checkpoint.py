@@ -17,8 +17,9 @@ import numpy as np
 
 from . import __version__, sealed_npz
 from .backend import to_host
+from .diagnostics import StepDiagnostics
 from .half_inverse import HalfInverseInfo
-from .training import Epoch, Result, State
+from .result import Epoch, History, Result, State
 from .validation import NonFiniteError, check_array, check_finite, check_real
 
 FORMAT, VERSION = "higcore checkpoint", 2
@@ -207,18 +208,19 @@ def _unpack(header, arrays):
             raise ValueError(f"array {name!r} does not belong in a checkpoint")
     rest = {"theta": arrays["theta"], "optimizer": optimizer, "info": None}
     if info is not None:
-        rest["info"] = _build(HalfInverseInfo, info)
+        rest["info"] = _build(HalfInverseInfo, {"sigma_min": 0.0} | info)  # not in format 1
     return _build(Result, fields | {
         "state": _build(State, header["state"] | rest),
-        "history": _epochs(fields["history"]),
+        "history": History(_rows(Epoch, fields["history"])),
+        "diagnostics": _rows(StepDiagnostics, fields.get("diagnostics", [])),
     })  # fmt: skip
 
 
-def _epochs(rows):
-    """History from rows of numbers; whole columns are checked, as there may be 10^5 rows."""
-    columns = zip(*rows, strict=True) if rows else [()] * len(Epoch._fields)
-    _check_types(Epoch, dict(zip(Epoch._fields, columns, strict=True)))
-    return [Epoch(*row) for row in rows]
+def _rows(kind, rows):
+    """NamedTuples from rows of numbers; whole columns are checked, as there may be 10^5 rows."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(kind._fields)
+    _check_types(kind, dict(zip(kind._fields, columns, strict=True)))
+    return [kind(*row) for row in rows]
 
 
 def _build(kind, values):

@@ -59,8 +59,8 @@ class HalfInverseInfo:
         What was used in the end, one of `METHODS` but ``"auto"``.
     rank : int
         Number of modes kept.
-    sigma_max : float
-        Largest singular value of J.
+    sigma_max, sigma_min : float
+        Largest singular value of J, and the smallest that was kept (0 if none was).
     cutoff : float
         Singular value up to which modes were dropped.
     gap_to_cutoff : float
@@ -74,10 +74,16 @@ class HalfInverseInfo:
     method: str
     rank: int
     sigma_max: float
+    sigma_min: float
     cutoff: float
     gap_to_cutoff: float
     fallback: str | None = None
     detail: str | None = None
+
+    @property
+    def condition(self):
+        """sigma_max over sigma_min, inf if no mode was kept."""
+        return self.sigma_max / self.sigma_min if self.sigma_min else math.inf
 
 
 def half_inverse(
@@ -130,7 +136,7 @@ def half_inverse(
     step : array (t,)
         In the dtype of J; an update is theta - eta * step.
     info : HalfInverseInfo
-        Method, rank, sigma_max, cutoff, gap_to_cutoff, fallback, detail.
+        Method, rank, sigma_max, sigma_min, cutoff, gap_to_cutoff, fallback, detail; condition.
 
     Raises
     ------
@@ -161,7 +167,7 @@ def half_inverse(
             lambda reason: _ran_out_of_memory(J, chosen, reason),
         )
     _warn_below_noise(chosen, rule, modes)
-    info = HalfInverseInfo(chosen, *modes[:4], fallback, modes.detail)
+    info = HalfInverseInfo(chosen, *modes[:5], fallback, modes.detail)
     if beta:
         step *= np.float64(info.sigma_max) ** beta if info.rank else 0.0  # inf, not OverflowError
     return step.astype(J.dtype, copy=False), info

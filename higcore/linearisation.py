@@ -273,6 +273,12 @@ class Linearisation:
         u_bar = self.problem.solver.backward(self._solver_tape, self.loss_gradient)
         return self.network_gradient(u_bar)
 
+    def tangent(self, dtheta):
+        """Return J dtheta (b, |y|), the derivative of the solver's output along dtheta (t,)."""
+        network, solver = self.problem.network, self.problem.solver
+        du = network.tangent(self.theta, self._net_tape, dtheta)
+        return solver.tangent(self.batch.x, self.control, du)
+
     def network_gradient(self, u_bar):
         """Return (du/dtheta)^T u_bar (t,) for cotangents u_bar (b, |u|) of the control."""
         return self.problem.network.backward(self.theta, self._net_tape, u_bar)

@@ -89,7 +89,8 @@ def _apply_fractions(band, w, power, truncation):
     w = _sum_of_solves(band, w - low @ (low.T @ w), fractions)
     sigma = np.sqrt(np.maximum(values, 0.0))
     detail = f"{len(fractions.poles)} poles, {below} modes projected out"
-    return w, Modes(n - below, largest**0.5, cutoff, gap(sigma, cutoff), detail)
+    smallest = float(values[below]) ** 0.5
+    return w, Modes(n - below, largest**0.5, smallest, cutoff, gap(sigma, cutoff), detail)
 
 
 def _sum_of_solves(band, w, fractions):

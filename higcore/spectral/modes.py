@@ -19,12 +19,14 @@ class DecompositionError(RuntimeError):
 class Modes(NamedTuple):
     """What a method says of the spectrum it met.
 
-    ``gap`` is the relative distance of the nearest singular value to the cutoff, inf without a
-    cutoff; ``detail`` says how the method went about it, where it had a choice.
+    ``sigma_min`` is the smallest singular value that was kept, 0 if none was; ``gap`` the relative
+    distance of the nearest one to the cutoff, inf without a cutoff; ``detail`` says how the method
+    went about it, where it had a choice.
     """
 
     rank: int
     sigma_max: float
+    sigma_min: float
     cutoff: float
     gap: float
     detail: str | None = None
@@ -56,7 +58,9 @@ class Truncation:
         sigma = to_host(sigma)
         sigma_max = float(sigma.max())
         cutoff = self.cutoff(sigma_max, noise)
-        return Modes(int((sigma > cutoff).sum()), sigma_max, cutoff, gap(sigma, cutoff), detail)
+        kept = sigma[sigma > cutoff]
+        sigma_min = float(kept.min(initial=sigma_max)) if len(kept) else 0.0
+        return Modes(len(kept), sigma_max, sigma_min, cutoff, gap(sigma, cutoff), detail)
 
 
 @contextmanager
