@@ -8,6 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from bench import choices
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Oscillators
 
@@ -169,3 +170,18 @@ def test_survey_report_and_figures(tiny, tmp_path):
     run = invoke("figure", "4a", "--runs", tmp_path, "--out", tmp_path)
     assert run.exit_code == 2
     assert "python -m bench train dipole" in run.output
+
+
+def test_choices(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(choices, "BATCH_FACTORS", (0.5, 1))
+    monkeypatch.setattr(choices, "LR_FACTORS", (1, 1e4))
+    run = invoke("choices", "toy", "--seconds", 0.05, "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    saved = json.loads((tmp_path / "choices-toy-0.05s.json").read_text())
+    found = saved["choices"]
+    assert list(found) == ["batch", "lr", "tau", "kappa"]
+    assert list(found["lr"]) == ["1", "10000"]
+    assert list(found["kappa"]) == ["0", "-0.25", "-0.5", "-0.75", "-1"]
+    assert found["tau"]["0.01"]["rank"] < found["tau"]["1e-06"]["rank"]
+    assert "| kappa | -0.5 |" in " ".join(run.output.split())
+    assert (tmp_path / "choices-toy-0.05s.png").stat().st_size > 1000
