@@ -127,6 +127,15 @@ def test_other_problems_and_start_from(problem, tmp_path):
     assert (tmp_path / f"{problem}-hig-continued-seed0-picture.png").exists()
 
 
+def test_diagnostics_and_patience(tiny, tmp_path):
+    options = ("--diagnostics", "--batch", 8, "--steps", 5, "--patience", 9, "--out", tmp_path)
+    run = invoke("train", "oscillators", *options)
+    assert run.exit_code == 0, run.output
+    saved = json.loads((tmp_path / "oscillators-hig-seed0.json").read_text())
+    assert saved["diagnostics"]["step"] == [1, 2, 3, 4, 5]
+    assert min(saved["diagnostics"]["condition"]) >= 1
+
+
 def test_unknown_variant_lists_the_known(tmp_path):
     run = invoke("train", "poisson", "--variant", "book", "--out", tmp_path)
     assert run.exit_code == 2
