@@ -1,4 +1,4 @@
-"""Does what users install work: ``python tests/distributions.py [pythons | lowest]``; takes minutes.
+"""Does what users install work: ``python tests/distributions.py [pythons | lowest]``; minutes.
 
 ``pythons`` builds sdist and wheel (the wheel from the sdist), and for every Python of `PYTHONS`
 that is found makes an environment, installs the wheel there, and trains for a few steps outside of
