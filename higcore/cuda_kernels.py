@@ -6,14 +6,17 @@ Imported only when a GPU array shows up.
 from __future__ import annotations
 
 import functools
+import warnings
 
 import numpy as np
 from numba import cuda
+from numba.core.errors import NumbaPerformanceWarning
 
 from .gpu import current_stream
 from .kernels import dtype_of
 
 THREADS = 64  # a block: few, so that a small batch is spread over many multiprocessors
+CONFIGURED = 64  # grids of a kernel that are kept
 
 
 def launcher(body):
@@ -24,13 +27,19 @@ def launcher(body):
     def kernel(count, shapes, dtype, is_sweep):
         return cuda.jit(kernel_source(device_body, count, shapes, dtype, is_sweep))
 
+    @functools.lru_cache(maxsize=CONFIGURED)
+    def configured(blocks, stream, *how):
+        """A kernel with its grid. Numba warns of small grids; a small batch has no larger one."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaPerformanceWarning)
+            return kernel(*how)[blocks, THREADS, cuda.external_stream(stream) if stream else 0]
+
     def launch(n, args, scratch, cotangents):
         is_sweep = cotangents is not None
         shapes = scratch(1, 1 if is_sweep else None)
-        run = kernel(len(args), shapes, dtype_of(args).type, is_sweep)
         r = cotangents if is_sweep else 1
-        blocks = -(-n * r // THREADS)
-        run[blocks, THREADS, current_stream(cuda)](n, r, *map(_on_device, args))
+        how = len(args), shapes, dtype_of(args).type, is_sweep
+        configured(-(-n * r // THREADS), current_stream(), *how)(n, r, *map(_on_device, args))
 
     return launch
 

@@ -6,6 +6,7 @@ Nothing here imports CuPy or numba.cuda before a GPU array shows up or a device 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import sys
 
@@ -69,6 +70,11 @@ def obstacle():
             return "the NVIDIA driver shows no device"
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"CUDA finds no usable device ({error})"
+    try:
+        for library in ("cublas", "cusolver"):
+            importlib.import_module(f"cupy_backends.cuda.libs.{library}")
+    except ImportError as error:
+        return f"a library of CUDA is not installed ({error}); {line}"
     if importlib.util.find_spec("numba_cuda") is None:
         return f"numba-cuda is not installed; {line}"
     return None
@@ -122,7 +128,6 @@ def synchronize():
     sys.modules["cupy"].cuda.Device().synchronize()
 
 
-def current_stream(numba_cuda):
-    """CuPy's current stream as one of ``numba.cuda``; 0, the default stream, without CuPy."""
-    pointer = sys.modules["cupy"].cuda.get_current_stream().ptr if "cupy" in sys.modules else 0
-    return numba_cuda.external_stream(pointer) if pointer else 0
+def current_stream():
+    """Address of CuPy's current stream; 0 for the default stream, and without CuPy."""
+    return sys.modules["cupy"].cuda.get_current_stream().ptr if "cupy" in sys.modules else 0

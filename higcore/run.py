@@ -142,6 +142,7 @@ class Run:
         """One update. A device is not waited for, but in the first one and where `update` does."""
         if is_host(self.state.theta) or not self.first_step_seconds:
             self.step(require_finite)
+            self.settled = self.state
             return
         try:
             self.step(self.add_up)
@@ -165,7 +166,7 @@ class Run:
             theta, optimizer_state, old.steps + 1, now, old.epoch_loss + loss, old.epoch_steps + 1,
             info,
         )  # fmt: skip
-        if on_host or not self.first_step_seconds:
+        if on_host:
             self.step_times.append(now - begin)
         self.first_step_seconds = self.first_step_seconds or now
         self.note(at, change, info)

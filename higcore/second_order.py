@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 
-from .backend import array_module, is_host
+from .backend import array_module, is_host, to_host
 from .half_inverse import METHODS, TRUNCATIONS, half_inverse
 from .memory import fitting_tile
 from .optimizers import Adam
-from .spectral.modes import EPS
+from .spectral.modes import EPS, failures_of
 from .validation import check_choice, check_count, check_finite, check_real
 
 
@@ -144,7 +144,8 @@ def _solve_damped(xp, K, damping, g):
     shifted = K + damping * xp.eye(len(K))
     if is_host(K):
         return scipy.linalg.solve(shifted, g, assume_a="pos", overwrite_a=True)
-    return xp.linalg.solve(shifted, g)
+    with failures_of(xp):
+        return xp.linalg.solve(shifted, g)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,9 @@ def inverted_control_step(linearisation, rcond=1e-5):
     check_finite("the solver's Jacobian", S)
     curvature = linearisation.problem.loss.curvature * linearisation.scale
     g = linearisation.loss_gradient / curvature
-    return (array_module(S=S).linalg.pinv(S, rcond=rcond) @ g[:, :, None])[:, :, 0]
+    # On the host in any case: CuPy would decompose one small matrix after the other.
+    inverses = array_module(S=S).asarray(np.linalg.pinv(to_host(S), rcond=rcond))
+    return (inverses @ g[:, :, None])[:, :, 0]
 
 
 @dataclass(frozen=True)

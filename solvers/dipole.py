@@ -285,7 +285,8 @@ class QuantumDipole(Solver):
         psi, u_t = tape
         xp = array_module(psi=psi, rows=rows)
         b, r, _ = rows.shape
-        omega = xp.ascontiguousarray(rows.reshape(b * r, 2, -1).transpose(1, 2, 0))
+        omega = empty(xp, (2, self.interior, b * r), psi.dtype)
+        omega[:] = rows.reshape(b * r, 2, -1).transpose(1, 2, 0)
         omega[1] *= -1  # the conjugate
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
         physics = self._physics(xp, psi.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -82,6 +82,15 @@ def failures_of(xp):
         if not type(error).__module__.startswith("cupy"):
             raise
         raise DecompositionError(f"{type(error).__name__}: {error}") from error
+
+
+def unchecked(xp):
+    """Within it, decompositions on a device are not asked how they fared, which waits for them."""
+    if xp.__name__ == "numpy":
+        return nullcontext()
+    import cupyx
+
+    return cupyx.errstate(linalg="ignore")
 
 
 def gap(sigma, cutoff):
