@@ -74,7 +74,7 @@ def test_every_optimizer_takes_finite_steps(name):
     problem = experiment.problem(1)
     for label, setting in experiment.settings.items():
         result = fit(problem, setting.optimizer, batch=16, steps=3)
-        # With the paper's settings Gauss-Newton, or SGD on Poisson, may diverge; theta is not spoilt.
+        # With the paper's settings these two may diverge; theta is not spoilt.
         assert result.status == "budget" or label in ("gn", "sgd"), (label, result.message)
         assert result.steps >= 1
         assert np.isfinite(result.theta).all()
