@@ -107,9 +107,9 @@ class Network:
         check_array("S", S, (len(tape[0]), "|y|", self.output_size))
         blocks, rows = [], S
         for layer, (a, a_out) in zip(reversed(self.layers), _reversed_pairs(tape), strict=True):
-            blocks.append(layer.rows(a, a_out, rows))
+            blocks.append(layer.rows(theta, a, a_out, rows))
             if layer is not self.layers[0]:
-                rows = layer.pull_rows(theta, blocks[-1].delta)
+                rows = layer.pull_rows(theta, a, a_out, rows, blocks[-1].delta)
         return blocks[::-1]
 
 

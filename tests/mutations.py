@@ -43,7 +43,7 @@ MUTATIONS = [
     ("nets/layers.py", "a @ dweights + da @ weights + dbias", "a @ dweights + da @ weights", NETS),
     ("nets/activations.py", "return 1 - a * a", "return 1 + a * a", NETS),
     ("nets/activations.py", "(a > 0).astype", "(a >= 0).astype", NETS),
-    ("higcore/rows.py", "self.a.reshape(-1, self.n_in).T, weighted, out", "-self.a.reshape(-1, self.n_in).T, weighted, out", LINEAR),
+    ("higcore/rows.py", "self.a.reshape(len(weighted), self.n_in).T, weighted, out", "-self.a.reshape(len(weighted), self.n_in).T, weighted, out", LINEAR),
     ("higcore/rows.py", "= weighted.sum(axis=0)", "= 0", LINEAR),
     ("higcore/rows.py", "along = self.a @ weights + v", "along = self.a @ weights - v", LINEAR),
     ("higcore/rows.py", "self.a @ self.a.swapaxes(1, 2) + 1", "self.a @ self.a.swapaxes(1, 2)", LINEAR),
