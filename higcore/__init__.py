@@ -1,7 +1,7 @@
 """Half-inverse gradients on plain arrays. See README.md for the whole picture."""
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .checks import dot_test, taylor_test
+from .checks import check_network, check_solver, dot_test, taylor_test
 from .half_inverse import HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
 from .memory import MemoryEstimate, memory_estimate
@@ -32,6 +32,8 @@ __all__ = [
     "Result",
     "ScaleInvariantPhysics",
     "StackedJacobian",
+    "check_network",
+    "check_solver",
     "dot_test",
     "fit",
     "half_inverse",
