@@ -17,7 +17,8 @@ class Network:
     ----------
     layers : list
         Objects with ``size``, ``n_in``, ``n_out``, ``factor_shape``, ``init``, ``forward``,
-        ``tangent``, ``backward``, ``rows`` and ``pull_rows``; see `nets.layers`.
+        ``tangent``, ``backward``, ``rows`` and ``pull_rows``; see `nets.layers`, and
+        docs/your-own-physics.md for layers of your own.
     size : int
         Number t of parameters; theta (t,) holds those of the first layer first.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..linearisation import StackedJacobian
 from .diagnosis import Claim
-from .shared import Map, host
+from .shared import Differentiable, host
 
 ROWS = 2  # of S, a sample
 SHAKE = 0.1  # of theta, relative to its size: no bias stays 0, where ReLU may have its kink
@@ -47,7 +47,7 @@ class _NetworkExamination:
     def __init__(self, exam, network, theta, x, outputs):
         self.exam, self.network, self.theta, self.x = exam, network, theta, x
         self.u = self.tape = None
-        self.map = Map(
+        self.f = Differentiable(
             function=lambda theta: exam.call("forward", network.forward, theta, x)[0],
             tangent=lambda d: exam.call("tangent", network.tangent, theta, self.tape, d),
             adjoint=lambda u_bar: exam.call("backward", network.backward, theta, self.tape, u_bar),
@@ -63,7 +63,7 @@ class _NetworkExamination:
         exam, forward = self.exam, self.network.forward
         with exam.part("forward"):
             u, self.tape = exam.call("forward", forward, self.theta, self.x)
-            u = exam.array("forward", u, self.map.shape)
+            u = exam.array("forward", u, self.f.shape)
             exam.alone("forward", u, lambda i: forward(self.theta, self.x[i].copy())[0])
             self.u = u
         return self.u is not None
@@ -72,33 +72,37 @@ class _NetworkExamination:
         """Tangent, backward and the rows against differences and against each other."""
         exam = self.exam
         with exam.part("differences"):
-            self.columns = exam.columns(self.map)
+            self.columns = exam.columns(self.f)
             with exam.part("tangent"):
-                exam.tangent(self.map, self.columns)
+                exam.tangent(self.f, self.columns)
             with exam.part("backward"):
-                exam.adjoint(self.map, self.columns)
-            with exam.part("rows"):
-                self.stacked()
+                exam.adjoint(self.f, self.columns)
+            self.stacked()
         with exam.part("dot test"):
-            exam.dot(self.map)
+            exam.dot(self.f)
 
     def stacked(self):
         """J = S du/dtheta as a `StackedJacobian`, with everything that is made of its factors."""
         exam, network = self.exam, self.network
-        S = exam.draw(len(self.x), ROWS, self.map.shape[1])
+        S = exam.draw(len(self.x), ROWS, self.f.shape[1])
         J = StackedJacobian(network, self.theta, self.tape, S)
-        exam.add("rows", "all of theta, in order", *_coverage(J.blocks, network.size))
-        self.rows(J, host(S))
-        self.products(J, host(S), "")
-        self.gram(J, host(S))
-        self.shapes(J.blocks)
+        with exam.part("rows"):
+            exam.add("rows", "all of theta, in order", *_coverage(J.blocks, network.size))
+            self.rows(J, host(S))
+        with exam.part("products"):
+            self.products(J, host(S), "")
+        with exam.part("J J^T"):
+            self.gram(J, host(S))
+        with exam.part("factor_shapes"):
+            self.shapes(J.blocks)
         if not hasattr(network, "part"):
             exam.skip("tiles", "no part(tape, samples): row factors are made for all samples")
             return
-        tiled = StackedJacobian(network, self.theta, self.tape, S, tile=1)
-        self.products(tiled, host(S), " in tiles")
-        claim = Claim("J J^T in tiles", "J J^T at once", "the rows")
-        exam.compare("J J^T in tiles", claim, host(tiled.gram()), host(J.gram()))
+        with exam.part("tiles"):
+            tiled = StackedJacobian(network, self.theta, self.tape, S, tile=1)
+            self.products(tiled, host(S), " in tiles")
+            claim = Claim("J J^T in tiles", "J J^T at once", "the rows")
+            exam.compare("J J^T in tiles", claim, host(tiled.gram()), host(J.gram()))
 
     def rows(self, J, S):
         """The entries of J against differences."""
@@ -118,11 +122,11 @@ class _NetworkExamination:
         """J v and J^T w against tangent and backward."""
         exam = self.exam
         v, w = exam.draw(J.shape[1]), exam.draw(J.shape[0])
-        expected = np.einsum("iru,iu->ir", S, host(self.map.tangent(v)))
+        expected = np.einsum("iru,iu->ir", S, host(self.f.tangent(v)))
         claim = Claim(f"J v{how}", "S times tangent(v)", "the rows")
         exam.compare(f"J v{how} = S tangent", claim, host(J.matvec(v)), expected.ravel())
         u_bar = np.einsum("iru,ir->iu", S, host(w).reshape(S.shape[:2])).astype(exam.dtype)
-        expected = host(self.map.adjoint(exam.xp.asarray(u_bar)))
+        expected = host(self.f.adjoint(exam.xp.asarray(u_bar)))
         claim = Claim(f"J^T w{how}", "backward of S^T w", "theta")
         exam.compare(f"J^T w{how} = backward", claim, host(J.rmatvec(w)), expected)
 
@@ -155,7 +159,7 @@ class _NetworkExamination:
         exam = self.exam
         with exam.part("forward, again"):
             claim = "forward gives another u for the same theta and x the second time"
-            exam.compare("forward, again", claim, self.map.value(self.theta), self.u)
+            exam.compare("forward, again", claim, self.f.value(self.theta), self.u)
 
     def single_precision(self):
         """float32 arrays in, float32 arrays out, unless forward refuses them."""
@@ -171,7 +175,7 @@ class _NetworkExamination:
             S = exam.draw(len(x), ROWS, u.shape[1]).astype(np.float32)
             J = StackedJacobian(network, theta, tape, S)
             found = {
-                "forward": (u, self.map.shape),
+                "forward": (u, self.f.shape),
                 "tangent": (network.tangent(theta, tape, theta), u.shape),
                 "backward": (network.backward(theta, tape, u_bar), theta.shape),
                 "J": (J.dense(), J.shape),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ class _Flawed(Exception):
 
 
 @dataclass
-class Map:
+class Differentiable:
     """v -> (b, n) with tangent and adjoint: a solver of its control, or a network of theta.
 
     ``contraction`` is how cotangents (b, n) meet the columns (b, n, |v|) of the Jacobian: sample
@@ -49,7 +48,7 @@ class Map:
 
 @dataclass
 class Columns:
-    """Columns (b, n, k) of the Jacobian of a `Map` by differences, and their uncertainty."""
+    """Columns (b, n, k) of the Jacobian of a `Differentiable`, by differences."""
 
     numbers: np.ndarray
     value: np.ndarray
@@ -61,7 +60,7 @@ class Columns:
         """True if these are all columns."""
         return len(self.numbers) == self.of
 
-    @cached_property
+    @property
     def share(self):
         """How many these are, to be said in a table."""
         return "" if self.complete else f", {len(self.numbers)} of {self.of} columns"
@@ -168,63 +167,61 @@ class Examination:
         allowed = uncertainty + self.truncation * abs(value).max()
         self.compare(what, claim, seen, value, allowed, components)
 
-    def columns(self, map):
-        """The `Columns` of the Jacobian of a map; ends the part if it is not finite around v."""
-        size = map.v.shape[-1]
+    def columns(self, f):
+        """The `Columns` of the Jacobian of f; ends the part if it is not finite around v."""
+        size = f.v.shape[-1]
         numbers = np.arange(size)
         if size > COLUMNS:
             numbers = np.sort(self.rng.choice(size, COLUMNS, replace=False))
         slopes = []
         for k in numbers:
-            direction = self.xp.zeros_like(map.v)
+            direction = self.xp.zeros_like(f.v)
             direction[..., k] = 1
-            slopes.append(central_slope(map.value, map.v, direction))
+            slopes.append(central_slope(f.value, f.v, direction))
         value, uncertainty = (np.stack(part, axis=-1) for part in zip(*slopes, strict=True))
-        self.level = abs(map.value(map.v)).max() / step_scale(map.v, self.xp.ones_like(map.v))
+        self.level = abs(f.value(f.v)).max() / step_scale(f.v, self.xp.ones_like(f.v))
         if not np.isfinite(uncertainty).all():
-            self.add(
-                "differences", "finite", "NaN or Inf", f"NaN or Inf close to this {map.axes[0]}"
-            )
+            self.add("differences", "finite", "NaN or Inf", f"NaN or Inf close to this {f.axes[0]}")
             raise _Flawed
         return Columns(numbers, value, uncertainty, size)
 
-    def tangent(self, map, columns):
+    def tangent(self, f, columns):
         """Tangent against differences, and the order of its Taylor remainder."""
-        d = self.draw(*map.v.shape)
-        seen = self.array("tangent", map.tangent(d), map.shape)
+        d = self.draw(*f.v.shape)
+        seen = self.array("tangent", f.tangent(d), f.shape)
         mistakes = ()
-        if map.v.shape == map.shape and columns.complete:
+        if f.v.shape == f.shape and columns.complete:
             transposed = np.einsum("ij,ijk->ik", host(d), columns.value)
             mistakes = (("applies the transpose of S in place of S", transposed),)
-        claim = Claim("tangent", "the derivative", map.axes[1], mistakes)
-        slope = central_slope(map.value, map.v, d)
+        claim = Claim("tangent", "the derivative", f.axes[1], mistakes)
+        slope = central_slope(f.value, f.v, d)
         self.compare_with_slope("tangent against differences", claim, seen, *slope)
-        order = remainder_order(map.value, map.v, d, seen)
+        order = remainder_order(f.value, f.v, d, seen)
         wrong = "" if order is None or order > 1.9 else "tangent is not the first-order change"
         self.add("Taylor order", "2", "no remainder" if order is None else f"{order:.2f}", wrong)
 
-    def adjoint(self, map, columns):
+    def adjoint(self, f, columns):
         """Adjoint against the transpose of the differences, every component by itself."""
-        name, w = map.adjoint_name, self.draw(*map.shape)
-        seen = self.array(name, map.adjoint(w), map.v.shape)[..., columns.numbers]
-        expected = np.einsum(map.contraction, host(w), columns.value)
-        unsure = np.einsum(map.contraction, abs(host(w)), columns.uncertainty)
-        mistakes = ((REVERSED.format(map.axes[0]), expected[..., ::-1]),)
-        if map.v.shape == map.shape and columns.complete:
+        name, w = f.adjoint_name, self.draw(*f.shape)
+        seen = self.array(name, f.adjoint(w), f.v.shape)[..., columns.numbers]
+        expected = np.einsum(f.contraction, host(w), columns.value)
+        unsure = np.einsum(f.contraction, abs(host(w)), columns.uncertainty)
+        mistakes = ((REVERSED.format(f.axes[0]), expected[..., ::-1]),)
+        if f.v.shape == f.shape and columns.complete:
             applied = np.einsum("ik,ijk->ij", host(w), columns.value)
             mistakes += (("applies S in place of its transpose", applied),)
-        claim = Claim(name, "the transpose of the derivative", map.axes[0], mistakes)
+        claim = Claim(name, "the transpose of the derivative", f.axes[0], mistakes)
         what = f"{name} against differences{columns.share}"
         self.compare_with_slope(what, claim, seen, expected, unsure, columns.numbers)
 
-    def dot(self, map):
+    def dot(self, f):
         """Adjoint against tangent: <w, A d> and <A^T w, d>."""
         pairs = []
         for _ in range(PAIRS):
-            d, w = self.draw(*map.v.shape), self.draw(*map.shape)
-            pairs.append(_products(d, map.tangent(d), w, map.adjoint(w)))
+            d, w = self.draw(*f.v.shape), self.draw(*f.shape)
+            pairs.append(_products(d, f.tangent(d), w, f.adjoint(w)))
         expected, seen, scale = np.array(pairs).T
-        claim = Claim(map.adjoint_name, "the transpose of the tangent", "")
+        claim = Claim(f.adjoint_name, "the transpose of the tangent", "")
         self.compare(f"dot test, {PAIRS} pairs", claim, seen, expected, self.rounding * scale)
 
     def float32(self, found, d, w):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .diagnosis import Claim
-from .shared import REVERSED, Map, host
+from .shared import REVERSED, Differentiable, host
 
 AT_ONCE = 2  # cotangents a sample
 
@@ -29,7 +29,7 @@ class _SolverExamination:
         self.exam, self.solver, self.x, self.u = exam, solver, x, u
         self.shape = (len(x), outputs)
         self.y = None
-        self.map = Map(
+        self.f = Differentiable(
             function=lambda u: exam.call("solve", solver.solve, x, u),
             tangent=lambda du: exam.call("tangent", solver.tangent, x, u, du),
             adjoint=lambda y_bar: exam.call("adjoint", solver.adjoint, x, u, y_bar),
@@ -43,7 +43,7 @@ class _SolverExamination:
         """True if y is an array that the rest can be compared with."""
         exam, solve = self.exam, self.solver.solve
         with exam.part("solve"):
-            y = exam.array("solve", self.map.function(self.u), self.shape)
+            y = exam.array("solve", self.f.function(self.u), self.shape)
             exam.alone("solve", y, lambda i: solve(self.x[i].copy(), self.u[i].copy()))
             self.y = y
         return self.y is not None
@@ -52,15 +52,15 @@ class _SolverExamination:
         """Tangent, adjoint and S against differences and against each other."""
         exam = self.exam
         with exam.part("differences"):
-            columns = exam.columns(self.map)
+            columns = exam.columns(self.f)
             with exam.part("tangent"):
-                exam.tangent(self.map, columns)
+                exam.tangent(self.f, columns)
             with exam.part("adjoint"):
-                exam.adjoint(self.map, columns)
+                exam.adjoint(self.f, columns)
             with exam.part("jacobian"):
                 self.rows(columns)
         with exam.part("dot test"):
-            exam.dot(self.map)
+            exam.dot(self.f)
 
     def rows(self, columns):
         """S against differences, tangent and adjoint."""
@@ -77,7 +77,7 @@ class _SolverExamination:
             S[..., columns.numbers], columns.value, columns.uncertainty, columns.numbers,
         )  # fmt: skip
         du, y_bar = exam.draw(*self.u.shape), exam.draw(*self.shape)
-        along, back = host(self.map.tangent(du)), host(self.map.adjoint(y_bar))
+        along, back = host(self.f.tangent(du)), host(self.f.adjoint(y_bar))
         claim = Claim("S du", "tangent(x, u, du)", "y")
         exam.compare("S du = tangent", claim, np.einsum("ijk,ik->ij", S, host(du)), along)
         claim = Claim("S^T y_bar", "adjoint(x, u, y_bar)", "u")
@@ -91,7 +91,7 @@ class _SolverExamination:
             exam.compare("y of forward", Claim("y of forward", "solve's", "y"), host(y), self.y)
             y_bars = exam.draw(self.shape[0], AT_ONCE, self.shape[1])
             single = [self.backward(tape, y_bars[:, k].copy()) for k in range(AT_ONCE)]
-            adjoint = host(self.map.adjoint(y_bars[:, 0].copy()))
+            adjoint = host(self.f.adjoint(y_bars[:, 0].copy()))
             claim = Claim("backward", "adjoint of the same cotangent", "u")
             exam.compare("backward = adjoint", claim, host(single[0]), adjoint)
             shape = (self.shape[0], AT_ONCE, self.u.shape[1])
@@ -112,7 +112,7 @@ class _SolverExamination:
         exam = self.exam
         with exam.part("solve, again"):
             claim = "solve gives another y for the same x and u the second time"
-            exam.compare("solve, again", claim, self.map.value(self.u), self.y)
+            exam.compare("solve, again", claim, self.f.value(self.u), self.y)
 
     def single_precision(self):
         """float32 arrays in, float32 arrays out, unless solve refuses them."""
