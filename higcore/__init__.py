@@ -3,7 +3,7 @@
 __version__ = "0.1.0"
 
 from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
-from .checks import dot_test, taylor_test
+from .checks import check_network, check_solver, dot_test, taylor_test
 from .diagnostics import StepDiagnostics
 from .half_inverse import DoesNotFitError, HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
@@ -40,6 +40,8 @@ __all__ = [
     "StackedJacobian",
     "StepDiagnostics",
     "TrainingError",
+    "check_network",
+    "check_solver",
     "dot_test",
     "fit",
     "half_inverse",

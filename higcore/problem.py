@@ -14,6 +14,8 @@ from .backend import array_module, to_device
 from .linearisation import Linearisation
 from .validation import check_array, check_choice, check_count, check_finite, check_same_dtype
 
+NETWORK = ("size", "input_size", "output_size", "init", "forward", "backward", "rows")
+SOLVER = ("state_size", "control_size", "output_size", "solve", "forward", "backward", "rows")
 EVALUATION_CHUNK = 4096  # samples evaluated at once: bounds the memory of a large test set
 
 
@@ -90,8 +92,8 @@ class Problem:
         ``size``, ``input_size``, ``output_size``, ``init``, ``forward``, ``backward``, ``rows``;
         see `nets.MLP`.
     solver : object
-        ``state_size``, ``control_size``, ``output_size``, ``forward``, ``backward``, ``rows``;
-        see `solvers.OscillatorChain`.
+        ``state_size``, ``control_size``, ``output_size``, ``solve``, ``forward``, ``backward``,
+        ``rows``; `solvers.Solver` makes them from ``solve`` and one derivative.
     loss : object
         ``value`` and ``gradient`` of one sample; see `higcore.losses`.
     train : Batch or FreshData
@@ -111,6 +113,8 @@ class Problem:
     name: str = field(default="problem")
 
     def __post_init__(self):
+        _check_has("network", self.network, NETWORK, "layers in a nets.Network have them all")
+        _check_has("solver", self.solver, SOLVER, "a subclass of solvers.Solver has them all")
         if self.network.output_size != self.solver.control_size:
             raise ValueError(
                 f"network has {self.network.output_size} outputs but solver takes "
@@ -180,3 +184,12 @@ class Problem:
     def on(self, device):
         """Return the same problem with its data on ``device``, ``"cpu"`` or ``"gpu"``."""
         return replace(self, train=self.train.on(device), test=self.test.on(device))
+
+
+def _check_has(name, thing, wanted, advice):
+    missing = [attribute for attribute in wanted if not hasattr(thing, attribute)]
+    if missing:
+        raise TypeError(
+            f"{name} must have {', '.join(wanted)}; {type(thing).__name__} lacks "
+            f"{', '.join(missing)} ({advice})"
+        )

@@ -21,6 +21,8 @@ class OuterProductRows:
     p runs over the positions at which the layer's weights W (n_in, n_out) are used: one for a
     dense layer, many for a convolution. The outer product is the derivative with respect to W,
     row-major; sum_p delta_ijp that with respect to the bias (n_out,), which follows in theta.
+    Rows that are no outer product, of n_out parameters of any kind, are those of a bias: delta
+    itself, with n_in = 0.
 
     Parameters
     ----------
@@ -57,7 +59,7 @@ class OuterProductRows:
         weights_bar = out[self.start : self.split].reshape(self.n_in, self.n_out)
         xp = array_module(a=self.a)
         # (n_in, b P) x (b P, n_out), written where it belongs: there may be 10^8 numbers
-        xp.matmul(self.a.reshape(-1, self.n_in).T, weighted, out=weights_bar)
+        xp.matmul(self.a.reshape(len(weighted), self.n_in).T, weighted, out=weights_bar)
         out[self.split : self.stop] = weighted.sum(axis=0)
 
     def explicit(self, first=0, stop=None):

@@ -51,14 +51,14 @@ class Dense:
         bias_bar[:] = delta.sum(axis=0)
         return delta @ weights.T  # (b, n_out) x (n_out, n_in)
 
-    def rows(self, a, a_out, a_out_rows):
+    def rows(self, theta, a, a_out, a_out_rows):
         """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
         delta = a_out_rows
         if self.activation is not ACTIVATIONS["linear"]:  # S itself needs no copy
             delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
         return OuterProductRows(a[:, None, :], delta[:, :, None, :], self.start)
 
-    def pull_rows(self, theta, delta):
+    def pull_rows(self, theta, a, a_out, a_out_rows, delta):
         """Rows at the layer's input: delta (b, r, 1, n_out) -> (b, r, n_in)."""
         weights, _ = self.parameters(theta)
         b, r, _, n_out = delta.shape
@@ -114,14 +114,14 @@ class Conv1d:
         bias_bar[:] = delta.sum(axis=0)
         return self._scatter(delta @ weights.T, (len(a),))
 
-    def rows(self, a, a_out, a_out_rows):
+    def rows(self, theta, a, a_out, a_out_rows):
         """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
         b, r, _ = a_out_rows.shape
         delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
         delta = delta.reshape(b, r, self.positions, self.features)
         return OuterProductRows(self._patches(a), delta, self.start)
 
-    def pull_rows(self, theta, delta):
+    def pull_rows(self, theta, a, a_out, a_out_rows, delta):
         """Rows at the layer's input: delta (b, r, P, features) -> (b, r, n_in)."""
         weights, _ = self.parameters(theta)
         return self._scatter(delta.reshape(-1, self.features) @ weights.T, delta.shape[:2])

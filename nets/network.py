@@ -17,7 +17,8 @@ class Network:
     ----------
     layers : list
         Objects with ``size``, ``n_in``, ``n_out``, ``factor_shape``, ``init``, ``forward``,
-        ``tangent``, ``backward``, ``rows`` and ``pull_rows``; see `nets.layers`.
+        ``tangent``, ``backward``, ``rows`` and ``pull_rows``; see `nets.layers`, and
+        docs/your-own-physics.md for layers of your own.
     size : int
         Number t of parameters; theta (t,) holds those of the first layer first.
 
@@ -107,9 +108,9 @@ class Network:
         check_array("S", S, (len(tape[0]), "|y|", self.output_size))
         blocks, rows = [], S
         for layer, (a, a_out) in zip(reversed(self.layers), _reversed_pairs(tape), strict=True):
-            blocks.append(layer.rows(a, a_out, rows))
+            blocks.append(layer.rows(theta, a, a_out, rows))
             if layer is not self.layers[0]:
-                rows = layer.pull_rows(theta, blocks[-1].delta)
+                rows = layer.pull_rows(theta, a, a_out, rows, blocks[-1].delta)
         return blocks[::-1]
 
 

@@ -17,6 +17,7 @@ DIPOLE, POISSON, CONV = "tests/test_dipole.py", "tests/test_poisson.py", "tests/
 LOSSES, ALL = "tests/test_losses.py", "tests/test_experiments.py"
 LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
+DEFAULTS, CHECKS = "tests/test_default_derivatives.py", "tests/test_checks.py"
 
 MUTATIONS = [
     ("solvers/rk4.py", "x_bar[j, i] += q_bar[j, i]", "x_bar[j, i] -= q_bar[j, i]", OSCILLATORS),
@@ -43,7 +44,7 @@ MUTATIONS = [
     ("nets/layers.py", "a @ dweights + da @ weights + dbias", "a @ dweights + da @ weights", NETS),
     ("nets/activations.py", "return 1 - a * a", "return 1 + a * a", NETS),
     ("nets/activations.py", "(a > 0).astype", "(a >= 0).astype", NETS),
-    ("higcore/rows.py", "self.a.reshape(-1, self.n_in).T, weighted, out", "-self.a.reshape(-1, self.n_in).T, weighted, out", LINEAR),
+    ("higcore/rows.py", "self.a.reshape(len(weighted), self.n_in).T, weighted, out", "-self.a.reshape(len(weighted), self.n_in).T, weighted, out", LINEAR),
     ("higcore/rows.py", "= weighted.sum(axis=0)", "= 0", LINEAR),
     ("higcore/rows.py", "along = self.a @ weights + v", "along = self.a @ weights - v", LINEAR),
     ("higcore/rows.py", "self.a @ self.a.swapaxes(1, 2) + 1", "self.a @ self.a.swapaxes(1, 2)", LINEAR),
@@ -90,6 +91,18 @@ MUTATIONS = [
     ("higcore/spectral/band.py", ".sum() != below", ".sum() == below", SPECTRAL),
     ("higcore/spectral/qr.py", "sigma, kappa - 1, noise", "sigma, kappa, noise", SPECTRAL),
     ("higcore/spectral/qr.py", "R[:t, t], kappa", "-R[:t, t], kappa", HALF),
+    ("solvers/base.py", "u_bar = rows @ self.rows(tape)", "u_bar = -rows @ self.rows(tape)", DEFAULTS),
+    ("solvers/base.py", "S[:, :, k] = column", "S[:, :, -k] = column", DEFAULTS),
+    ("solvers/base.py", "u_bar[:, k] = column", "u_bar[:, -k] = column", DEFAULTS),
+    ("solvers/base.py", "self.control_size < size or", "self.control_size > size or", DEFAULTS),
+    ("solvers/base.py", "rows[:, k].copy()", "rows[:, k]", DEFAULTS),
+    ("higcore/examination/differences.py", "np.where(kinked, abs(half_bend) / (h / 2), 0)", "0", CHECKS),
+    ("higcore/examination/differences.py", "3 * np.median(change)", "0", CHECKS),
+    ("higcore/examination/differences.py", "remainder[smooth]", "remainder", CHECKS),
+    ("higcore/examination/differences.py", "h * (central - slope) + bend / 2", "bend / 2", CHECKS),
+    ("higcore/examination/diagnosis.py", "if factor < -1e-5", "if factor > 1e-5", CHECKS),
+    ("higcore/examination/diagnosis.py", "+ 0.01 * error", "+ 2 * error", CHECKS),
+    ("higcore/examination/shared.py", "a.copy() if hasattr", "a if hasattr", CHECKS),
 ]  # fmt: skip
 
 
