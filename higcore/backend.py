@@ -37,6 +37,8 @@ def array_module(**arrays):
     >>> array_module(theta=np.zeros(3)).__name__
     'numpy'
     """
+    if set(map(type, arrays.values())) == {np.ndarray}:  # many calls a step
+        return np
     owner = {name: type(array).__module__.partition(".")[0] for name, array in arrays.items()}
     for name, module in owner.items():
         if module not in ("numpy", "cupy") or not hasattr(arrays[name], "shape"):
@@ -59,15 +61,24 @@ def is_host(array):
 
 def to_host(array):
     """Return ``array`` as a NumPy array (itself if it is one already)."""
-    return array if is_host(array) else array.get()
+    array_module(array=array)
+    return array.get() if hasattr(array, "get") else array
 
 
 def to_device(array, device):
     """Return ``array`` on ``device``, ``"cpu"`` or ``"gpu"``; a copy only if it has to move."""
+    from .validation import check_choice  # which imports this module
+
+    array_module(array=array)
+    check_choice("device", device, ("cpu", "gpu"))
     if device == "cpu":
         return to_host(array)
-    import cupy
+    try:
+        import cupy
+    except ImportError as error:
+        from . import gpu
 
+        raise RuntimeError(f"device 'gpu' cannot be used: {gpu.obstacle()}") from error
     return cupy.asarray(array)
 
 
@@ -160,6 +171,11 @@ def thread_policy(operations=0, rows=None):
     - SciPy's copy, which decomposes a matrix of so many ``rows``, keeps all cores if there are
       enough rows to win more than the spinning costs (`ROWS_FOR_THREADS`).
     """
+    from .validation import check_count, check_real  # which import this module
+
+    check_real("operations", operations, 0.0)
+    if rows is not None:
+        check_count("rows", rows, 0)
     with ExitStack() as limits:
         if operations < LARGE_PRODUCT:
             limits.enter_context(_blas("numpy").limit(limits=1))

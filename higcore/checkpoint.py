@@ -11,13 +11,13 @@ import logging
 import textwrap
 import time
 import typing
-from pathlib import Path
 
 import numpy as np
 
 from . import __version__, sealed_npz
 from .backend import to_host
 from .diagnostics import StepDiagnostics
+from .files import file_path
 from .half_inverse import HalfInverseInfo
 from .result import Epoch, History, Result, State
 from .validation import NonFiniteError, check_array, check_finite, check_real
@@ -49,6 +49,7 @@ def save_checkpoint(path, result):
     """
     if not isinstance(result, Result):
         raise TypeError(f"result must be a Result, such as fit returns, got {result!r}")
+    path = file_path(path)
     header, arrays = _pack(result)
     _unpack(header, arrays)
     sealed_npz.write(path, header, arrays)
@@ -67,9 +68,9 @@ def load_checkpoint(path):
     OSError
         If it cannot be opened.
     """
-    path = Path(path)
+    path = file_path(path)
     refusal = f"path {str(path)!r} is no usable checkpoint: "
-    if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would never end
+    if path.exists() and not path.is_file():  # reading a pipe would never end
         raise ValueError(refusal + "it is no regular file")
     with open(path, "rb") as stream:
         try:
@@ -103,9 +104,7 @@ class Checkpoints:
 
     def __init__(self, path, every=30.0):
         check_real("every", every, 0.0)
-        self.path, self.every = Path(path), every
-        if self.path.is_dir():
-            raise IsADirectoryError(f"path {str(path)!r} is a folder, not a file such as 'run.npz'")
+        self.path, self.every = file_path(path), every
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._last_try, self._failing = time.monotonic(), False
 

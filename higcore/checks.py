@@ -11,7 +11,14 @@ from .backend import array_module
 from .examination.network import examine_network
 from .examination.shared import Examination
 from .examination.solver import examine_solver
-from .validation import check_array, check_count, check_same_dtype
+from .validation import (
+    check_array,
+    check_callable,
+    check_count,
+    check_like,
+    check_real,
+    check_same_dtype,
+)
 
 SAMPLES = 3
 
@@ -40,6 +47,7 @@ def dot_test(tangent, adjoint, v, w):
     >>> dot_test(lambda v: A @ v, lambda w: A @ w, v, w) > 1e-15
     True
     """
+    _check_arguments({"tangent": tangent, "adjoint": adjoint}, v=v, w=w)
     Av, Aw = tangent(v), adjoint(w)
     check_array("tangent(v)", Av, w.shape)
     check_array("adjoint(w)", Aw, v.shape)
@@ -79,6 +87,9 @@ def taylor_test(function, tangent, v, direction, *, step=1e-2, halvings=4):
     >>> [round(order, 1) for order in orders]
     [2.0, 2.0, 2.0, 2.0]
     """
+    _check_arguments({"function": function, "tangent": tangent}, v=v)
+    check_like("direction", direction, v.shape, v=v)
+    check_real("step", step, 0.0, open_low=True)
     check_count("halvings", halvings)
     value, slope = function(v), tangent(v, direction)
     remainders = []
@@ -198,3 +209,10 @@ def _finished(report, show):
     if show:
         print(report)
     return report
+
+
+def _check_arguments(functions, **arrays):
+    for name, function in functions.items():
+        check_callable(name, function)
+    for name, array in arrays.items():
+        check_array(name, array, ("any",) * len(getattr(array, "shape", ())))

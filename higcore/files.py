@@ -17,6 +17,16 @@ ABANDONED = 3600.0  # seconds without a write, after which the writer of a parti
 _calls = itertools.count()
 
 
+def file_path(path):
+    """Return ``path`` as a `Path`; raise unless it can be the name of a file."""
+    if not isinstance(path, (str, os.PathLike)) or not str(path) or "\0" in str(path):
+        raise TypeError(f"path must be a str or Path that names a file, got {path!r}")
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"path {str(path)!r} is a folder, not a file such as 'run.npz'")
+    return path
+
+
 @contextmanager
 def replacing(path, size=None):
     """Context manager: a temporary path that takes the place of ``path`` if all goes well.
@@ -38,7 +48,7 @@ def replacing(path, size=None):
     OSError
         If writing fails; on a full disk with a sentence that says how much room there is.
     """
-    path = Path(path)
+    path = file_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     # A name for every call: threads and signal handlers may write the same path at a time.

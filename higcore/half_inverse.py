@@ -157,7 +157,7 @@ def half_inverse(
     >>> info.rank
     2
     """
-    rule = _check_parameters(kappa, tau, truncation, beta, method)
+    rule = _check_parameters(kappa, tau, truncation, beta, method, memory_limit)
     J, g = _check_arrays(J, g)
     chosen = choose_method(method, *J.shape, _relative_tau(rule, J), J.xp is np)
     _check_memory(J, chosen, memory_limit)
@@ -189,13 +189,20 @@ def workspace(method, m, t, on_host):
     return int(8 * WORKSPACE[method][not on_host] * min(m, t) ** 2)
 
 
-def _check_parameters(kappa, tau, truncation, beta, method):
+def _check_parameters(kappa, tau, truncation, beta, method, memory_limit):
     check_real("kappa", kappa, -1.0, 1.0)
     check_real("tau", tau, 0.0)
     check_real("beta", beta)
     check_choice("truncation", truncation, TRUNCATIONS)
     check_choice("method", method, METHODS)
+    check_memory_limit(memory_limit)
     return Truncation(float(tau), truncation == "relative")
+
+
+def check_memory_limit(limit):
+    """Raise unless ``limit`` is a number of bytes > 0, or None."""
+    if limit is not None:
+        check_real("memory_limit", limit, 0.0, open_low=True)
 
 
 def _check_arrays(J, g):

@@ -13,7 +13,7 @@ import numpy as np
 
 from .backend import array_module
 from .rows import add_gram, gram_block, symmetric
-from .validation import check_array, check_count
+from .validation import check_array, check_count, check_like
 
 PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
 
@@ -47,8 +47,11 @@ class StackedJacobian:
     """
 
     def __init__(self, network, theta, tape, S, tile=None):
+        if not hasattr(network, "rows"):
+            raise TypeError(f"network must have rows, such as nets.MLP has; got {network!r}")
         self.xp = array_module(theta=theta, S=S)
-        check_array("S", S, ("b", "|y|", "|u|"))
+        check_array("theta", theta, (network.size,))
+        check_like("S", S, ("b", "|y|", getattr(network, "output_size", "|u|")), theta=theta)
         self.network, self.theta, self.tape, self.S = network, theta, tape, S
         self.samples, self.outputs = S.shape[:2]
         self.shape = (self.samples * self.outputs, network.size)
@@ -104,7 +107,7 @@ class StackedJacobian:
 
     def _check_vector(self, name, vector, size):
         """SciPy also hands over columns (n, 1)."""
-        array_module(**{name: vector})
+        array_module(theta=self.theta, **{name: vector})
         check_array(name, vector, (size, 1) if len(vector.shape) == 2 else (size,))
 
     def dense(self):
@@ -250,6 +253,9 @@ class Linearisation:
     """
 
     def __init__(self, problem, theta, batch):
+        if not hasattr(problem, "check_batch"):
+            raise TypeError(f"problem must be a Problem, got {problem!r}")
+        problem.check_batch("batch", batch)
         self.problem, self.theta, self.batch = problem, theta, batch
         self.control, self._net_tape = problem.network.forward(theta, batch.net_input)
         y, self._solver_tape = problem.solver.forward(batch.x, self.control)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backend import array_module
-from .validation import check_real
+from .validation import check_array, check_finite, check_like, check_real_field
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SquaredError:
     factor: float = 1.0
 
     def __post_init__(self):
-        check_real("factor", self.factor, 0.0, open_low=True)
+        check_real_field(self, "factor", 0.0, open_low=True)
 
     @property
     def curvature(self):
@@ -32,10 +32,12 @@ class SquaredError:
 
     def value(self, y, target):
         """Return l of each sample, (b,), for y and target (b, |y|)."""
+        _check_pair(y, target)
         return self.factor * ((y - target) ** 2).sum(axis=1)
 
     def gradient(self, y, target):
         """Return dl/dy of each sample, (b, |y|)."""
+        _check_pair(y, target)
         return 2 * self.factor * (y - target)
 
 
@@ -50,11 +52,15 @@ class Infidelity:
 
     def value(self, y, target):
         """Return l of each sample, (b,), for states y and target (b, 2n)."""
+        _check_pair(y, target)
+        _check_complex("y", y)
         c, d = _inner_product(y, target)
         return 1 - c * c - d * d
 
     def gradient(self, y, target):
         """Return dl/dy of each sample, (b, 2n): -2 (c a + d b) for p, -2 (c b - d a) for q."""
+        _check_pair(y, target)
+        _check_complex("y", y)
         c, d = _inner_product(y, target)
         return -2 * (c[:, None] * target - d[:, None] * _times_i(target))
 
@@ -75,22 +81,46 @@ class ComponentError:
     mode: Any
     curvature = 2.0
 
+    def __post_init__(self):
+        check_array("mode", self.mode, ("2n",))
+        _check_complex("mode", self.mode)
+        check_finite("mode", self.mode)
+
     def value(self, y, target):
         """Return l of each sample, (b,), for states y and target (b, 2n)."""
+        self._check_pair(y, target)
         return (self._amplitude(y)[0] - self._amplitude(target)[0]) ** 2
 
     def gradient(self, y, target):
         """Return dl/dy of each sample, (b, 2n); 0 where psi has no such component."""
+        self._check_pair(y, target)
         size, c, d = self._amplitude(y)
         wanted = self._amplitude(target)[0]
         safe = size + (size == 0)
         scale = 2 * (size - wanted) / safe
         return (scale * c)[:, None] * self.mode - (scale * d)[:, None] * _times_i(self.mode)
 
+    def _check_pair(self, y, target):
+        check_like("y", y, ("b", len(self.mode)), mode=self.mode)
+        _check_pair(y, target)
+
     def _amplitude(self, y):
         """|<psi, mode>| and its real and imaginary part, each (b,)."""
         c, d = _inner_product(y, self.mode[None])
         return (c * c + d * d) ** 0.5, c, d
+
+
+def _check_pair(y, target):
+    """Raise unless y (b, |y|) and target are alike: NumPy would repeat the smaller one."""
+    check_array("y", y, ("b", "|y|"))
+    check_like("target", target, y.shape, y=y)
+
+
+def _check_complex(name, array):
+    if array.shape[-1] % 2:
+        raise ValueError(
+            f"{name} must have an even width, real parts beside imaginary ones, got {array.shape}"
+        )
 
 
 def _inner_product(y, target):

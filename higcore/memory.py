@@ -10,10 +10,12 @@ from .half_inverse import (
     MISJUDGED,
     SQUARING,
     DoesNotFitError,
+    check_memory_limit,
     choose_method,
     largest,
     workspace,
 )
+from .problem import Problem
 from .validation import check_choice, check_count, check_real
 
 ASSUMED = {"method": "auto", "tau": 1e-6}  # of optimizers that do not say
@@ -74,9 +76,13 @@ def memory_estimate(problem, batch, *, method="auto", tau=1e-6, tile=None):
     >>> estimate.method
     'tridiagonal'
     """
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
     check_count("batch", batch)
     check_choice("method", method, METHODS)
     check_real("tau", tau, 0.0)
+    if tile is not None:
+        check_count("tile", tile)
     sample = problem.sample.x
     network, solver = problem.network, problem.solver
     m, t, r = batch * solver.output_size, network.size, solver.output_size
@@ -114,6 +120,7 @@ def fitting_tile(problem, batch, *, method="auto", tau=1e-6, memory_limit=None):
     DoesNotFitError
         If no tile is small enough; the message says which batch size would fit.
     """
+    check_memory_limit(memory_limit)
     if not hasattr(problem.network, "factor_shapes"):
         return None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .backend import array_module
-from .validation import check_real
+from .validation import check_array, check_real_field
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SGD:
     lr: float = 0.01
 
     def __post_init__(self):
-        _check(lr=self.lr)
+        _check(self, "lr")
 
     def init(self, theta):
         """Return the empty state."""
@@ -41,7 +41,7 @@ class Adagrad:
     epsilon: float = 1e-7
 
     def __post_init__(self):
-        _check(lr=self.lr, initial_accumulator=self.initial_accumulator, epsilon=self.epsilon)
+        _check(self, "lr", "initial_accumulator", "epsilon")
 
     def init(self, theta):
         """Return A = initial_accumulator."""
@@ -67,7 +67,7 @@ class Adadelta:
     epsilon: float = 1e-7
 
     def __post_init__(self):
-        _check(lr=self.lr, rho=self.rho, epsilon=self.epsilon)
+        _check(self, "lr", "rho", "epsilon")
 
     def init(self, theta):
         """Return A = D = 0."""
@@ -91,7 +91,7 @@ class RMSprop:
     epsilon: float = 1e-7
 
     def __post_init__(self):
-        _check(lr=self.lr, rho=self.rho, epsilon=self.epsilon)
+        _check(self, "lr", "rho", "epsilon")
 
     def init(self, theta):
         """Return A = 0."""
@@ -118,7 +118,7 @@ class Adam:
     epsilon: float = 1e-7
 
     def __post_init__(self):
-        _check(lr=self.lr, beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon)
+        _check(self, "lr", "beta_1", "beta_2", "epsilon")
 
     def init(self, theta):
         """Return M = V = 0, n = 0."""
@@ -135,12 +135,12 @@ class Adam:
 
 
 def _zeros(theta):
+    check_array("theta", theta, ("t",))
     return array_module(theta=theta).zeros_like(theta)
 
 
-def _check(lr, **others):
-    check_real("lr", lr, 0.0, open_low=True)
-    for name, value in others.items():
+def _check(optimizer, *names):
+    for name in names:
         decay = name in ("rho", "beta_1", "beta_2")
         high = 1 - 1e-12 if decay else float("inf")
-        check_real(name, value, 0.0, high, open_low=name == "epsilon")
+        check_real_field(optimizer, name, 0.0, high, open_low=name in ("lr", "epsilon"))

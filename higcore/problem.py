@@ -12,7 +12,15 @@ import numpy as np
 
 from .backend import array_module, to_device
 from .linearisation import Linearisation
-from .validation import check_array, check_choice, check_count, check_finite, check_same_dtype
+from .validation import (
+    check_array,
+    check_callable,
+    check_choice,
+    check_count,
+    check_finite,
+    check_flag,
+    check_same_dtype,
+)
 
 NETWORK = ("size", "input_size", "output_size", "init", "forward", "backward", "rows")
 SOLVER = ("state_size", "control_size", "output_size", "solve", "forward", "backward", "rows")
@@ -75,7 +83,13 @@ class FreshData:
 
     def take(self, step, size):
         """The batch of a step."""
-        return self.draw(np.random.default_rng([self.seed, 2, step]), size).on(self.device)
+        check_callable("draw", self.draw)
+        batch = self.draw(np.random.default_rng([self.seed, 2, step]), size)
+        if not isinstance(batch, Batch):
+            raise TypeError(f"draw must return a Batch, got {type(batch).__name__}")
+        if batch.count != size:
+            raise ValueError(f"draw must return {size} samples, got {batch.count}")
+        return batch.on(self.device)
 
     def on(self, device):
         """The same samples on ``device``."""
@@ -115,17 +129,20 @@ class Problem:
     def __post_init__(self):
         _check_has("network", self.network, NETWORK, "layers in a nets.Network have them all")
         _check_has("solver", self.solver, SOLVER, "a subclass of solvers.Solver has them all")
+        check_flag("batch_mean", self.batch_mean)
         if self.network.output_size != self.solver.control_size:
             raise ValueError(
                 f"network has {self.network.output_size} outputs but solver takes "
                 f"{self.solver.control_size} control values; they must agree"
             )
+        if not (hasattr(self.loss, "value") and hasattr(self.loss, "gradient")):
+            raise TypeError(f"loss must have value and gradient, got {self.loss!r}")
         if not isinstance(self.train, (Batch, FreshData)):
             raise TypeError(f"train must be a Batch or FreshData, got {type(self.train).__name__}")
-        if not isinstance(self.test, Batch):
-            raise TypeError(f"test must be a Batch, got {type(self.test).__name__}")
-        self._check_batch("train", self.sample)
-        self._check_batch("test", self.test)
+        for name, batch in {"train": self.sample, "test": self.test}.items():
+            self.check_batch(name, batch)
+            for field_name, array in batch._asdict().items():
+                check_finite(f"{name}.{field_name}", array)
         self.check_like_train("test.x", self.test.x)
 
     @functools.cached_property
@@ -133,14 +150,17 @@ class Problem:
         """Training data to look at: all of a Batch, the first sample of FreshData."""
         return self.train if isinstance(self.train, Batch) else self.train.take(0, 1)
 
-    def _check_batch(self, label, batch):
+    def check_batch(self, label, batch):
+        """Raise unless ``batch`` is a Batch that fits network and solver; its values may be any."""
+        if not isinstance(batch, Batch):
+            raise TypeError(f"{label} must be a Batch, got {type(batch).__name__}")
         arrays = {f"{label}.{name}": array for name, array in batch._asdict().items()}
         array_module(**arrays)
         sizes = (self.solver.state_size, self.network.input_size, self.solver.output_size)
-        count = len(batch.x)
+        samples = "samples"
         for (name, array), size in zip(arrays.items(), sizes, strict=True):
-            check_array(name, array, ("samples" if name.endswith(".x") else count, size))
-            check_finite(name, array)
+            check_array(name, array, (samples, size))
+            samples = len(batch.x)
         check_same_dtype(**arrays)
 
     def check_like_train(self, name, array):
@@ -149,19 +169,21 @@ class Problem:
         array_module(**arrays)
         check_same_dtype(**arrays)
 
-    def steps_per_epoch(self, size):
-        """Number of batches of ``size`` samples that cover the training data once."""
-        check_count("batch", size)
-        if size > self.train.count:
+    def steps_per_epoch(self, batch):
+        """Number of batches of ``batch`` samples that cover the training data once."""
+        check_count("batch", batch)
+        if batch > self.train.count:
             raise ValueError(
                 f"batch must be at most the number of training samples, {self.train.count}; "
-                f"got {size}"
+                f"got {batch}"
             )
-        return math.ceil(self.train.count / size)
+        return math.ceil(self.train.count / batch)
 
-    def batch(self, step, size):
-        """Return the batch of a step."""
-        return self.train.take(step, size)
+    def batch(self, step, batch):
+        """Return the samples of a step, ``batch`` of them but for the last step of an epoch."""
+        check_count("step", step, 0)
+        self.steps_per_epoch(batch)
+        return self.train.take(step, batch)
 
     def linearise(self, theta, batch):
         """Return the `Linearisation` at theta (t,) on a batch."""
@@ -169,12 +191,14 @@ class Problem:
 
     def predict(self, theta, batch):
         """Return the control u (b, |u|) and the solver's output y (b, |y|)."""
+        self.check_batch("batch", batch)
         u, _ = self.network.forward(theta, batch.net_input)
         return u, self.solver.solve(batch.x, u)
 
     def evaluate(self, theta, batch=None, loss=None):
         """Return the mean of a sample's loss over ``batch``, by default test loss on test data."""
-        batch, loss = batch or self.test, loss or self.loss
+        batch, loss = self.test if batch is None else batch, loss or self.loss
+        self.check_batch("batch", batch)
         total = 0.0
         for first in range(0, len(batch.x), EVALUATION_CHUNK):
             part = batch[first : first + EVALUATION_CHUNK]

@@ -8,11 +8,11 @@ import numpy as np
 import scipy.linalg
 
 from .backend import array_module, is_host, to_host
-from .half_inverse import METHODS, TRUNCATIONS, half_inverse
+from .half_inverse import METHODS, TRUNCATIONS, check_memory_limit, half_inverse
 from .memory import fitting_tile
 from .optimizers import Adam
 from .spectral.modes import EPS, failures_of
-from .validation import check_choice, check_count, check_finite, check_real
+from .validation import check_choice, check_count, check_finite, check_real_field
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,13 @@ class HIG:
     memory_limit: float | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        check_real("lr", self.lr, 0.0, open_low=True)
-        check_real("tau", self.tau, 0.0)
-        check_real("kappa", self.kappa, -1.0, 1.0)
-        check_real("beta", self.beta)
+        check_real_field(self, "lr", 0.0, open_low=True)
+        check_real_field(self, "tau", 0.0)
+        check_real_field(self, "kappa", -1.0, 1.0)
+        check_real_field(self, "beta")
         check_choice("truncation", self.truncation, TRUNCATIONS)
         check_choice("method", self.method, METHODS)
-        if self.memory_limit is not None:
-            check_real("memory_limit", self.memory_limit, 0.0, open_low=True)
+        check_memory_limit(self.memory_limit)
 
     def init(self, theta):
         """Return the empty state."""
@@ -104,7 +103,7 @@ class LevenbergMarquardt:
     tries: int = 10
 
     def __post_init__(self):
-        check_real("damping", self.damping, 0.0, open_low=True)
+        check_real_field(self, "damping", 0.0, open_low=True)
         check_count("tries", self.tries)
 
     def init(self, theta):
@@ -115,7 +114,7 @@ class LevenbergMarquardt:
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
         J = linearisation.jacobian()
         g = linearisation.loss_gradient.reshape(-1).astype(np.float64, copy=False)
-        curvature = linearisation.problem.loss.curvature * linearisation.scale
+        curvature = _curvature(linearisation)
         total = linearisation.scale * len(linearisation.control)  # L over its mean per sample
         K = curvature * J.gram()
         check_finite("the Gram matrix", K)
@@ -170,7 +169,8 @@ class ScaleInvariantPhysics:
     adam: Adam = field(init=False, repr=False)
 
     def __post_init__(self):
-        check_real("rcond", self.rcond, 0.0, 1.0)
+        check_real_field(self, "lr", 0.0, open_low=True)
+        check_real_field(self, "rcond", 0.0, 1.0)
         object.__setattr__(self, "adam", Adam(lr=self.lr))
 
     def init(self, theta):
@@ -187,11 +187,18 @@ def inverted_control_step(linearisation, rcond=1e-5):
     """Return du (b, |u|), the Gauss-Newton step of every sample's control by itself."""
     S = linearisation.solver_rows()
     check_finite("the solver's Jacobian", S)
-    curvature = linearisation.problem.loss.curvature * linearisation.scale
-    g = linearisation.loss_gradient / curvature
+    g = linearisation.loss_gradient / _curvature(linearisation)
     # On the host in any case: CuPy would decompose one small matrix after the other.
     inverses = array_module(S=S).asarray(np.linalg.pinv(to_host(S), rcond=rcond))
     return (inverses @ g[:, :, None])[:, :, 0]
+
+
+def _curvature(linearisation):
+    """Of L in y."""
+    loss = linearisation.problem.loss
+    if not hasattr(loss, "curvature"):
+        raise TypeError(f"loss must have a curvature for this optimizer, which {loss!r} has not")
+    return loss.curvature * linearisation.scale
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def _raise_if_bad(result):
 def _check(problem, optimizer, batch, budget, seed, evaluate_every, patience):
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+    if isinstance(optimizer, type) or not all(hasattr(optimizer, m) for m in ("init", "update")):
         raise TypeError(f"optimizer must have init and update, got {optimizer!r}")
     problem.steps_per_epoch(batch)
     for name in ("seconds", "epochs"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,12 +22,13 @@ def check_array(name, array, shape):
 
     An entry of ``shape`` is an int (exact) or a str (any size >= 1, named in the message).
     """
-    array_module(**{name: array})
+    if type(array) is not np.ndarray:
+        array_module(**{name: array})
     if array.dtype not in FLOATS:
         raise TypeError(f"{name} must be a float32 or float64 array, got dtype {array.dtype}")
+    pairs = zip(shape, array.shape, strict=False)
     fits = len(array.shape) == len(shape) and all(
-        isinstance(want, str) or want == have
-        for want, have in zip(shape, array.shape, strict=False)
+        [n == m or type(n) is str for n, m in pairs]  # noqa: C419  quicker than a generator
     )
     if fits and 0 not in array.shape:
         return
@@ -34,6 +36,25 @@ def check_array(name, array, shape):
     if not fits:
         raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
     raise ValueError(f"{name} is empty: shape {array.shape}, expected {expected} with sizes >= 1")
+
+
+def check_like(name, array, shape, **model):
+    """As `check_array`; ``array`` must also live where the one ``model`` does, in its dtype."""
+    check_array(name, array, shape)
+    (other,) = model.values()
+    if type(array) is not type(other):
+        array_module(**model, **{name: array})
+    if array.dtype != other.dtype:
+        check_same_dtype(**model, **{name: array})
+
+
+def check_cotangents(name, array, b, size, **model):
+    """As `check_like` for cotangents (b, size), or r of them a sample, (b, r, size).
+
+    Compiled sweeps trust these sizes: beyond the end of an array they would read other memory.
+    """
+    several = len(getattr(array, "shape", ())) == 3
+    check_like(name, array, (b, "r", size) if several else (b, size), **model)
 
 
 def check_finite(name, array):
@@ -51,9 +72,8 @@ def check_finite(name, array):
 
 def check_same_dtype(**arrays):
     """Raise unless all named arrays share one dtype."""
-    dtypes = {name: array.dtype for name, array in arrays.items()}
-    if len(set(dtypes.values())) > 1:
-        listing = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())
+    if len({array.dtype for array in arrays.values()}) > 1:
+        listing = ", ".join(f"{name} is {array.dtype}" for name, array in arrays.items())
         raise TypeError(f"arrays must share one dtype, but {listing}")
 
 
@@ -76,9 +96,49 @@ def check_real(name, value, low=-math.inf, high=math.inf, *, open_low=False):
         )
 
 
+def check_real_field(part, name, low=-math.inf, high=math.inf, *, open_low=False):
+    """`check_real` for a field of a frozen dataclass, which is made a number of Python's.
+
+    NumPy makes float64 arrays of float32 ones that are multiplied by its own float64 scalars.
+    """
+    value = getattr(part, name)
+    check_real(name, value, low, high, open_low=open_low)
+    object.__setattr__(part, name, value if type(value) in (int, float) else float(value))
+
+
 def check_count(name, value, minimum=1):
     """Raise unless ``value`` is an integer >= minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+
+
+def check_counts(name, values):
+    """Raise unless ``values`` is a list, a tuple or a 1-D array of integers >= 1."""
+    if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)):
+        raise TypeError(f"{name} must be a list or tuple of integers, got {values!r}")
+    for value in values:
+        check_count(name, value)
+
+
+def check_flag(name, value):
+    """Raise unless ``value`` is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_callable(name, value):
+    """Raise unless ``value`` can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {value!r}")
+
+
+def check_dtype(name, dtype):
+    """Raise unless ``dtype`` is one of those that everything here is computed in."""
+    try:
+        known = dtype is not None and np.dtype(dtype) in FLOATS
+    except TypeError:  # NumPy has no such dtype
+        known = False
+    if not known:
+        raise TypeError(f"{name} must be float32 or float64, got {dtype!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from higcore.validation import check_choice, check_count
+from higcore.validation import check_choice, check_count, check_counts
 
 from .activations import ACTIVATIONS
 from .layers import Conv1d, Dense
@@ -43,8 +43,7 @@ class ConvNet1d(Network):
         counts = {"points": points, "channels": channels, "width": width, "outputs": outputs}
         for name, value in counts.items():
             check_count(name, value)
-        for n in features:
-            check_count("features", n)
+        check_counts("features", features)
         if points <= len(features) * (width - 1):
             raise ValueError(
                 f"points must exceed {len(features) * (width - 1)} for {len(features)} valid "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from higcore.validation import check_choice, check_count
+from higcore.validation import check_choice, check_counts
 
 from .activations import ACTIVATIONS
 from .layers import Dense
@@ -36,10 +36,9 @@ class MLP(Network):
 
     def __init__(self, sizes, activation="tanh"):
         check_choice("activation", activation, ACTIVATIONS)
+        check_counts("sizes", sizes)
         if len(sizes) < 2:
             raise ValueError(f"sizes must list at least input and output width, got {sizes!r}")
-        for n in sizes:
-            check_count("sizes", n)
         self.sizes, self.activation = tuple(int(n) for n in sizes), activation
         layers, start = [], 0
         for k, (n_in, n_out) in enumerate(pairwise(self.sizes), start=2):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from higcore.backend import array_module
-from higcore.validation import check_array, check_same_dtype
+from higcore.validation import check_array, check_dtype, check_same_dtype
 
 
 class Network:
@@ -53,6 +53,9 @@ class Network:
         Weights are uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010), drawn from
         ``rng``, a `numpy.random.Generator`, on the CPU.
         """
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"rng must be a numpy.random.Generator, got {rng!r}")
+        check_dtype("dtype", dtype)
         theta = np.empty(self.size, dtype)
         for layer in self.layers:
             layer.init(rng, theta)
@@ -71,6 +74,7 @@ class Network:
 
     def tangent(self, theta, tape, dtheta):
         """Return du (b, |u|), the derivative of u along dtheta (t,)."""
+        self._check_tape(theta, tape)
         array_module(theta=theta, dtheta=dtheta)
         check_array("dtheta", dtheta, (self.size,))
         da = array_module(x=tape[0]).zeros_like(tape[0])
@@ -80,6 +84,7 @@ class Network:
 
     def backward(self, theta, tape, u_bar):
         """Return theta_bar (t,), the sum over samples of (du/dtheta)^T u_bar, u_bar (b, |u|)."""
+        self._check_tape(theta, tape)
         xp = array_module(theta=theta, u_bar=u_bar)
         check_array("u_bar", u_bar, (len(tape[0]), self.output_size))
         theta_bar, a_bar = xp.empty_like(theta), u_bar
@@ -104,6 +109,7 @@ class Network:
         list of OuterProductRows
             The rows of J = dy/dtheta, layer by layer, as factors.
         """
+        self._check_tape(theta, tape)
         array_module(theta=theta, S=S)
         check_array("S", S, (len(tape[0]), "|y|", self.output_size))
         blocks, rows = [], S
@@ -112,6 +118,12 @@ class Network:
             if layer is not self.layers[0]:
                 rows = layer.pull_rows(theta, a, a_out, rows, blocks[-1].delta)
         return blocks[::-1]
+
+    def _check_tape(self, theta, tape):
+        if not isinstance(tape, list) or len(tape) != len(self.layers) + 1:
+            raise TypeError("tape must be what forward returned beside u")
+        array_module(theta=theta, tape=tape[0])
+        check_array("theta", theta, (self.size,))
 
 
 def _reversed_pairs(tape):

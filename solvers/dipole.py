@@ -25,7 +25,7 @@ from numba.extending import register_jitable
 
 from higcore.backend import array_module, empty
 from higcore.kernels import RangeKernel
-from higcore.validation import check_array, check_count, check_real
+from higcore.validation import check_cotangents, check_count, check_like, check_real
 
 from . import tridiagonal
 from .base import Solver
@@ -252,9 +252,9 @@ class QuantumDipole(Solver):
 
     def tangent(self, x, u, du):
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
-        check_array("du", du, (len(x), self.steps))
+        xp = self.check_inputs(x, u)
+        check_like("du", du, u.shape, u=u)
         psi, u_t = self._march(x, u, self.steps + 1)
-        xp = array_module(psi=psi, du=du)
         dpsi, du_t = xp.zeros_like(psi[0]), xp.ascontiguousarray(du.T)
         physics = self._physics(xp, psi.dtype)
         TANGENT(len(x), *physics, u_t, du_t, psi, dpsi, scratch=self._tangent_scratch)
@@ -262,6 +262,7 @@ class QuantumDipole(Solver):
 
     def backward(self, tape, y_bar):
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
+        check_cotangents("y_bar", y_bar, tape[1].shape[1], self.state_size, tape=tape[0])
         rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]
         return self._sweep(tape, rows)[:, 0].reshape(*y_bar.shape[:-1], self.steps)
 

@@ -9,7 +9,7 @@ from numba.extending import register_jitable
 
 from higcore.backend import array_module, empty
 from higcore.kernels import RangeKernel
-from higcore.validation import check_array, check_count, check_real
+from higcore.validation import check_cotangents, check_count, check_like, check_real
 
 from . import rk4
 from .base import Solver
@@ -173,7 +173,7 @@ class OscillatorChain(Solver):
     def tangent(self, x, u, du):
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
         xp = self.check_inputs(x, u)
-        check_array("du", du, (len(x), self.steps))
+        check_like("du", du, u.shape, u=u)
         _, (march, u_t) = self.forward(x, u)
         dx = xp.empty_like(march[0])
         du_t = xp.ascontiguousarray(du.T)
@@ -184,7 +184,8 @@ class OscillatorChain(Solver):
     def backward(self, tape, y_bar):
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
         march, u_t = tape
-        xp = array_module(march=march, y_bar=y_bar)
+        check_cotangents("y_bar", y_bar, u_t.shape[1], self.state_size, tape=march)
+        xp = array_module(march=march)
         rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]  # (b, r, 2n)
         b, r, _ = rows.shape
         x_bar = xp.ascontiguousarray(rows.transpose(1, 2, 0))

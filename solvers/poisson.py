@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 from higcore.backend import array_module
-from higcore.validation import check_count, check_real
+from higcore.validation import check_array, check_cotangents, check_count, check_like, check_real
 
 from .base import Solver
 
@@ -37,9 +38,9 @@ class Poisson2D(Solver):
     spacing: float | tuple[float, float] = 1.0
 
     def __post_init__(self):
-        for name, pair in {"points": self.shape, "spacing": self.spacings}.items():
-            if len(pair) != 2:
-                raise ValueError(f"{name} must be one number or a pair, got {pair!r}")
+        for name, value in {"points": self.points, "spacing": self.spacing}.items():
+            if not (isinstance(value, numbers.Real) or (type(value) is tuple and len(value) == 2)):
+                raise TypeError(f"{name} must be one number or a tuple of two, got {value!r}")
         for n in self.shape:
             check_count("points", n)
         for h in self.spacings:
@@ -65,6 +66,7 @@ class Poisson2D(Solver):
     def laplacian(self, u):
         """Apply the stencil to u (..., n_1 n_2)."""
         xp = array_module(u=u)
+        check_array("u", u, (*("b",) * (len(u.shape) - 1), self.control_size))
         field = u.reshape(-1, *self.shape)
         h1, h2 = (xp.asarray(1 / h**2, u.dtype) for h in self.spacings)
         y = -2 * (h1 + h2) * field
@@ -81,10 +83,13 @@ class Poisson2D(Solver):
 
     def tangent(self, x, u, du):
         """Return dy (b, n) along du (b, n)."""
+        self.check_inputs(x, u)
+        check_like("du", du, u.shape, u=u)
         return self.laplacian(du)
 
     def backward(self, tape, y_bar):
         """Pull cotangents back: y_bar (..., n) to u_bar alike. The Laplacian is symmetric."""
+        check_cotangents("y_bar", y_bar, len(tape), self.output_size, tape=tape)
         return self.laplacian(y_bar)
 
     def rows(self, tape):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from higcore.backend import array_module
-from higcore.validation import check_real
+from higcore.validation import check_cotangents, check_like, check_real
 
 from .base import Solver
 
@@ -41,11 +41,15 @@ class ScaledOutputs(Solver):
 
     def tangent(self, x, u, du):
         """Return dy (b, 2) along du (b, 2)."""
-        return du * self.forward(x, u)[1][0]
+        scales, _ = self.forward(x, u)[1]
+        check_like("du", du, u.shape, u=u)
+        return du * scales
 
     def backward(self, tape, y_bar):
         """Pull cotangents back: y_bar (..., 2) to u_bar alike."""
-        return y_bar * tape[0]
+        scales, b = tape
+        check_cotangents("y_bar", y_bar, b, self.output_size, tape=scales)
+        return y_bar * scales
 
     def rows(self, tape):
         """Return S (b, 2, 2), the same diagonal matrix for every sample."""

@@ -118,19 +118,3 @@ def test_parameters_of_the_paper():
     net = ConvNet1d(points=14, channels=2, features=[20] * 6, width=3, outputs=384)
     assert net.size == 21984
     assert (net.input_size, net.output_size) == (28, 384)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"points": 4}, "points must exceed 4 for 2 valid convolutions of width 3, got 4"),
-        ({"channels": 0}, "channels must be at least 1"),
-        ({"features": [3, 0]}, "features must be at least 1"),
-        ({"width": 2.5}, "width must be an integer"),
-        ({"activation": "gelu"}, "activation must be one of"),
-    ],
-)
-def test_bad_parameters(options, message):
-    good = {"points": 7, "channels": 2, "features": [3, 4], "width": 3, "outputs": 5}
-    with pytest.raises((ValueError, TypeError), match=message):
-        ConvNet1d(**(good | options))

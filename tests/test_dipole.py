@@ -142,30 +142,6 @@ def test_float32_stays_float32(rng):
     assert np.abs(S - reference[1]).max() < 1e-4
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"points": 2}, "points must be at least 3, got 2"),
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"dt": -0.1}, "dt must be a finite number"),
-        ({"length": float("inf")}, "length must be a finite number"),
-    ],
-)
-def test_bad_parameters(options, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        QuantumDipole(**options)
-
-
-def test_bad_arrays():
-    dipole = QuantumDipole()
-    with pytest.raises(ValueError, match=r"x must have shape \(b, 28\)"):
-        dipole.solve(np.zeros((2, 27)), np.zeros((2, 384)))
-    with pytest.raises(ValueError, match=r"u must have shape \(2, 384\)"):
-        dipole.solve(np.zeros((2, 28)), np.zeros((2, 383)))
-    with pytest.raises(ValueError, match="k must be at most 14"):
-        dipole.eigenstate(15)
-
-
 def test_one_sample_and_one_cotangent_leave_the_input_alone(rng):
     """Arrays with axes of length one are contiguous in every order."""
     dipole = QuantumDipole(5, steps=4)

@@ -91,15 +91,6 @@ def test_dense_jacobian_has_the_same_methods(rng):
     assert np.isclose(D.norm_squared(), J.norm_squared())
 
 
-@pytest.mark.parametrize("name", ["matvec", "rmatvec"])
-def test_wrong_length_is_named(name, rng):
-    J = random_jacobian(rng)
-    with pytest.raises(ValueError, match=f"{'v' if name == 'matvec' else 'w'} must have shape"):
-        getattr(J, name)(np.zeros(3))
-    with pytest.raises(TypeError, match="must be a NumPy or CuPy array, got list"):
-        getattr(J, name)([0.0] * J.shape[1])
-
-
 def chain_output(problem, batch):
     """theta -> y of network and solver, from the oracles, for real or complex theta."""
 

@@ -53,6 +53,13 @@ def test_gradients_by_taylor(rng):
         assert all(abs(order - 2) < 0.05 for order in orders), loss
 
 
+def test_float32_stays_float32(rng):
+    y, target = (states(rng, 4).astype(np.float32) for _ in range(2))
+    mode = target[0].copy()
+    for loss in (SquaredError(np.float64(0.5)), Infidelity(), ComponentError(mode)):
+        assert loss.value(y, target).dtype == loss.gradient(y, target).dtype == np.float32
+
+
 def test_infidelity_ignores_the_phase(rng):
     y = states(rng, 3)
     turned = np.exp(0.7j) * complex_state(y)

@@ -157,26 +157,6 @@ def test_largest_by_halving():
     ]
 
 
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"batch": 0}, "batch must be at least 1, got 0"),
-        ({"batch": 8, "method": "lu"}, "method must be one of"),
-        ({"batch": 8, "tau": -1.0}, "tau must be a finite number"),
-    ],
-)
-def test_bad_arguments_of_the_estimate(options, error):
-    with pytest.raises(ValueError, match=error):
-        memory_estimate(SMALL.problem(), **options)
-
-
-def test_bad_limits_and_tiles(rng):
-    with pytest.raises(ValueError, match="memory_limit must be a finite number"):
-        HIG(memory_limit=0.0)
-    with pytest.raises(ValueError, match="tile must be at least 1, got 0"):
-        StackedJacobian(*jacobian_parts(rng), tile=0)
-
-
 def test_command_line(monkeypatch, tmp_path):
     monkeypatch.setitem(EXPERIMENTS, "oscillators", SMALL)
     shown = CliRunner().invoke(main, ["memory", "oscillators", "--batch", "64"])

@@ -75,34 +75,3 @@ def test_float32_stays_float32(rng):
     theta = net.init(rng, np.float32)
     u, tape = net.forward(theta, rng.standard_normal((5, 3)).astype(np.float32))
     assert u.dtype == net.backward(theta, tape, u).dtype == np.float32
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (((3,),), "sizes must list"),
-        (((3, 0, 2),), "sizes must be at least 1, got 0"),
-        (((3, 2.5),), "sizes must be an integer"),
-        (((3, 2), "sigmoid"), "activation must be one of 'tanh', 'relu', 'linear'; got 'sigmoid'"),
-    ],
-)
-def test_bad_architecture(arguments, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        MLP(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("theta", "x", "message"),
-    [
-        (np.zeros(10), np.zeros((2, 3)), r"theta must have shape \(9,\), got \(10,\)"),
-        (np.zeros(9), np.zeros((2, 4)), r"x must have shape \(b, 2\), got \(2, 4\)"),
-        (np.zeros(9), np.zeros((0, 2)), "x is empty"),
-        (np.zeros(9, int), np.zeros((2, 2)), "theta must be a float32 or float64 array"),
-        (np.zeros(9), np.zeros((2, 2), complex), "x must be a float32 or float64 array"),
-        (np.zeros(9), np.zeros((2, 2), np.float32), "theta is float64, x is float32"),
-        ([0.0] * 9, np.zeros((2, 2)), "theta must be a NumPy or CuPy array, got list"),
-    ],
-)
-def test_bad_input(theta, x, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        MLP((2, 2, 1)).forward(theta, x)

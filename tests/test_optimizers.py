@@ -1,5 +1,6 @@
 """First- and second-order optimizers against formulas written out here."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -76,8 +77,11 @@ def test_adam(gradients):
     assert np.allclose(steps_of(Adam(lr=0.02), gradients), expected)
 
 
-@pytest.mark.parametrize("optimizer", [SGD(), Adagrad(), Adadelta(), RMSprop(), Adam()])
-def test_float32_stays_float32(optimizer):
+@pytest.mark.parametrize("number", [0.1, np.float64(0.1)], ids=["Python's", "NumPy's"])
+@pytest.mark.parametrize("kind", [SGD, Adagrad, Adadelta, RMSprop, Adam])
+def test_float32_stays_float32(kind, number):
+    """NumPy's own float64 scalars would make float64 of a float32 array."""
+    optimizer = kind(*[number] * len(dataclasses.fields(kind)))
     theta = np.zeros(3, np.float32)
     at = SimpleNamespace(gradient=lambda: np.ones(3, np.float32))
     step, state, _ = optimizer.update(at, optimizer.init(theta))
@@ -122,26 +126,3 @@ def test_a_second_order_step_against_differences_and_numpys_svd(optimizer, rng):
 def test_gauss_newton_is_kappa_minus_one():
     assert GaussNewton().kappa == -1
     assert HIG().kappa == -0.5
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: SGD(lr=0), r"lr must be a finite number in \(0, inf\], got 0"),
-        (lambda: Adam(lr=-1.0), "lr must be"),
-        (lambda: Adam(beta_1=1.0), "beta_1 must be"),
-        (lambda: Adam(epsilon=0.0), "epsilon must be"),
-        (lambda: Adam(epsilon="x"), "epsilon must be a real number"),
-        (lambda: RMSprop(rho=1.5), "rho must be"),
-        (lambda: Adadelta(epsilon=-1e-7), "epsilon must be"),
-        (lambda: Adagrad(initial_accumulator=-0.1), "initial_accumulator must be"),
-        (lambda: HIG(lr=float("nan")), "lr must be"),
-        (lambda: HIG(tau=-1), "tau must be"),
-        (lambda: HIG(kappa=-2), "kappa must be"),
-        (lambda: HIG(method="fast"), "method must be one of"),
-        (lambda: GaussNewton(truncation="none"), "truncation must be one of"),
-    ],
-)
-def test_bad_parameters(make, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        make()

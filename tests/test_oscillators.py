@@ -159,35 +159,3 @@ def test_memory_is_linear_in_the_batch():
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 4.2 * peaks[0]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"oscillators": 0}, "oscillators must be at least 1, got 0"),
-        ({"steps": 1.5}, "steps must be an integer, got 1.5"),
-        ({"dt": 0.0}, "dt must be a finite number"),
-        ({"cubic": float("nan")}, "cubic must be a finite number"),
-        ({"linear": "1"}, "linear must be a real number, got '1'"),
-        ({"control": 3.0}, "control must be a tuple of numbers, got 3.0"),
-        ({"control": (1.0,)}, "control must have one entry for each of the 2 oscillators, got 1"),
-    ],
-)
-def test_bad_parameters(options, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        OscillatorChain(**options)
-
-
-@pytest.mark.parametrize(
-    ("x", "u", "message"),
-    [
-        (np.zeros((2, 3)), np.zeros((2, 96)), r"x must have shape \(b, 4\), got \(2, 3\)"),
-        (np.zeros((2, 4)), np.zeros((3, 96)), r"u must have shape \(2, 96\), got \(3, 96\)"),
-        (np.zeros((2, 4)), np.zeros((2, 96), int), "u must be a float32 or float64 array"),
-        (np.zeros((2, 4)), np.zeros((2, 96), np.float32), "arrays must share one dtype"),
-        (np.zeros((0, 4)), np.zeros((0, 96)), "x is empty"),
-    ],
-)
-def test_bad_arrays(x, u, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        OscillatorChain().solve(x, u)

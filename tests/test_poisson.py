@@ -73,23 +73,3 @@ def test_noise_has_zero_mean_and_unit_deviation():
     noise = smooth_noise(np.random.default_rng(0), 5, (8, 6))
     assert np.abs(noise.mean(axis=(1, 2))).max() < 1e-14
     assert np.abs(noise.std(axis=(1, 2)) - 1).max() < 1e-14
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"points": 0}, "points must be at least 1"),
-        ({"points": (3, 2.5)}, "points must be an integer"),
-        ({"points": (3, 3, 3)}, "points must be one number or a pair"),
-        ({"spacing": 0.0}, "spacing must be a finite number"),
-        ({"spacing": (1.0, -1.0)}, "spacing must be a finite number"),
-    ],
-)
-def test_bad_parameters(options, message):
-    with pytest.raises((ValueError, TypeError), match=message):
-        Poisson2D(**options)
-
-
-def test_bad_arrays():
-    with pytest.raises(ValueError, match=r"u must have shape \(2, 64\), got \(2, 63\)"):
-        Poisson2D().solve(np.zeros((2, 64)), np.zeros((2, 63)))
