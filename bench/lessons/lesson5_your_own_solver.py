@@ -19,16 +19,14 @@
 # with half-inverse gradients (eq. 5-7) and with Adam.
 #
 # Numbers of equations are the paper's; equations without a number are not in it. Run this file,
-# `python bench/lessons/lesson5_your_own_solver.py [FOLDER]`, or open it as a notebook.
+# `python -m bench.lessons.lesson5_your_own_solver [folder]`, or open it as a notebook.
 
 # %%
-import sys
-from pathlib import Path
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from bench import figures
+from bench.lessons import show
 from higcore import HIG, Adam, Batch, Problem, check_solver, fit
 from higcore.backend import array_module
 from higcore.losses import SquaredError
@@ -250,9 +248,7 @@ for (label, result), (color, dash) in zip(results.items(), figures.STYLES, stric
 loss.set(title="mean test loss", xlabel="training time [s]", yscale="log")
 loss.legend(frameon=False)
 
-beside = Path(figures.__file__).parent / "results" / "lessons"
-folder = Path(sys.argv[1]) if len(sys.argv) == 2 else beside
-figures.save(figure, folder / "lesson5-burgers.png")
+show(figure, "lesson5-burgers.png")
 
 # %% [markdown]
 # ## Exercises
