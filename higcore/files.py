@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ _calls = itertools.count()
 
 
 @contextmanager
-def replacing(path, size=None):
+def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     """Context manager: a temporary path that takes the place of ``path`` if all goes well.
 
     What was written there is flushed to the disk and then renamed, and the rename is flushed too:

@@ -4,43 +4,53 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import SupportsIndex, overload
 
 import numpy as np
 
-from .backend import array_module, to_device
+from .backend import Array, array_module, to_device
 from .linearisation import Linearisation
+from .protocols import Loss, Network, Solver
 from .validation import check_array, check_choice, check_count, check_finite, check_same_dtype
 
 EVALUATION_CHUNK = 4096  # samples evaluated at once: bounds the memory of a large test set
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """Samples: solver inputs x (b, |x|), network inputs (b, n_0) and targets (b, |y|)."""
 
-    x: Any
-    net_input: Any
-    target: Any
+    x: Array
+    net_input: Array
+    target: Array
 
-    def __getitem__(self, index):
+    def __iter__(self) -> Iterator[Array]:
+        """The three arrays."""
+        return iter((self.x, self.net_input, self.target))
+
+    @overload
+    def __getitem__(self, index: slice) -> Batch: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Array: ...
+    def __getitem__(self, index: slice | SupportsIndex) -> Batch | Array:
         """Field by number, or the samples of a slice as a new Batch."""
         if isinstance(index, slice):
             return Batch(*(array[index] for array in self))
-        return tuple.__getitem__(self, index)
+        return tuple(self)[index]
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Number of samples."""
         return len(self.x)
 
-    def take(self, step, size):
+    def take(self, step: int, size: int) -> Batch:
         """The batch of a step: consecutive samples, the same order in every epoch."""
         first = step % math.ceil(self.count / size) * size
         return self[first : first + size]
 
-    def on(self, device):
+    def on(self, device: str) -> Batch:
         """The same samples on ``device``, ``"cpu"`` or ``"gpu"``."""
         return Batch(*(to_device(array, device) for array in self))
 
@@ -66,16 +76,16 @@ class FreshData:
     count: int = 4096
     device: str = "cpu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("seed", self.seed, 0)
         check_count("count", self.count)
         check_choice("device", self.device, ("cpu", "gpu"))
 
-    def take(self, step, size):
+    def take(self, step: int, size: int) -> Batch:
         """The batch of a step."""
         return self.draw(np.random.default_rng([self.seed, 2, step]), size).on(self.device)
 
-    def on(self, device):
+    def on(self, device: str) -> FreshData:
         """The same samples on ``device``."""
         return replace(self, device=device)
 
@@ -102,15 +112,15 @@ class Problem:
         Whether g = dL/dy is divided by the batch size (L a mean), or not (L a sum).
     """
 
-    network: Any
-    solver: Any
-    loss: Any
+    network: Network
+    solver: Solver
+    loss: Loss
     train: Batch | FreshData
     test: Batch
     batch_mean: bool = True
-    name: str = field(default="problem")
+    name: str = "problem"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.network.output_size != self.solver.control_size:
             raise ValueError(
                 f"network has {self.network.output_size} outputs but solver takes "
@@ -125,12 +135,12 @@ class Problem:
         self.check_like_train("test.x", self.test.x)
 
     @functools.cached_property
-    def sample(self):
+    def sample(self) -> Batch:
         """Training data to look at: all of a Batch, the first sample of FreshData."""
         return self.train if isinstance(self.train, Batch) else self.train.take(0, 1)
 
     def _check_batch(self, label, batch):
-        arrays = {f"{label}.{name}": array for name, array in batch._asdict().items()}
+        arrays = {f"{label}.{field.name}": getattr(batch, field.name) for field in fields(batch)}
         array_module(**arrays)
         sizes = (self.solver.state_size, self.network.input_size, self.solver.output_size)
         count = len(batch.x)
@@ -139,13 +149,13 @@ class Problem:
             check_finite(name, array)
         check_same_dtype(**arrays)
 
-    def check_like_train(self, name, array):
+    def check_like_train(self, name: str, array: Array) -> None:
         """Raise unless ``array`` lives where the training data live, in their dtype."""
         arrays = {"train.x": self.sample.x, name: array}
         array_module(**arrays)
         check_same_dtype(**arrays)
 
-    def steps_per_epoch(self, size):
+    def steps_per_epoch(self, size: int) -> int:
         """Number of batches of ``size`` samples that cover the training data once."""
         check_count("batch", size)
         if size > self.train.count:
@@ -155,20 +165,20 @@ class Problem:
             )
         return math.ceil(self.train.count / size)
 
-    def batch(self, step, size):
+    def batch(self, step: int, size: int) -> Batch:
         """Return the batch of a step."""
         return self.train.take(step, size)
 
-    def linearise(self, theta, batch):
+    def linearise(self, theta: Array, batch: Batch) -> Linearisation:
         """Return the `Linearisation` at theta (t,) on a batch."""
         return Linearisation(self, theta, batch)
 
-    def predict(self, theta, batch):
+    def predict(self, theta: Array, batch: Batch) -> tuple[Array, Array]:
         """Return the control u (b, |u|) and the solver's output y (b, |y|)."""
         u, _ = self.network.forward(theta, batch.net_input)
         return u, self.solver.solve(batch.x, u)
 
-    def evaluate(self, theta, batch=None, loss=None):
+    def evaluate(self, theta: Array, batch: Batch | None = None, loss: Loss | None = None) -> float:
         """Return the mean of a sample's loss over ``batch``, by default test loss on test data."""
         batch, loss = batch or self.test, loss or self.loss
         total = 0.0
@@ -177,6 +187,6 @@ class Problem:
             total += float(loss.value(self.predict(theta, part)[1], part.target).sum())
         return total / len(batch.x)
 
-    def on(self, device):
+    def on(self, device: str) -> Problem:
         """Return the same problem with its data on ``device``, ``"cpu"`` or ``"gpu"``."""
         return replace(self, train=self.train.on(device), test=self.test.on(device))

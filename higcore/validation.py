@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from .backend import array_module
+from .backend import Array, array_module
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -16,7 +17,7 @@ class NonFiniteError(ValueError):
     """An array that must be finite holds NaN or Inf."""
 
 
-def check_array(name, array, shape):
+def check_array(name: str, array: Array, shape: Sequence[int | str]) -> None:
     """Raise unless ``array`` is a float32 or float64 array that fits ``shape``.
 
     An entry of ``shape`` is an int (exact) or a str (any size >= 1, named in the message).
@@ -36,7 +37,7 @@ def check_array(name, array, shape):
     raise ValueError(f"{name} is empty: shape {array.shape}, expected {expected} with sizes >= 1")
 
 
-def check_finite(name, array):
+def check_finite(name: str, array: Array) -> None:
     """Raise `NonFiniteError` if ``array`` holds NaN or Inf; costs one pass over it."""
     xp = array_module(**{name: array})
     if not bool(xp.isfinite(array).all()):
@@ -49,7 +50,7 @@ def check_finite(name, array):
         )
 
 
-def check_same_dtype(**arrays):
+def check_same_dtype(**arrays: Array) -> None:
     """Raise unless all named arrays share one dtype."""
     dtypes = {name: array.dtype for name, array in arrays.items()}
     if len(set(dtypes.values())) > 1:
@@ -57,26 +58,34 @@ def check_same_dtype(**arrays):
         raise TypeError(f"arrays must share one dtype, but {listing}")
 
 
-def check_choice(name, value, known):
+def check_choice(name: str, value: object, known: Collection[str]) -> None:
     """Raise unless ``value`` is one of the strings in ``known``; the message lists them."""
     if not isinstance(value, str) or value not in known:
         listing = ", ".join(repr(k) for k in known)
         raise ValueError(f"{name} must be one of {listing}; got {value!r}")
 
 
-def check_real(name, value, low=-math.inf, high=math.inf, *, open_low=False):
+def check_real(
+    name: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+) -> None:
     """Raise unless ``value`` is a finite real number in [low, high], or (low, high] if open_low."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
     bracket = "(" if open_low else "["
-    inside = (low < value if open_low else low <= value) and value <= high
-    if not (math.isfinite(value) and inside):
+    number = float(value)
+    inside = (low < number if open_low else low <= number) and number <= high
+    if not (math.isfinite(number) and inside):
         raise ValueError(
             f"{name} must be a finite number in {bracket}{low:g}, {high:g}], got {value!r}"
         )
 
 
-def check_count(name, value, minimum=1):
+def check_count(name: str, value: object, minimum: int = 1) -> None:
     """Raise unless ``value`` is an integer >= minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
