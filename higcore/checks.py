@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 
-from .backend import array_module
+from .backend import Array, array_module
+from .examination.diagnosis import CheckReport
 from .examination.network import examine_network
 from .examination.shared import Examination
 from .examination.solver import examine_solver
+from .protocols import Network, Solver
 from .validation import (
     check_array,
     check_callable,
@@ -23,7 +26,9 @@ from .validation import (
 SAMPLES = 3
 
 
-def dot_test(tangent, adjoint, v, w):
+def dot_test(
+    tangent: Callable[[Array], Array], adjoint: Callable[[Array], Array], v: Array, w: Array
+) -> float:
     r"""Return the relative mismatch of <w, A v> and <A^T w, v>.
 
     .. math:: |\langle w, A v\rangle - \langle A^T w, v\rangle| \,/\, (\|w\| \|A v\|)
@@ -56,7 +61,15 @@ def dot_test(tangent, adjoint, v, w):
     return abs(backward) if scale == 0 else abs(forward - backward) / scale  # NaN stays NaN
 
 
-def taylor_test(function, tangent, v, direction, *, step=1e-2, halvings=4):
+def taylor_test(
+    function: Callable[[Array], Array],
+    tangent: Callable[[Array, Array], Array],
+    v: Array,
+    direction: Array,
+    *,
+    step: float = 1e-2,
+    halvings: int = 4,
+) -> list[float]:
     r"""Return the observed orders of the Taylor remainder, one for each halving of the step.
 
     .. math:: \|f(v + h d) - f(v) - h\, f'(v) d\| = O(h^2)
@@ -101,7 +114,14 @@ def taylor_test(function, tangent, v, direction, *, step=1e-2, halvings=4):
         return [float(np.log2(np.divide(a, b))) for a, b in pairwise(remainders)]
 
 
-def check_solver(solver, x=None, u=None, *, seed=0, show=True):
+def check_solver(
+    solver: Solver,
+    x: Array | None = None,
+    u: Array | None = None,
+    *,
+    seed: int = 0,
+    show: bool = True,
+) -> CheckReport:
     r"""Check everything about a solver that can be checked by numbers; print and return a table.
 
     - Shapes, dtypes and finiteness of every output; float32 too, if the solver takes it.
@@ -147,7 +167,14 @@ def check_solver(solver, x=None, u=None, *, seed=0, show=True):
     return _finished(exam.report, show)
 
 
-def check_network(network, theta=None, x=None, *, seed=0, show=True):
+def check_network(
+    network: Network,
+    theta: Array | None = None,
+    x: Array | None = None,
+    *,
+    seed: int = 0,
+    show: bool = True,
+) -> CheckReport:
     """Check everything about a network that can be checked by numbers; print and return a table.
 
     As `check_solver`, with theta in place of u and ``backward`` in place of ``adjoint``; then
@@ -205,7 +232,7 @@ def _points(exam, name, array, shape):
     return array
 
 
-def _finished(report, show):
+def _finished(report: CheckReport, show: bool) -> CheckReport:
     if show:
         print(report)
     return report

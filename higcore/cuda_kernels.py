@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import cuda
 from numba.core.errors import NumbaPerformanceWarning
 
 from .gpu import current_stream
-from .kernels import dtype_of
+from .kernels import Scratch, Shapes, dtype_of
 
 THREADS = 64  # a block: few, so that a small batch is spread over many multiprocessors
 CONFIGURED = 64  # grids of a kernel that are kept
 
 
-def launcher(body):
+def launcher(
+    body: Callable[..., None],
+) -> Callable[[int, tuple[Any, ...], Scratch, int | None], None]:
     """Return ``launch(n, args, scratch, cotangents)``; see `kernels.RangeKernel`."""
     device_body = cuda.jit(device=True)(body)
 
@@ -28,23 +32,28 @@ def launcher(body):
         return cuda.jit(kernel_source(device_body, count, shapes, dtype, is_sweep))
 
     @functools.lru_cache(maxsize=CONFIGURED)
-    def configured(blocks, stream, *how):
+    def configured(blocks, stream, count, shapes, dtype, is_sweep):
         """A kernel with its grid. Numba warns of small grids; a small batch has no larger one."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NumbaPerformanceWarning)
-            return kernel(*how)[blocks, THREADS, cuda.external_stream(stream) if stream else 0]
+            run = kernel(count, shapes, dtype, is_sweep)
+            return run[blocks, THREADS, cuda.external_stream(stream) if stream else 0]
 
     def launch(n, args, scratch, cotangents):
         is_sweep = cotangents is not None
         shapes = scratch(1, 1 if is_sweep else None)
         r = cotangents if is_sweep else 1
-        how = len(args), shapes, dtype_of(args).type, is_sweep
-        configured(-(-n * r // THREADS), current_stream(), *how)(n, r, *map(_on_device, args))
+        blocks = -(-n * r // THREADS)
+        dtype: Any = dtype_of(args).type
+        run = configured(blocks, current_stream(), len(args), shapes, dtype, is_sweep)
+        run(n, r, *map(_on_device, args))
 
     return launch
 
 
-def kernel_source(body, count, shapes, dtype, is_sweep):
+def kernel_source(
+    body: Callable[..., None], count: int, shapes: Shapes, dtype: type[np.generic], is_sweep: bool
+) -> Callable[..., None]:
     """A kernel of ``count`` arguments beside n and r, as a plain function.
 
     Numba launches no kernel with a variable number of arguments, and shapes of a thread's own
@@ -64,9 +73,10 @@ def kernel_source(body, count, shapes, dtype, is_sweep):
         f"        body({', '.join([*ranges, *args, *local])})",
     ]
     constants = {f"shape_{name}": shape for name, shape in zip(local, shapes, strict=True)}
-    scope = {"cuda": cuda, "np": np, "body": body, "dtype": dtype, **constants}
+    scope: dict[str, Any] = {"cuda": cuda, "np": np, "body": body, "dtype": dtype, **constants}
     exec("\n".join(lines), scope)
-    return scope["kernel"]
+    kernel: Callable[..., None] = scope["kernel"]
+    return kernel
 
 
 def _on_device(argument):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .backend import Array
+
+if TYPE_CHECKING:
+    from .linearisation import Linearisation
 
 
 class StepDiagnostics(NamedTuple):
@@ -30,7 +35,7 @@ class StepDiagnostics(NamedTuple):
     gap_to_cutoff: float | None = None
 
 
-def diagnose(number, at, change, info):
+def diagnose(number: int, at: Linearisation, change: Array, info: Any) -> StepDiagnostics:
     """The `StepDiagnostics` of update ``number``, theta - change, linearised ``at`` theta."""
     Jd = at.tangent(change)  # (b, |y|)
     curvature = getattr(at.problem.loss, "curvature", 0.0) * at.scale

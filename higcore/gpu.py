@@ -16,7 +16,7 @@ DEVICES = ("auto", "cpu", "gpu")
 OLDEST_CUDA = (12, 0)
 
 
-def choose_device(device="auto"):
+def choose_device(device: str = "auto") -> tuple[str, str]:
     """Resolve ``"auto" | "cpu" | "gpu"`` to ``("cpu" or "gpu", reason)``.
 
     ``"auto"`` takes a GPU if one can be used. The reason is a clause that says which GPU it is, or
@@ -43,7 +43,7 @@ def choose_device(device="auto"):
     return ("cpu", f"no GPU: {missing}") if missing else ("gpu", device_name())
 
 
-def obstacle():
+def obstacle() -> str | None:
     """What keeps a GPU from being used, as a clause with the pip line that helps; None if nothing.
 
     Everything is installed by one of two extras; the driver decides which.
@@ -80,7 +80,7 @@ def obstacle():
     return None
 
 
-def driver_version():
+def driver_version() -> tuple[int, int] | None:
     """(major, minor) of the newest CUDA that the NVIDIA driver knows; None without a driver."""
     try:
         library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -99,7 +99,7 @@ def _dotted(version):
     return ".".join(map(str, version))
 
 
-def device_name():
+def device_name() -> str:
     """Name of the current CUDA device and its compute capability."""
     import cupy
 
@@ -108,26 +108,26 @@ def device_name():
     return f"{properties['name'].decode()}, compute capability {capability}"
 
 
-def available_memory():
+def available_memory() -> int:
     """Bytes that CuPy's memory pool can still hand out."""
     import cupy
 
     pool = cupy.get_default_memory_pool()
-    free = cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+    free: int = cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
     limit = pool.get_limit()  # 0 for none
     return min(free, limit - pool.used_bytes()) if limit else free
 
 
-def release_memory():
+def release_memory() -> None:
     """Give the blocks that nobody holds any more back to the device, for other programs."""
     sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
 
 
-def synchronize():
+def synchronize() -> None:
     """Wait until the current device has done all that it was asked."""
     sys.modules["cupy"].cuda.Device().synchronize()
 
 
-def current_stream():
+def current_stream() -> int:
     """Address of CuPy's current stream; 0 for the default stream, and without CuPy."""
     return sys.modules["cupy"].cuda.get_current_stream().ptr if "cupy" in sys.modules else 0

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from .run import Run
 
 BAR_INTERVAL, PLAIN_INTERVAL = 0.1, 10.0  # seconds
 
+Show: TypeAlias = "Callable[[float, Run], None]"  # (share of the budget, run)
+
 
 @contextmanager
-def progress_line(enabled, label):
+def progress_line(enabled: bool, label: str) -> Iterator[Show]:
     """Yield ``show(share, run)``, to be called after every step; it does nothing if disabled."""
     if not enabled:
         yield lambda share, run: None

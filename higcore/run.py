@@ -6,17 +6,21 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from .backend import is_host
-from .diagnostics import diagnose
+from .backend import Array, is_host
+from .diagnostics import StepDiagnostics, diagnose
+from .linearisation import Linearisation
 from .problem import Problem
+from .progress import Show
+from .protocols import Optimizer
 from .result import FELL_BACK, MESSAGES, Epoch, History, Result, State, is_lost
 from .spectral.modes import DecompositionError
 from .validation import NonFiniteError, check_finite
@@ -26,19 +30,21 @@ STEP_TIMES_SEEN = 101  # and in a callback, which may be called every millisecon
 
 log = logging.getLogger("higcore")
 
+Callback: TypeAlias = Callable[[Result], object]  # True asks to stop
+
 
 class Clock:
     """Seconds since its making, on top of those of an earlier run, less the paused ones."""
 
-    def __init__(self, earlier):
+    def __init__(self, earlier: float) -> None:
         self.zero = time.perf_counter() - earlier
 
-    def read(self):
+    def read(self) -> float:
         """Seconds on the clock."""
         return time.perf_counter() - self.zero
 
     @contextmanager
-    def paused(self):
+    def paused(self) -> Iterator[None]:
         """Stop the clock for the block."""
         begin = time.perf_counter()
         try:
@@ -51,13 +57,13 @@ class _Stop(Exception):
     """Ends a run with a status and its reason."""
 
 
-def require_finite(arrays):
+def require_finite(arrays: dict[str, Array]) -> None:
     """Raise `NonFiniteError` for the first of the named arrays that is not finite."""
     for name, array in arrays.items():
         check_finite(name, array)
 
 
-def asked_to_stop(callbacks, result):
+def asked_to_stop(callbacks: Sequence[Callback], result: Result) -> bool:
     """Call all of the callbacks; True if one returned True or raised StopIteration."""
     stop = False
     for callback in callbacks:
@@ -74,27 +80,28 @@ class Run:
     """A run in progress; `fit` makes it and says what the fields mean."""
 
     problem: Problem
-    optimizer: Any
+    optimizer: Optimizer
     batch: int
-    budget: dict
+    budget: dict[str, float | None]
     evaluate_every: int
     patience: int | None
     clock: Clock
     state: State
-    identity: dict
-    on_step: tuple = ()
-    on_epoch: tuple = ()
-    diagnostics: list | None = None
+    identity: dict[str, Any]
+    on_step: Sequence[Callback] = ()
+    on_epoch: Sequence[Callback] = ()
+    diagnostics: list[StepDiagnostics] | None = None
     history: History = field(default_factory=History)
     first_step_seconds: float = 0.0
     fallbacks: int = 0
     first_fallback: str = ""
-    step_times: deque = field(default_factory=lambda: deque(maxlen=STEP_TIMES_KEPT))
+    step_times: deque[float] = field(default_factory=lambda: deque(maxlen=STEP_TIMES_KEPT))
 
-    def __post_init__(self):
-        self.settled, self.total = self.state, 0.0
+    def __post_init__(self) -> None:
+        self.settled = self.state
+        self.total: Array = 0.0
 
-    def take_over(self, earlier):
+    def take_over(self, earlier: Result) -> None:
         """Go on with what an earlier `Result` counted and recorded."""
         self.history.extend(earlier.history)
         self.first_step_seconds, self.fallbacks = earlier.first_step_seconds, earlier.fallbacks
@@ -102,7 +109,7 @@ class Run:
         if self.diagnostics is not None:
             self.diagnostics.extend(earlier.diagnostics)
 
-    def complete(self, show):
+    def complete(self, show: Show) -> Result:
         """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
         try:
             self.train(show)
@@ -116,7 +123,7 @@ class Run:
             status, reason = "interrupted", ""
         return self.finish(status, reason)
 
-    def train(self, show):
+    def train(self, show: Show) -> None:
         """Step until something raises `_Stop`, or worse."""
         if not self.history:
             # Compiling the forward pass counts as training time; evaluating the test set does not.
@@ -133,12 +140,12 @@ class Run:
             show(self.largest_share(), self)
         raise _Stop("budget", spent)
 
-    def call(self, callbacks):
+    def call(self, callbacks: Sequence[Callback]) -> None:
         """Hand the run so far to callbacks, which may ask to stop."""
         if callbacks and asked_to_stop(callbacks, self.result()):
             raise _Stop("stopped", "")
 
-    def advance(self):
+    def advance(self) -> None:
         """One update. A device is not waited for, but in the first one and where `update` does."""
         if is_host(self.state.theta) or not self.first_step_seconds:
             self.step(require_finite)
@@ -149,7 +156,7 @@ class Run:
         except NonFiniteError:
             self.retrace(self.state.steps + 1)
 
-    def step(self, look):
+    def step(self, look: Callable[[dict[str, Array]], None]) -> None:
         """One update; ``look`` is shown what came out of it, by name, before any of it is kept."""
         old, begin = self.state, self.clock.read()
         at = self.problem.linearise(old.theta, self.problem.batch(old.steps, self.batch))
@@ -171,7 +178,7 @@ class Run:
         self.first_step_seconds = self.first_step_seconds or now
         self.note(at, change, info)
 
-    def note(self, at, change, info):
+    def note(self, at: Linearisation, change: Array, info: Any) -> None:
         """Count a fall-back, and diagnose the step if that was asked for."""
         if reason := getattr(info, "fallback", None):
             self.fallbacks += 1
@@ -182,11 +189,11 @@ class Run:
             with self.clock.paused():
                 self.diagnostics.append(diagnose(self.state.steps, at, change, info))
 
-    def add_up(self, arrays):
+    def add_up(self, arrays: dict[str, Array]) -> None:
         """Keep the sum of everything on the device: NaN and Inf stay in it until `settle` looks."""
         self.total = sum((array.sum() for array in arrays.values()), self.total)
 
-    def settle(self):
+    def settle(self) -> None:
         """Wait for a device, and make sure that all updates since the last time were finite."""
         if is_host(self.state.theta) or self.state.steps == self.settled.steps:
             return
@@ -198,7 +205,7 @@ class Run:
         self.settled, self.total = self.state._replace(seconds=now), 0.0
         self.state = self.settled
 
-    def retrace(self, steps):
+    def retrace(self, steps: int) -> None:
         """From the last state known to be finite, go carefully up to the update that is not.
 
         Batches are a function of the step, so all of it comes out as it did before.
@@ -210,7 +217,7 @@ class Run:
             self.step(require_finite)
             self.settled = self.state
 
-    def record(self):
+    def record(self) -> None:
         """Append the losses to the history and call the callbacks, off the clock."""
         self.settle()
         with self.clock.paused():
@@ -224,7 +231,7 @@ class Run:
             self.call(self.on_epoch)
             self.look_back()
 
-    def look_back(self):
+    def look_back(self) -> None:
         """End the run if its history says that it is lost, or gets nowhere."""
         losses = [row.test_loss for row in self.history[-1 - (self.patience or 0) :]]
         first = self.history[0].test_loss
@@ -233,21 +240,21 @@ class Run:
         if self.patience and len(self.history) > self.patience and min(losses) == losses[0]:
             raise _Stop("stagnated", f"{self.patience} evaluations")
 
-    def shares(self):
+    def shares(self) -> dict[str, float]:
         """Name and spent share of each budget."""
         epochs = self.state.steps / self.problem.steps_per_epoch(self.batch)
         spent = {"seconds": self.state.seconds, "steps": self.state.steps, "epochs": epochs}
         return {f"{v:g} {k}": spent[k] / v for k, v in self.budget.items() if v is not None}
 
-    def largest_share(self):
+    def largest_share(self) -> float:
         """Share of the budget that is nearest to its end."""
         return max(self.shares().values())
 
-    def spent_budget(self):
+    def spent_budget(self) -> str:
         """Name of a budget that is spent, or ""."""
         return next((name for name, share in self.shares().items() if share >= 1), "")
 
-    def finish(self, status, reason):
+    def finish(self, status: str, reason: str) -> Result:
         """The `Result` at the end, with a last row of the history."""
         try:
             self.settle()
@@ -259,7 +266,7 @@ class Run:
             status, reason = stop.args if status == "budget" else (status, reason)
         return self.result(status, reason)
 
-    def result(self, status="running", reason=""):
+    def result(self, status: str = "running", reason: str = "") -> Result:
         """The run so far as a `Result`."""
         seen = len(self.step_times) if status != "running" else STEP_TIMES_SEEN
         times = list(islice(reversed(self.step_times), seen))

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
-from .backend import array_module, release_memory, thread_policy
+from .backend import Array, array_module, release_memory, thread_policy
 from .half_inverse import within_memory
 from .memory import ran_out_of_memory
 from .problem import Problem
 from .progress import progress_line
+from .protocols import Optimizer
 from .result import UNSUCCESSFUL, Result, State, TrainingError
-from .run import Clock, Run
+from .run import Callback, Clock, Run
 from .validation import check_array, check_count, check_finite, check_real
 
 
 def fit(
-    problem,
-    optimizer,
+    problem: Problem,
+    optimizer: Optimizer,
     *,
-    batch,
-    seconds=None,
-    steps=None,
-    epochs=None,
-    seed=0,
-    theta=None,
-    resume=None,
-    evaluate_every=1,
-    patience=None,
-    on_step=(),
-    on_epoch=(),
-    diagnostics=False,
-    progress=False,
-    throw=False,
-):
+    batch: int,
+    seconds: float | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    seed: int = 0,
+    theta: Array | None = None,
+    resume: Result | None = None,
+    evaluate_every: int = 1,
+    patience: int | None = None,
+    on_step: Sequence[Callback] = (),
+    on_epoch: Sequence[Callback] = (),
+    diagnostics: bool = False,
+    progress: bool = False,
+    throw: bool = False,
+) -> Result:
     """Train ``problem.network`` through ``problem.solver`` and return a `Result`.
 
     One step: take the next batch, linearise, ask the optimizer for a step, theta <- theta - step.
@@ -119,7 +121,7 @@ def fit(
     return result
 
 
-def _complete(run, progress):
+def _complete(run: Run, progress: bool) -> Result:
     """The `Result` of a run, with threads, memory and warnings as a run needs them."""
     problem, batch, optimizer = run.problem, run.batch, run.optimizer
     size = problem.network.size
@@ -141,7 +143,7 @@ def _raise_if_bad(result):
         raise TrainingError(result)
     if result.status == "interrupted":
         interrupt = KeyboardInterrupt(result.message)
-        interrupt.result = result
+        interrupt.result = result  # type: ignore[attr-defined]  # as the docstring of `fit` says
         raise interrupt
 
 

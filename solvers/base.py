@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from higcore.backend import array_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from higcore.backend import Array, array_module
 from higcore.validation import check_array, check_same_dtype
 
 
@@ -31,53 +34,65 @@ class Solver:
         When a subclass is defined that gives too little; the message says what is missing.
     """
 
-    tape_size = 0
+    tape_size: int = 0
 
-    def __init_subclass__(cls, **options):
+    if TYPE_CHECKING:  # numbers that a subclass has as attributes or as properties
+
+        @property
+        def state_size(self) -> int: ...
+
+        @property
+        def control_size(self) -> int: ...
+
+        @property
+        def output_size(self) -> int: ...
+
+    def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if missing := _missing(cls):
             raise TypeError(f"solver {cls.__name__} {missing}")
 
-    def solve(self, x, u):
+    def solve(self, x: Array, u: Array) -> Array:
         """Return y (b, |y|)."""
         return self.forward(x, u)[0]
 
-    def tangent(self, x, u, du):
+    def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, |y|) = S du for directions du (b, |u|); by default from all of S."""
         check_array("du", du, (len(x), self.control_size))
         _, S = self.jacobian(x, u)
         return (S @ du[:, :, None])[:, :, 0]  # (b, |y|, |u|) x (b, |u|, 1)
 
-    def adjoint(self, x, u, y_bar):
+    def adjoint(self, x: Array, u: Array, y_bar: Array) -> Array:
         """Return u_bar (b, |u|) = S^T y_bar for cotangents y_bar (b, |y|)."""
         check_array("y_bar", y_bar, (len(x), self.output_size))
         return self.backward(self.forward(x, u)[1], y_bar)
 
-    def jacobian(self, x, u):
+    def jacobian(self, x: Array, u: Array) -> tuple[Array, Array]:
         """Return y (b, |y|) and S (b, |y|, |u|), S[i] = dy_i/du_i."""
         y, tape = self.forward(x, u)
         return y, self.rows(tape)
 
-    def forward(self, x, u):
+    def forward(self, x: Array, u: Array) -> tuple[Array, Any]:
         """Return y (b, |y|) and the tape, by default (x, u)."""
         self.check_inputs(x, u)
         y = self.solve(x, u)
         check_array("y = solve(x, u)", y, (len(x), self.output_size))
         return y, (x, u)
 
-    def backward(self, tape, y_bar):
+    def backward(self, tape: Any, y_bar: Array) -> Array:
         """Pull cotangents back: y_bar (b, |y|) or (b, r, |y|) to u_bar alike.
 
         By default one adjoint for each of the r cotangents, or all of S if no adjoint is given.
         """
         rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]  # (b, r, |y|)
         if _gives(type(self), "adjoint"):
-            u_bar = self._adjoints(*tape, rows)
+            x, u = tape
+            u_bar = self._adjoints(x, u, rows)
         else:
             u_bar = rows @ self.rows(tape)  # x (b, |y|, |u|)
         return u_bar.reshape(*y_bar.shape[:-1], self.control_size)
 
-    def rows(self, tape):
+    def rows(self, tape: Any) -> Array:
         """Return S (b, |y|, |u|); by default from |y| adjoints or |u| tangents."""
         x, u = tape
         cls, size = type(self), self.output_size
@@ -109,7 +124,7 @@ class Solver:
             S[:, :, k] = column
         return S
 
-    def check_inputs(self, x, u):
+    def check_inputs(self, x: Array, u: Array) -> ModuleType:
         """Return the array module of x and u, or raise naming what is wrong with them."""
         xp = array_module(x=x, u=u)
         check_array("x", x, ("b", self.state_size))

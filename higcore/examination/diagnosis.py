@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,28 +35,28 @@ class CheckReport:
     """
 
     title: str
-    rows: list = field(default_factory=list)
+    rows: list[Finding] = field(default_factory=list)
 
     @property
-    def failed(self):
+    def failed(self) -> list[Finding]:
         """The rows that failed."""
         return [row for row in self.rows if row.passed is False]
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """True if no row failed."""
         return not self.failed
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.ok
 
-    def raise_if_failed(self):
+    def raise_if_failed(self) -> None:
         """Raise an AssertionError that lists what failed."""
         if self.failed:
             lines = [f"{row.what}: {row.verdict}" for row in self.failed]
             raise AssertionError("\n  ".join([f"{self.title}: {len(lines)} failed", *lines]))
 
-    def __str__(self):
+    def __str__(self) -> str:
         table = [Finding._fields[:4], *(row[:4] for row in self.rows)]
         widths = [max(len(line[k]) for line in table) for k in range(3)]
         lines = [
@@ -92,7 +92,7 @@ class Claim(NamedTuple):
     subject: str
     reference: str
     axis: str
-    mistakes: tuple = ()
+    mistakes: tuple[tuple[str, Any], ...] = ()
 
 
 def diagnose(claim, seen, expected, allowed, components=None):

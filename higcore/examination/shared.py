@@ -189,7 +189,7 @@ class Examination:
         """Tangent against differences, and the order of its Taylor remainder."""
         d = self.draw(*f.v.shape)
         seen = self.array("tangent", f.tangent(d), f.shape)
-        mistakes = ()
+        mistakes: tuple[tuple[str, Any], ...] = ()
         if f.v.shape == f.shape and columns.complete:
             transposed = np.einsum("ij,ijk->ik", host(d), columns.value)
             mistakes = (("applies the transpose of S in place of S", transposed),)
@@ -206,6 +206,7 @@ class Examination:
         seen = self.array(name, f.adjoint(w), f.v.shape)[..., columns.numbers]
         expected = np.einsum(f.contraction, host(w), columns.value)
         unsure = np.einsum(f.contraction, abs(host(w)), columns.uncertainty)
+        mistakes: tuple[tuple[str, Any], ...]
         mistakes = ((REVERSED.format(f.axes[0]), expected[..., ::-1]),)
         if f.v.shape == f.shape and columns.complete:
             applied = np.einsum("ik,ijk->ij", host(w), columns.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .diagnosis import Claim
@@ -68,6 +70,7 @@ class _SolverExamination:
         y, S = exam.call("jacobian", solver.jacobian, self.x, self.u)
         exam.compare("y of jacobian", Claim("y of jacobian", "solve's", "y"), host(y), self.y)
         S = exam.array("S of jacobian", S, (*self.shape, self.u.shape[1]))
+        mistakes: tuple[tuple[str, Any], ...]
         mistakes = ((REVERSED.format("u"), columns.value[..., ::-1]),)
         if self.u.shape == self.shape and columns.complete:
             mistakes += (("is transposed", columns.value.swapaxes(1, 2)),)
@@ -100,8 +103,8 @@ class _SolverExamination:
             one_by_one = np.stack([host(u_bar) for u_bar in single], axis=1)
             exam.compare("r cotangents = one by one", claim, many, one_by_one)
             again = host(self.backward(tape, y_bars[:, 0].copy()))
-            claim = "backward on the same tape gives something else the second time"
-            exam.compare("backward, the same tape again", claim, again, host(single[0]))
+            forgets = "backward on the same tape gives something else the second time"
+            exam.compare("backward, the same tape again", forgets, again, host(single[0]))
 
     def backward(self, tape, y_bar):
         """Call backward."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
-from ..backend import to_host
+from ..backend import Array, to_host
 
 EPS = 2.0**-52  # float64; every decomposition here is done in float64
 
@@ -39,7 +41,7 @@ class Truncation:
     tau: float
     relative: bool
 
-    def cutoff(self, sigma_max, noise):
+    def cutoff(self, sigma_max: float, noise: float) -> float:
         """The singular value up to which modes are dropped.
 
         ``noise`` is the relative size under which the method cannot tell a singular value from
@@ -48,12 +50,12 @@ class Truncation:
         tau = self.tau * sigma_max if self.relative else self.tau
         return max(tau, noise * sigma_max)
 
-    def power(self, xp, sigma, exponent, noise):
+    def power(self, xp: ModuleType, sigma: Array, exponent: float, noise: float) -> Array:
         """Sigma**exponent where sigma is kept, 0 elsewhere."""
         keep = sigma > self.cutoff(float(sigma.max()), noise)
         return xp.where(keep, xp.where(keep, sigma, 1.0) ** exponent, 0.0)
 
-    def modes(self, sigma, noise, detail=None):
+    def modes(self, sigma: Array, noise: float, detail: str | None = None) -> Modes:
         """The `Modes` of all singular values."""
         sigma = to_host(sigma)
         sigma_max = float(sigma.max())
@@ -64,7 +66,7 @@ class Truncation:
 
 
 @contextmanager
-def failures_of(xp):
+def failures_of(xp: ModuleType) -> Iterator[None]:
     """A decomposition on a device that fails raises `DecompositionError` or LinAlgError.
 
     By default CuPy looks away from the flags that cuSOLVER sets, and raises errors of its own for
@@ -84,21 +86,22 @@ def failures_of(xp):
         raise DecompositionError(f"{type(error).__name__}: {error}") from error
 
 
-def unchecked(xp):
+def unchecked(xp: ModuleType) -> AbstractContextManager[Any]:
     """Within it, decompositions on a device are not asked how they fared, which waits for them."""
     if xp.__name__ == "numpy":
         return nullcontext()
     import cupyx
 
-    return cupyx.errstate(linalg="ignore")
+    context: AbstractContextManager[Any] = cupyx.errstate(linalg="ignore")
+    return context
 
 
-def gap(sigma, cutoff):
+def gap(sigma: Array, cutoff: float) -> float:
     """Relative distance of the nearest of the singular values to the cutoff."""
     return float(abs(sigma - cutoff).min() / cutoff) if cutoff > 0 else math.inf
 
 
-def require(condition, message):
+def require(condition: Any, message: str) -> None:
     """Raise `DecompositionError` unless ``condition`` holds; NaN makes a comparison fail."""
     if not bool(condition):
         raise DecompositionError(message)

@@ -10,11 +10,12 @@ orthogonal: T^(-1) = striu(V^T V) + diag(1 / tau).
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 
-from ..backend import to_host
+from ..backend import Array, to_host
 from .modes import unchecked
 
 NO_REFLECTION = 1e200  # stands for 1 / tau of a reflector that is the identity, tau = 0
@@ -24,21 +25,21 @@ class Panel(NamedTuple):
     """Reflectors I - V T V^T of the rows from ``first`` on; V (rows, k), T (k, k)."""
 
     first: int
-    V: object
-    T: object
+    V: Array
+    T: Array
 
 
 class ArrayReduction(NamedTuple):
     """K = Q B Q^T; ``lower`` (width + 1, n) is the band of B on the host, as LAPACK keeps it."""
 
-    panels: list
-    lower: object
+    panels: list[Panel]
+    lower: np.ndarray
 
-    def band(self):
+    def band(self) -> np.ndarray:
         """The lower band of B as (width + 1, n): [d, j] is B[j + d, j]."""
         return self.lower
 
-    def rotate(self, w, forward):
+    def rotate(self, w: Array, forward: bool) -> Array:
         """Q w if ``forward``, else Q^T w; w (n,) is overwritten and returned."""
         for panel in reversed(self.panels) if forward else self.panels:
             T = panel.T if forward else panel.T.T
@@ -46,7 +47,7 @@ class ArrayReduction(NamedTuple):
         return w
 
 
-def reduce_to_band(xp, K, width):
+def reduce_to_band(xp: ModuleType, K: Array, width: int) -> ArrayReduction:
     """Return the `ArrayReduction` of K (n, n), which is left alone.
 
     What is left of K after every panel is an array of its own, so that products find it contiguous.
