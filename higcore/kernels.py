@@ -21,6 +21,7 @@ callable from plain Python.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import hashlib
 import inspect
@@ -169,12 +170,16 @@ def lazy_njit(
 
 
 def run_threaded(function: Callable[[int], object], items: Sequence[int]) -> None:
-    """Call ``function`` with every item, on all cores; it should spend its time without the GIL."""
+    """Call ``function`` with every item, on all cores; it should spend its time without the GIL.
+
+    `numpy.errstate` of the caller holds in all threads.
+    """
     if CPU_COUNT == 1 or len(items) == 1:
         for item in items:
             function(item)
     else:
-        list(_pool().map(function, items))
+        context = contextvars.copy_context()
+        list(_pool().map(lambda item: context.copy().run(function, item), items))
 
 
 @functools.cache

@@ -119,6 +119,8 @@ class LevenbergMarquardt:
         self, linearisation: Linearisation, state: OptimizerState
     ) -> tuple[Array, OptimizerState, None]:
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
+        for name in ("damping", "growth"):
+            check_finite(f"the optimizer's {name}", state[name])
         J = linearisation.jacobian()
         g = linearisation.loss_gradient.reshape(-1).astype(np.float64, copy=False)
         curvature = _curvature(linearisation)

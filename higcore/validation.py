@@ -59,7 +59,9 @@ def check_cotangents(name: str, array: Array, b: int, size: int, **model: Array)
 
 
 def check_finite(name: str, array: Array) -> None:
-    """Raise `NonFiniteError` if ``array`` holds NaN or Inf; costs one pass over it."""
+    """Raise `NonFiniteError` if an array, or a number, holds NaN or Inf; costs one pass over it."""
+    if isinstance(array, (int, float)):
+        array = np.asarray(array)
     xp = array_module(**{name: array})
     if not bool(xp.isfinite(array).all()):
         if array.size == 1:
