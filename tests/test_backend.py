@@ -1,5 +1,6 @@
 """Array modules, devices and the light import."""
 
+import math
 import subprocess
 import sys
 import types
@@ -41,6 +42,30 @@ def test_the_policy_gives_numpys_blas_one_thread_and_puts_it_back():
     with backend.thread_policy():
         assert set(threads().values()) <= {1}
     assert threads() == before
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:  5 kB\n"}, 5 * 1024),
+        ({"/proc/meminfo": "MemTotal: 9 kB\n"}, math.inf),  # an old kernel
+        ({}, math.inf),  # another system
+        ({"/sys/fs/cgroup/memory.max": "700", "/sys/fs/cgroup/memory.current": "300"}, 400),
+        ({"/sys/fs/cgroup/memory.max": "max", "/sys/fs/cgroup/memory.current": "3"}, math.inf),
+    ],
+)
+def test_free_memory_is_that_of_machine_and_container(files, free, monkeypatch):
+    class FakePath:
+        def __init__(self, name):
+            self.name = name
+
+        def read_text(self):
+            if self.name not in files:
+                raise FileNotFoundError(self.name)
+            return files[self.name]
+
+    monkeypatch.setattr(backend, "Path", FakePath)
+    assert backend.available_memory(np.zeros(1)) == free
 
 
 def test_import_is_light():

@@ -226,6 +226,17 @@ def test_the_last_finite_state_is_found_again(optimizer, device):
     assert np.allclose(to_host(there.theta), host.theta, rtol=1e-9)
 
 
+def test_a_run_that_ends_within_an_epoch_is_looked_at_too(strict):
+    """Its last updates were not waited for; the end of the run does."""
+    experiment = Oscillators(Poisoned(steps=8), (6,), samples=48, test_samples=8)
+    problem = experiment.problem().on("gpu")
+    result = fit(problem, Adam(lr=0.05), batch=4, steps=35, evaluate_every=100)
+    host = fit(experiment.problem(), Adam(lr=0.05), batch=4, steps=35)
+    assert result.status == host.status == "non-finite"
+    assert result.steps == host.steps < 35
+    assert np.allclose(to_host(result.theta), host.theta, rtol=1e-9)
+
+
 def test_ctrl_c_on_a_device_keeps_a_finite_state(device, monkeypatch):
     problem = SMALL["oscillators"].problem().on("gpu")
     honest, calls = OscillatorChain.backward, []

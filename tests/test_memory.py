@@ -154,6 +154,19 @@ def test_networks_that_do_not_say_their_shapes_train_as_before():
         assert np.array_equal(runs[0].theta, runs[1].theta)
 
 
+def test_running_out_of_memory_all_the_same_halves_the_batch(monkeypatch):
+    """Where the network does not say its shapes, half of the batch is the best guess."""
+    problem = SMALL.problem()
+    own = dataclasses.replace(problem, network=OwnNetwork(problem.network))
+
+    def full(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(StackedJacobian, "gram", full)
+    with pytest.raises(MemoryError, match="a batch of 32 fits"):
+        fit(own, HIG(), batch=64, steps=1)
+
+
 def test_small_needs_are_never_short():
     assert short_of_memory(1e6, np.zeros(1)) is None
     assert short_of_memory(1e18, np.zeros(1)) < 1e15

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.sparse.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import half_inverse_by_svd
@@ -144,6 +145,26 @@ def test_band_takes_the_way_that_the_cut_asks_for(n, low, detail, rng):
     assert modes.sigma_max == pytest.approx(reference.sigma_max, rel=1e-12)
     assert modes.cutoff == pytest.approx(reference.cutoff, rel=1e-12)
     assert modes.gap == pytest.approx(reference.gap, rel=2e-2)
+
+
+@pytest.mark.parametrize("kappa", [1.0, -1.0])
+def test_band_at_the_ends_of_kappa(kappa, rng):
+    """No pole for the gradient, J^T g; the one solve with K itself for Gauss-Newton."""
+    J, g = rng.standard_normal((140, 150)), rng.standard_normal(140)
+    step, info = half_inverse(J, g, kappa=kappa, method="band")
+    assert info.detail == f"{0 if kappa == 1 else 1} poles, 0 modes projected out"
+    assert np.allclose(step, half_inverse_by_svd(J, g, kappa, 1e-6), rtol=1e-8)
+
+
+def test_lanczos_that_does_not_converge_is_no_failure(rng, monkeypatch):
+    def broken(*args, **options):
+        raise scipy.sparse.linalg.ArpackNoConvergence("none", np.empty(0), np.empty((0, 0)))
+
+    K, z, exact = cut(150, [], rng)
+    monkeypatch.setattr(band.sla, "eigsh", broken)
+    found, modes = band.apply(np, K, z, -0.75, Truncation(1e-5, True))
+    assert modes.detail == "Lanczos iteration did not converge: chased to a tridiagonal matrix"
+    assert np.linalg.norm(found - exact) < 1e-7 * np.linalg.norm(exact)
 
 
 def test_few_rows_go_straight_to_the_tridiagonal_matrix(rng):

@@ -1,0 +1,110 @@
+"""What Numba compiles gives the same as the plain Python it was made of."""
+
+import numpy as np
+import pytest
+
+from higcore import StackedJacobian, half_inverse, rows
+from higcore.kernels import RangeKernel
+from higcore.spectral import band, reduction, tridiagonal
+from nets import MLP, ConvNet1d
+
+COMPILED = [
+    (module, name)
+    for module in (rows, band, reduction, tridiagonal)
+    for name, member in vars(module).items()
+    if hasattr(member, "__wrapped__") and member.__module__ == module.__name__
+]
+METHODS = ["gram", "tridiagonal", "band"]
+NETS = [MLP((3, 7, 5)), ConvNet1d(3, 1, [4], 2, 5)]
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Makes all of them plain."""
+
+    def switch():
+        for module, name in COMPILED:
+            monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
+
+    return switch
+
+
+def test_all_of_them_are_found():
+    assert {name for _, name in COMPILED} == {
+        "_add_hadamard", "_chase", "_chase_back", "_diagonalise", "_mirror", "_negative_pivots",
+        "_play_back", "_reflect",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("net", NETS, ids=repr)
+def test_a_half_inverse_step(net, method, rng, plain):
+    theta = net.init(rng)
+    _, tape = net.forward(theta, rng.standard_normal((9, 3)))
+    S, g, results = rng.standard_normal((9, 2, 5)), rng.standard_normal((9, 2)), []
+    for switch in (lambda: None, plain):
+        switch()
+        J = StackedJacobian(net, theta, tape, S)
+        step, info = half_inverse(J, g, tau=1e-4, method=method)
+        assert info.fallback is None
+        results.append((step, J.gram()))
+    for compiled, same in zip(*results, strict=True):
+        assert np.allclose(compiled, same, rtol=1e-8, atol=1e-12)
+
+
+def test_a_graded_matrix(rng, plain):
+    """Shifts of both signs, an end that is large, and a buffer that must grow."""
+    d, e, w = 10.0 ** -np.arange(12.0), 0.1 * 10.0 ** -np.arange(11.0), rng.standard_normal(12)
+    for diagonal, off in ((d, e), (d[::-1], e[::-1]), (-d, e)):
+        found = []
+        for function in (tridiagonal._diagonalise, tridiagonal._diagonalise.__wrapped__):
+            own = diagonal.copy(), off.copy(), w.copy()
+            sweeps = np.empty((480, 2), np.int64)
+            used, rotations = function(*own, np.empty((1, 2)), sweeps, tridiagonal.DEFLATE)
+            count = (sweeps[:used, 0] - sweeps[:used, 1]).sum()
+            found.append((*own, sweeps[:used], rotations[:count]))
+        for compiled, same in zip(*found, strict=True):
+            assert np.allclose(compiled, same, rtol=1e-12, atol=1e-15)
+
+
+def test_squares_that_vanish():
+    """Rotations by 0 / 0 are not made; without a floor for what counts as zero, it gives up."""
+    found = []
+    for function in (tridiagonal._diagonalise, tridiagonal._diagonalise.__wrapped__):
+        d, e, w = np.zeros(3), np.array([1e-170, 1.0]), np.array([1.0, 2.0, 3.0])
+        used, _ = function(d, e, w, np.empty((9, 2)), np.empty((120, 2), np.int64), 0.0)
+        assert used == -1
+        assert np.isfinite([d, w]).all()
+        found.append((d, w))
+    assert np.array_equal(*found)
+    d, e, w = np.zeros(3), np.array([1e-170, 1.0]), np.ones(3)
+    sweeps = np.empty((120, 2), np.int64)
+    used, _ = tridiagonal._diagonalise(d, e, w, np.empty((9, 2)), sweeps, tridiagonal.DEFLATE)
+    assert used > 0
+    assert np.allclose(np.sort(d), [-1, 0, 1])
+
+
+def test_an_eigenvalue_that_does_not_settle(monkeypatch):
+    monkeypatch.setattr(tridiagonal, "MAX_SWEEPS", 0)
+    arrays = np.ones(3), np.ones(2), np.ones(3), np.empty((9, 2)), np.empty((9, 2), np.int64)
+    assert tridiagonal._diagonalise.__wrapped__(*arrays, 1e-18)[0] == -1
+
+
+@pytest.mark.parametrize("level", [-1.0, 0.0, 0.3, 1.0, 4.0])
+def test_inertia(level, rng):
+    lower = rng.standard_normal((4, 30))
+    lower[0] = np.abs(lower[0])
+    lower[0, 0] = 1.0  # at level 1 the first pivot is zero
+    expected = band._count_below(np.asfortranarray(lower), level)
+    assert band._negative_pivots.__wrapped__(lower.T.copy(), level) == expected
+
+
+def cubes(lo, hi, x, y):
+    for i in range(lo, hi):
+        y[i] = x[i] ** 3
+
+
+def test_the_loop_over_chunks():
+    x, y = np.arange(37.0), np.zeros(37)
+    RangeKernel(cubes)._compiled.py_func(0, 37, 8, x, y)
+    assert np.array_equal(y, x**3)
