@@ -270,18 +270,18 @@ def speed(part, experiments, out):
 
 @main.command()
 @click.argument("problem", type=choice(EXPERIMENTS))
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10.0)
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), default=10.0)
 @click.option("--seed", type=click.IntRange(0), default=0)
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-def choices(problem, seconds, seed, out):
+def choices(problem, epochs, seed, out):
     """HIG on PROBLEM with other b, eta, tau or kappa than the paper's; a table and a picture.
 
-    One parameter is changed at a time; 22 runs of so many training seconds each.
+    One parameter is changed at a time; 22 runs of so many epochs each.
     """
     from . import choices, figures, tables
 
-    path = Path(out) / f"choices-{problem}-{seconds:g}s.json"
-    about = {"experiment": problem, "seconds": seconds, "seed": seed}
+    path = Path(out) / f"choices-{problem}-{epochs:g}epochs.json"
+    about = {"experiment": problem, "epochs": epochs, "seed": seed}
 
     def keep(found):
         records.write_json(path, about | {"choices": found} | records.environment())
@@ -289,10 +289,10 @@ def choices(problem, seconds, seed, out):
     def say(line):
         click.echo(line, err=True)
 
-    found = choices.choices(EXPERIMENTS[problem], seconds, seed, say, keep)
+    found = choices.choices(EXPERIMENTS[problem], epochs, seed, say, keep)
     click.echo(tables.choices(found))
     paper = EXPERIMENTS[problem].settings["hig"]
-    title = f"{problem}: HIG after {seconds:g} s, one parameter changed"
+    title = f"{problem}: HIG after {epochs:g} epochs, one parameter changed"
     figures.save(figures.choices(found, paper, title), path.with_suffix(".png"))
     click.echo(f"Saved {path}")
 

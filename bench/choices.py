@@ -25,8 +25,10 @@ def settings(paper):
     }
 
 
-def choices(experiment, seconds, seed, say, keep):
-    """Train with every setting for some seconds; return ``{parameter: {value: record}}``.
+def choices(experiment, epochs, seed, say, keep):
+    """Train with every setting for some epochs; return ``{parameter: {value: record}}``.
+
+    Epochs, not seconds: the losses are then those of any machine, whatever else it does.
 
     ``keep(found)`` is called after every run.
     """
@@ -35,13 +37,13 @@ def choices(experiment, seconds, seed, say, keep):
         found[parameter] = {}
         for value, setting in known.items():
             say(f"{experiment.name}: {parameter} {value:g}")
-            fit(problem, setting.optimizer, batch=setting.batch, steps=1, seed=seed)  # compile
-            run = fit(problem, setting.optimizer, batch=setting.batch, seconds=seconds, seed=seed)
+            run = fit(problem, setting.optimizer, batch=setting.batch, epochs=epochs, seed=seed)
             found[parameter][f"{value:g}"] = {
                 "test_loss": run.test_loss,
                 "best_test_loss": run.best_test_loss,
                 "status": run.status,
                 "epochs": run.epochs,
+                "seconds": run.seconds,
                 "seconds_per_step": run.seconds_per_step,
                 "rank": run.state.info.rank if run.state.info else None,
             }

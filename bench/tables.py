@@ -120,12 +120,12 @@ def by_size(methods, auto):
 def choices(found):
     """One line a run of `choices.choices`."""
     rows = [
-        (name, value, _number(_or_inf(run["test_loss"])), f"{run['epochs']:.3g}",
+        (name, value, _number(_or_inf(run["test_loss"])), f"{run['seconds']:.3g}",
          f"{1e3 * run['seconds_per_step']:.3g}", str(run["rank"]), run["status"])
         for name, runs in found.items()
         for value, run in runs.items()
     ]  # fmt: skip
-    return markdown(("", "value", "test loss", "epochs", "ms/step", "rank", "status"), rows)
+    return markdown(("", "value", "test loss", "seconds", "ms/step", "rank", "status"), rows)
 
 
 def report(folder):
