@@ -55,6 +55,10 @@ def describe_variants():
 @click.option("--seconds", type=float, help="Budget of training seconds.  [default: 60]")
 @click.option("--steps", type=click.IntRange(1), help="Budget of steps.")
 @click.option("--epochs", type=float, help="Budget of epochs.")
+@click.option("--patience", type=click.IntRange(1), help="Evaluations without improvement.")
+@click.option(
+    "--diagnostics", is_flag=True, help="Rank, condition, ... of every step, in the JSON."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of data and parameters.")
 @click.option("--dtype", type=choice(["float64", "float32"]), default="float64")
 @click.option("--device", type=choice(DEVICES), default="auto")
@@ -63,8 +67,8 @@ def describe_variants():
 @click.option("--start-from", type=RUN_FILE, help="Begin with the network of a checkpoint.")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on a line.")
 def train(
-    problem, optimizer, variant, seconds, steps, epochs, seed, dtype, device, out, resume,
-    start_from, as_json, **options,
+    problem, optimizer, variant, seconds, steps, epochs, patience, diagnostics, seed, dtype, device,
+    out, resume, start_from, as_json, **options,
 ):  # fmt: skip
     """Train PROBLEM and leave checkpoint, JSON and pictures in the --out folder."""
     from . import runs  # matplotlib: not for --help
@@ -95,6 +99,8 @@ def train(
             seconds=seconds,
             steps=steps,
             epochs=epochs,
+            patience=patience,
+            diagnostics=diagnostics,
             resume=run,
             theta=theta,
             progress=True,
@@ -102,7 +108,7 @@ def train(
     click.echo(str(result))
     click.echo(f"Files: {Path(out) / stem}.*")
     if as_json:
-        shown = {k: v for k, v in record.items() if k not in ("curve", "recorded")}
+        shown = {k: v for k, v in record.items() if k not in ("curve", "recorded", "diagnostics")}
         click.echo(json.dumps(records.finite(shown)))
     sys.exit(INTERRUPTED if result.status == "interrupted" else 0)
 
@@ -259,6 +265,35 @@ def speed(part, experiments, out):
     click.echo(text)
     if picture is not None:
         figures.save(picture, path.with_suffix(".png"))
+    click.echo(f"Saved {path}")
+
+
+@main.command()
+@click.argument("problem", type=choice(EXPERIMENTS))
+@click.option("--epochs", type=click.FloatRange(0, min_open=True), default=10.0)
+@click.option("--seed", type=click.IntRange(0), default=0)
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def choices(problem, epochs, seed, out):
+    """HIG on PROBLEM with other b, eta, tau or kappa than the paper's; a table and a picture.
+
+    One parameter is changed at a time; 22 runs of so many epochs each.
+    """
+    from . import choices, figures, tables
+
+    path = Path(out) / f"choices-{problem}-{epochs:g}epochs.json"
+    about = {"experiment": problem, "epochs": epochs, "seed": seed}
+
+    def keep(found):
+        records.write_json(path, about | {"choices": found} | records.environment())
+
+    def say(line):
+        click.echo(line, err=True)
+
+    found = choices.choices(EXPERIMENTS[problem], epochs, seed, say, keep)
+    click.echo(tables.choices(found))
+    paper = EXPERIMENTS[problem].settings["hig"]
+    title = f"{problem}: HIG after {epochs:g} epochs, one parameter changed"
+    figures.save(figures.choices(found, paper, title), path.with_suffix(".png"))
     click.echo(f"Saved {path}")
 
 

@@ -88,6 +88,7 @@ def main(label, name, batch, folder, device="cpu"):
     policy = thread_policy(2 * batch * size, min(batch * problem.solver.output_size, size))
     with policy if label.startswith("higcore") else nullcontext():
         found = step(theta, data)
+        synchronize(theta)
         first = time.perf_counter() - started
         memory = {"memory_before_mb": before} | peak_memory(label, place)
         answer({"first_step_seconds": first, "error": relative_error(found, folder)} | memory)

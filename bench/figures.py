@@ -214,3 +214,23 @@ def dipole_density(times, positions, density, control, target, title):
     bottom.set_ylabel("control u(t)")
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def choices(found, paper, title):
+    """Test loss at the end against each parameter of HIG; a dot marks the paper's value."""
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    used = {"batch": paper.batch} | vars(paper.optimizer)
+    panels = figure.subplots(1, len(found), sharey=True)
+    for ax, (name, runs) in zip(panels, found.items(), strict=True):
+        values = [float(value) for value in runs]
+        losses = [run["test_loss"] for run in runs.values()]
+        ax.plot(values, losses, marker="o", mfc="white", color=STYLES[1][0])
+        ax.plot(used[name], losses[values.index(used[name])], "o", color=STYLES[1][0])
+        if name != "kappa":
+            ax.set_xscale("log", base=10 if name == "tau" else 2)
+            ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_yscale("log")
+        ax.set_xlabel(name)
+    figure.axes[0].set_ylabel("test loss")
+    figure.suptitle(title, fontsize=11)
+    return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,8 @@ class Contestant:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
+            # or the first JAX process would take three quarters of a GPU's memory from the others
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )
         self.label, self.seconds, self.steps = label, [], 1
         self.record = self._read()
@@ -86,9 +89,13 @@ def run(name, batch, labels, report, *, train_steps=20, with_reference=True, dev
                 except RuntimeError as error:
                     found[label] = {"failed": str(error)}
             for turn in range(ROUNDS):
-                for contestant in running:
+                for contestant in list(running):
                     report(f"{name}: round {turn + 1} of {ROUNDS}, {contestant.label}")
-                    contestant.turn()
+                    try:
+                        contestant.turn()
+                    except RuntimeError as error:
+                        found[contestant.label] = {"failed": str(error)}
+                        running.remove(contestant)
         finally:
             for contestant in running:
                 contestant.stop()

@@ -29,6 +29,8 @@ def train(experiment, problem, setting, *, seed, device, out=None, stem="run", *
     record["curve"] = records.curve(result)
     if recorder:
         record["recorded"] = records.thin(recorder.data)
+    if result.diagnostics:
+        record["diagnostics"] = records.thin(result.to_dict()["diagnostics"])
     if out:
         _leave_files(Path(out), stem, experiment, problem, result, record)
     return result, record

@@ -117,6 +117,17 @@ def by_size(methods, auto):
     return markdown(("ms", *sizes), [*rows, ("auto takes", *(chosen[n] for n in sizes))])
 
 
+def choices(found):
+    """One line a run of `choices.choices`."""
+    rows = [
+        (name, value, _number(_or_inf(run["test_loss"])), f"{run['seconds']:.3g}",
+         f"{1e3 * run['seconds_per_step']:.3g}", str(run["rank"]), run["status"])
+        for name, runs in found.items()
+        for value, run in runs.items()
+    ]  # fmt: skip
+    return markdown(("", "value", "test loss", "seconds", "ms/step", "rank", "status"), rows)
+
+
 def report(folder):
     """Median over seeds of the test loss after REPORT_TIMES, for the runs saved in a folder."""
     header = ("experiment", "optimizer", "batch", "seeds", "ms/step", "steps", "at the end")

@@ -3,14 +3,16 @@
 __version__ = "0.1.0"
 
 from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
-from .checks import dot_test, taylor_test
-from .half_inverse import HalfInverseInfo, half_inverse
+from .checks import check_network, check_solver, dot_test, taylor_test
+from .diagnostics import StepDiagnostics
+from .half_inverse import DoesNotFitError, HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
 from .memory import MemoryEstimate, memory_estimate
 from .optimizers import SGD, Adadelta, Adagrad, Adam, RMSprop
 from .problem import Batch, FreshData, Problem
+from .result import Epoch, History, Result, TrainingError
 from .second_order import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics
-from .training import Result, fit
+from .training import fit
 from .validation import NonFiniteError
 
 __all__ = [
@@ -21,9 +23,12 @@ __all__ = [
     "Adam",
     "Batch",
     "Checkpoints",
+    "DoesNotFitError",
+    "Epoch",
     "FreshData",
     "GaussNewton",
     "HalfInverseInfo",
+    "History",
     "LevenbergMarquardt",
     "Linearisation",
     "MemoryEstimate",
@@ -33,6 +38,10 @@ __all__ = [
     "Result",
     "ScaleInvariantPhysics",
     "StackedJacobian",
+    "StepDiagnostics",
+    "TrainingError",
+    "check_network",
+    "check_solver",
     "dot_test",
     "fit",
     "half_inverse",

@@ -6,20 +6,31 @@ import functools
 import math
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
 
 import numpy as np
 import threadpoolctl
+from numpy.typing import DTypeLike
+
+# A NumPy array, or a CuPy array where one came in. CuPy has no annotations and is mostly not
+# installed where a program is checked, and NumPy's are of NumPy alone: so this says what is meant,
+# and shapes and dtypes are said by the docstrings and checked when a program runs.
+Array: TypeAlias = Any
 
 CACHE_LINE = 64  # bytes
 ALWAYS_THERE = 2**28  # bytes
 LARGE_PRODUCT = 5e8  # operations, some 10 ms of a core
 ROWS_FOR_THREADS = 500  # two threads: dipole, 448 rows, 17 ms a step instead of 14; 512 rows, even
-CPU_COUNT = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+CPU_COUNT: int = (
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
 
 
-def array_module(**arrays):
+def array_module(**arrays: Array) -> ModuleType:
     """Return the module, ``numpy`` or ``cupy``, that all the named arrays belong to.
 
     Parameters
@@ -54,18 +65,18 @@ def array_module(**arrays):
     return sys.modules[owner[first]]
 
 
-def is_host(array):
+def is_host(array: Array) -> bool:
     """True for a NumPy array."""
     return isinstance(array, np.ndarray)
 
 
-def to_host(array):
+def to_host(array: Array) -> Array:
     """Return ``array`` as a NumPy array (itself if it is one already)."""
     array_module(array=array)
     return array.get() if hasattr(array, "get") else array
 
 
-def to_device(array, device):
+def to_device(array: Array, device: str) -> Array:
     """Return ``array`` on ``device``, ``"cpu"`` or ``"gpu"``; a copy only if it has to move."""
     from .validation import check_choice  # which imports this module
 
@@ -82,7 +93,7 @@ def to_device(array, device):
     return cupy.asarray(array)
 
 
-def empty(xp, shape, dtype):
+def empty(xp: ModuleType, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Uninitialised array; on the host it starts on a cache line.
 
     Kernels split the last axis between threads at multiples of 8 samples. If rows are not aligned,
@@ -96,7 +107,7 @@ def empty(xp, shape, dtype):
     return buffer[start : start + size].view(dtype).reshape(shape)
 
 
-def short_of_memory(needed, array, limit=None):
+def short_of_memory(needed: float, array: Array, limit: float | None = None) -> float | None:
     """Return None if ``needed`` bytes can be had where ``array`` lives, else how many can.
 
     ``limit`` is what may be used; by default what the machine or the CUDA device has free, which
@@ -108,7 +119,7 @@ def short_of_memory(needed, array, limit=None):
     return there if needed > there else None
 
 
-def available_memory(array):
+def available_memory(array: Array) -> float:
     """Bytes that can be had where ``array`` lives."""
     if is_host(array):
         return min(_free_memory(), _free_in_container())
@@ -117,7 +128,7 @@ def available_memory(array):
     return gpu.available_memory()
 
 
-def synchronize(array):
+def synchronize(array: Array) -> None:
     """Wait until the device on which ``array`` lives has done what it was asked; no host waits."""
     if not is_host(array):
         from . import gpu
@@ -125,7 +136,7 @@ def synchronize(array):
         gpu.synchronize()
 
 
-def release_memory(array):
+def release_memory(array: Array) -> None:
     """Give back what the memory pool of a device keeps for later; the host keeps nothing."""
     if not is_host(array):
         from . import gpu
@@ -133,7 +144,7 @@ def release_memory(array):
         gpu.release_memory()
 
 
-def _free_memory():
+def _free_memory() -> float:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return 1024 * next(int(row.split()[1]) for row in lines if row.startswith("MemAvailable"))
@@ -141,7 +152,7 @@ def _free_memory():
         return math.inf  # not Linux: the operating system will say
 
 
-def _free_in_container():
+def _free_in_container() -> float:
     try:
         limit, used = (Path(f"/sys/fs/cgroup/memory.{x}").read_text() for x in ("max", "current"))
         return int(limit) - int(used)
@@ -159,7 +170,7 @@ def _blas(package):
 
 
 @contextmanager
-def thread_policy(operations=0, rows=None):
+def thread_policy(operations: float = 0, rows: int | None = None) -> Iterator[None]:
     """Keep the BLAS copies and the threads of the solvers out of each other's way.
 
     NumPy's and SciPy's wheels carry one OpenBLAS each, whose threads spin for some 20 ms after

@@ -11,21 +11,27 @@ import logging
 import textwrap
 import time
 import typing
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
 from . import __version__, sealed_npz
 from .backend import to_host
+from .diagnostics import StepDiagnostics
 from .files import file_path
 from .half_inverse import HalfInverseInfo
-from .training import Epoch, Result, State
+from .result import Epoch, History, Result, State
 from .validation import NonFiniteError, check_array, check_finite, check_real
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=NamedTuple)
 
 FORMAT, VERSION = "higcore checkpoint", 2
 FORMAT_1 = "higcore checkpoint 1"  # without a checksum; its identity was one string
 
 
-def save_checkpoint(path, result):
+def save_checkpoint(path: str | Path, result: Result) -> None:
     """Write ``result`` so that `fit` can go on from it bit for bit.
 
     Whatever happens meanwhile, ``path`` holds the earlier file or the new one, complete.
@@ -54,7 +60,7 @@ def save_checkpoint(path, result):
     sealed_npz.write(path, header, arrays)
 
 
-def load_checkpoint(path):
+def load_checkpoint(path: str | Path) -> Result:
     """Return the `Result` that `save_checkpoint` wrote, with NumPy arrays.
 
     Files of format 1 are read too, but `fit` does not resume from them, because they do not say
@@ -67,11 +73,11 @@ def load_checkpoint(path):
     OSError
         If it cannot be opened.
     """
-    path = file_path(path)
+    file = file_path(path)
     refusal = f"path {str(path)!r} is no usable checkpoint: "
-    if path.exists() and not path.is_file():  # reading a pipe would never end
+    if file.exists() and not file.is_file():  # reading a pipe would never end
         raise ValueError(refusal + "it is no regular file")
-    with open(path, "rb") as stream:
+    with open(file, "rb") as stream:
         try:
             return _read(stream)
         except Exception as error:
@@ -101,13 +107,13 @@ class Checkpoints:
     >>> callback = Checkpoints("run.npz", every=60.0)  # fit(..., on_epoch=[callback])
     """
 
-    def __init__(self, path, every=30.0):
+    def __init__(self, path: str | Path, every: float = 30.0) -> None:
         check_real("every", every, 0.0)
         self.path, self.every = file_path(path), every
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._last_try, self._failing = time.monotonic(), False
 
-    def __call__(self, result):
+    def __call__(self, result: Result) -> None:
         """Save ``result`` if it is time to."""
         if time.monotonic() - self._last_try < self.every:
             return
@@ -121,7 +127,7 @@ class Checkpoints:
         self._last_try = time.monotonic()
 
 
-def _pack(result):
+def _pack(result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and arrays of a result."""
     state, plain = result.state, {}
     arrays = {"theta": to_host(state.theta)}
@@ -165,7 +171,7 @@ def _is_plain(value):
     return value is None or type(value) in (bool, int, float, str)
 
 
-def _read(stream):
+def _read(stream: BinaryIO) -> Result:
     sealed = sealed_npz.check_seal(stream)
     with sealed_npz.open_archive(stream) as archive:
         header = sealed_npz.read_header(archive)
@@ -191,7 +197,7 @@ def _check_version(header, sealed):
         raise ValueError("its checksum is missing, so some of its bytes were altered")
 
 
-def _unpack(header, arrays):
+def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
     """The `Result` of a header and arrays, after checks that it is one."""
     if "theta" not in arrays:
         raise ValueError("array 'theta' is missing")
@@ -206,21 +212,22 @@ def _unpack(header, arrays):
             raise ValueError(f"array {name!r} does not belong in a checkpoint")
     rest = {"theta": arrays["theta"], "optimizer": optimizer, "info": None}
     if info is not None:
-        rest["info"] = _build(HalfInverseInfo, info)
+        rest["info"] = _build(HalfInverseInfo, {"sigma_min": 0.0} | info)  # not in format 1
     return _build(Result, fields | {
         "state": _build(State, header["state"] | rest),
-        "history": _epochs(fields["history"]),
+        "history": History(_rows(Epoch, fields["history"])),
+        "diagnostics": _rows(StepDiagnostics, fields.get("diagnostics", [])),
     })  # fmt: skip
 
 
-def _epochs(rows):
-    """History from rows of numbers; whole columns are checked, as there may be 10^5 rows."""
-    columns = zip(*rows, strict=True) if rows else [()] * len(Epoch._fields)
-    _check_types(Epoch, dict(zip(Epoch._fields, columns, strict=True)))
-    return [Epoch(*row) for row in rows]
+def _rows(kind: type[Row], rows: list[list[Any]]) -> list[Row]:
+    """NamedTuples from rows of numbers; whole columns are checked, as there may be 10^5 rows."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(kind._fields)
+    _check_types(kind, dict(zip(kind._fields, columns, strict=True)))
+    return [kind(*row) for row in rows]
 
 
-def _build(kind, values):
+def _build(kind: type[T], values: dict[str, Any]) -> T:
     _check_types(kind, {name: [value] for name, value in values.items()})
     return kind(**values)
 

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 
-from .validation import check_array, check_callable, check_count, check_like, check_real
+from .backend import Array, array_module
+from .examination.diagnosis import CheckReport
+from .examination.network import examine_network
+from .examination.shared import Examination
+from .examination.solver import examine_solver
+from .protocols import Network, Solver
+from .validation import (
+    check_array,
+    check_callable,
+    check_count,
+    check_like,
+    check_real,
+    check_same_dtype,
+)
+
+SAMPLES = 3
 
 
-def dot_test(tangent, adjoint, v, w):
+def dot_test(
+    tangent: Callable[[Array], Array], adjoint: Callable[[Array], Array], v: Array, w: Array
+) -> float:
     r"""Return the relative mismatch of <w, A v> and <A^T w, v>.
 
     .. math:: |\langle w, A v\rangle - \langle A^T w, v\rangle| \,/\, (\|w\| \|A v\|)
@@ -43,7 +61,15 @@ def dot_test(tangent, adjoint, v, w):
     return abs(backward) if scale == 0 else abs(forward - backward) / scale  # NaN stays NaN
 
 
-def taylor_test(function, tangent, v, direction, *, step=1e-2, halvings=4):
+def taylor_test(
+    function: Callable[[Array], Array],
+    tangent: Callable[[Array, Array], Array],
+    v: Array,
+    direction: Array,
+    *,
+    step: float = 1e-2,
+    halvings: int = 4,
+) -> list[float]:
     r"""Return the observed orders of the Taylor remainder, one for each halving of the step.
 
     .. math:: \|f(v + h d) - f(v) - h\, f'(v) d\| = O(h^2)
@@ -86,6 +112,130 @@ def taylor_test(function, tangent, v, direction, *, step=1e-2, halvings=4):
         remainders.append(math.sqrt(float((error * error).sum())))
     with np.errstate(divide="ignore", invalid="ignore"):
         return [float(np.log2(np.divide(a, b))) for a, b in pairwise(remainders)]
+
+
+def check_solver(
+    solver: Solver,
+    x: Array | None = None,
+    u: Array | None = None,
+    *,
+    seed: int = 0,
+    show: bool = True,
+) -> CheckReport:
+    r"""Check everything about a solver that can be checked by numbers; print and return a table.
+
+    - Shapes, dtypes and finiteness of every output; float32 too, if the solver takes it.
+    - Each sample stands alone, a second call gives the same, no argument is written to.
+    - ``tangent`` against central differences, and the order of its Taylor remainder.
+    - ``adjoint`` against the transpose of the differences, component by component of u (up to 512),
+      and against ``tangent`` by `dot_test`.
+    - ``forward``, ``backward``, ``rows`` and ``jacobian`` against all of these.
+
+    A wrong sign, a factor, S in place of its transpose or an order turned around are named, else
+    the worst component. Differences at a kink (ReLU, abs, a limiter) tell the one-sided slopes,
+    and a derivative between them passes.
+
+    Parameters
+    ----------
+    solver : object
+        Derived from `solvers.Solver`, or with all of its methods.
+    x, u : array (b, |x|), (b, |u|), optional
+        Where to check, float64 or float32, NumPy or CuPy; by default normal random numbers, 3
+        samples. Give your own where a solver needs others, say positive ones.
+    seed : int
+        Of all random numbers.
+    show : bool
+        Whether to print the table.
+
+    Returns
+    -------
+    CheckReport
+        True if all passed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For x and u that the solver's sizes do not allow. What the solver raises is in the table.
+    """
+    exam = _examination(f"check_solver: {type(solver).__name__}", seed, x=x, u=u)
+    sizes = exam.sizes(solver, ("state_size", "control_size", "output_size"))
+    if sizes:
+        samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
+        x = _points(exam, "x", x, (samples, sizes[0]))
+        u = _points(exam, "u", u, (samples, sizes[1]))
+        examine_solver(exam, solver, x, u, sizes[2])
+    return _finished(exam.report, show)
+
+
+def check_network(
+    network: Network,
+    theta: Array | None = None,
+    x: Array | None = None,
+    *,
+    seed: int = 0,
+    show: bool = True,
+) -> CheckReport:
+    """Check everything about a network that can be checked by numbers; print and return a table.
+
+    As `check_solver`, with theta in place of u and ``backward`` in place of ``adjoint``; then
+    ``init``, and the rows: J v, J^T w, J and J J^T of a `StackedJacobian` with random S against
+    ``tangent``, ``backward`` and differences, also in tiles if the network has ``part``.
+
+    Parameters
+    ----------
+    network : object
+        `nets.Network` of layers of your own, or an object with the same methods.
+    theta : array (t,), optional
+        Where to check; by default what ``init`` gives, shaken a little so that no bias is 0.
+    x : array (b, input_size), optional
+        Inputs; by default normal random numbers, 3 samples.
+    seed, show
+        As for `check_solver`.
+
+    Returns
+    -------
+    CheckReport
+        True if all passed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For theta and x that the network's sizes do not allow.
+    """
+    exam = _examination(f"check_network: {type(network).__name__}", seed, theta=theta, x=x)
+    sizes = exam.sizes(network, ("size", "input_size", "output_size"))
+    if sizes:
+        if theta is not None:
+            check_array("theta", theta, (sizes[0],))
+        x = _points(exam, "x", x, (SAMPLES if x is None else len(x), sizes[1]))
+        examine_network(exam, network, theta, x, sizes[2])
+    return _finished(exam.report, show)
+
+
+def _examination(title, seed, **given):
+    """An empty `Examination` in the dtype and array module of what is given."""
+    check_count("seed", seed, 0)
+    arrays = {name: array for name, array in given.items() if array is not None}
+    xp = array_module(**arrays) if arrays else np
+    for name, array in arrays.items():
+        check_array(name, array, ("any",) * max(1, array.ndim))
+    check_same_dtype(**arrays)
+    dtype = next((array.dtype for array in arrays.values()), np.dtype(np.float64))
+    return Examination(title, xp, dtype, seed)
+
+
+def _points(exam, name, array, shape):
+    """The given array, or one that is drawn."""
+    if array is None:
+        return exam.draw(*shape)
+    check_array(name, array, shape)
+    return array
+
+
+def _finished(report: CheckReport, show: bool) -> CheckReport:
+    if show:
+        print(report)
+    return report
 
 
 def _check_arguments(functions, **arrays):

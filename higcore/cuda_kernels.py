@@ -6,17 +6,24 @@ Imported only when a GPU array shows up.
 from __future__ import annotations
 
 import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import cuda
+from numba.core.errors import NumbaPerformanceWarning
 
 from .gpu import current_stream
-from .kernels import dtype_of
+from .kernels import Scratch, Shapes, dtype_of
 
 THREADS = 64  # a block: few, so that a small batch is spread over many multiprocessors
+CONFIGURED = 64  # grids of a kernel that are kept
 
 
-def launcher(body):
+def launcher(
+    body: Callable[..., None],
+) -> Callable[[int, tuple[Any, ...], Scratch, int | None], None]:
     """Return ``launch(n, args, scratch, cotangents)``; see `kernels.RangeKernel`."""
     device_body = cuda.jit(device=True)(body)
 
@@ -24,18 +31,29 @@ def launcher(body):
     def kernel(count, shapes, dtype, is_sweep):
         return cuda.jit(kernel_source(device_body, count, shapes, dtype, is_sweep))
 
+    @functools.lru_cache(maxsize=CONFIGURED)
+    def configured(blocks, stream, count, shapes, dtype, is_sweep):
+        """A kernel with its grid. Numba warns of small grids; a small batch has no larger one."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaPerformanceWarning)
+            run = kernel(count, shapes, dtype, is_sweep)
+            return run[blocks, THREADS, cuda.external_stream(stream) if stream else 0]
+
     def launch(n, args, scratch, cotangents):
         is_sweep = cotangents is not None
         shapes = scratch(1, 1 if is_sweep else None)
-        run = kernel(len(args), shapes, dtype_of(args).type, is_sweep)
         r = cotangents if is_sweep else 1
         blocks = -(-n * r // THREADS)
-        run[blocks, THREADS, current_stream(cuda)](n, r, *map(_on_device, args))
+        dtype: Any = dtype_of(args).type
+        run = configured(blocks, current_stream(), len(args), shapes, dtype, is_sweep)
+        run(n, r, *map(_on_device, args))
 
     return launch
 
 
-def kernel_source(body, count, shapes, dtype, is_sweep):
+def kernel_source(
+    body: Callable[..., None], count: int, shapes: Shapes, dtype: type[np.generic], is_sweep: bool
+) -> Callable[..., None]:
     """A kernel of ``count`` arguments beside n and r, as a plain function.
 
     Numba launches no kernel with a variable number of arguments, and shapes of a thread's own
@@ -55,9 +73,10 @@ def kernel_source(body, count, shapes, dtype, is_sweep):
         f"        body({', '.join([*ranges, *args, *local])})",
     ]
     constants = {f"shape_{name}": shape for name, shape in zip(local, shapes, strict=True)}
-    scope = {"cuda": cuda, "np": np, "body": body, "dtype": dtype, **constants}
+    scope: dict[str, Any] = {"cuda": cuda, "np": np, "body": body, "dtype": dtype, **constants}
     exec("\n".join(lines), scope)
-    return scope["kernel"]
+    kernel: Callable[..., None] = scope["kernel"]
+    return kernel
 
 
 def _on_device(argument):

@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,18 +18,18 @@ ABANDONED = 3600.0  # seconds without a write, after which the writer of a parti
 _calls = itertools.count()
 
 
-def file_path(path):
+def file_path(path: object) -> Path:
     """Return ``path`` as a `Path`; raise unless it can be the name of a file."""
     if not isinstance(path, (str, os.PathLike)) or not str(path) or "\0" in str(path):
         raise TypeError(f"path must be a str or Path that names a file, got {path!r}")
-    path = Path(path)
-    if path.is_dir():
+    named = Path(path)
+    if named.is_dir():
         raise IsADirectoryError(f"path {str(path)!r} is a folder, not a file such as 'run.npz'")
-    return path
+    return named
 
 
 @contextmanager
-def replacing(path, size=None):
+def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     """Context manager: a temporary path that takes the place of ``path`` if all goes well.
 
     What was written there is flushed to the disk and then renamed, and the rename is flushed too:
@@ -48,25 +49,25 @@ def replacing(path, size=None):
     OSError
         If writing fails; on a full disk with a sentence that says how much room there is.
     """
-    path = file_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
+    target = file_path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target)
     # A name for every call: threads and signal handlers may write the same path at a time.
     label = f"{os.getpid()}-{next(_calls)}"
-    partial = path.with_name(f".{path.stem}.{label}.partial{path.suffix}")
+    partial = target.with_name(f".{target.stem}.{label}.partial{target.suffix}")
     try:
         yield partial
         with open(partial, "r+b") as stream:
             os.fsync(stream.fileno())
-        os.replace(partial, path)
+        os.replace(partial, target)
     except OSError as error:
         partial.unlink(missing_ok=True)  # before free bytes are counted
         if error.errno not in NO_ROOM:
             raise
-        raise OSError(error.errno, _no_room(path, size, error)) from error
+        raise OSError(error.errno, _no_room(target, size, error)) from error
     finally:
         partial.unlink(missing_ok=True)
-    _flush_folder(path.parent)
+    _flush_folder(target.parent)
 
 
 def _remove_abandoned(path):

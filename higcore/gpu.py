@@ -6,6 +6,7 @@ Nothing here imports CuPy or numba.cuda before a GPU array shows up or a device 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import sys
 
@@ -15,7 +16,7 @@ DEVICES = ("auto", "cpu", "gpu")
 OLDEST_CUDA = (12, 0)
 
 
-def choose_device(device="auto"):
+def choose_device(device: str = "auto") -> tuple[str, str]:
     """Resolve ``"auto" | "cpu" | "gpu"`` to ``("cpu" or "gpu", reason)``.
 
     ``"auto"`` takes a GPU if one can be used. The reason is a clause that says which GPU it is, or
@@ -42,7 +43,7 @@ def choose_device(device="auto"):
     return ("cpu", f"no GPU: {missing}") if missing else ("gpu", device_name())
 
 
-def obstacle():
+def obstacle() -> str | None:
     """What keeps a GPU from being used, as a clause with the pip line that helps; None if nothing.
 
     Everything is installed by one of two extras; the driver decides which.
@@ -69,12 +70,17 @@ def obstacle():
             return "the NVIDIA driver shows no device"
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"CUDA finds no usable device ({error})"
+    try:
+        for library in ("cublas", "cusolver"):
+            importlib.import_module(f"cupy_backends.cuda.libs.{library}")
+    except ImportError as error:
+        return f"a library of CUDA is not installed ({error}); {line}"
     if importlib.util.find_spec("numba_cuda") is None:
         return f"numba-cuda is not installed; {line}"
     return None
 
 
-def driver_version():
+def driver_version() -> tuple[int, int] | None:
     """(major, minor) of the newest CUDA that the NVIDIA driver knows; None without a driver."""
     try:
         library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -93,7 +99,7 @@ def _dotted(version):
     return ".".join(map(str, version))
 
 
-def device_name():
+def device_name() -> str:
     """Name of the current CUDA device and its compute capability."""
     import cupy
 
@@ -102,27 +108,26 @@ def device_name():
     return f"{properties['name'].decode()}, compute capability {capability}"
 
 
-def available_memory():
+def available_memory() -> int:
     """Bytes that CuPy's memory pool can still hand out."""
     import cupy
 
     pool = cupy.get_default_memory_pool()
-    free = cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+    free: int = cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
     limit = pool.get_limit()  # 0 for none
     return min(free, limit - pool.used_bytes()) if limit else free
 
 
-def release_memory():
+def release_memory() -> None:
     """Give the blocks that nobody holds any more back to the device, for other programs."""
     sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
 
 
-def synchronize():
+def synchronize() -> None:
     """Wait until the current device has done all that it was asked."""
     sys.modules["cupy"].cuda.Device().synchronize()
 
 
-def current_stream(numba_cuda):
-    """CuPy's current stream as one of ``numba.cuda``; 0, the default stream, without CuPy."""
-    pointer = sys.modules["cupy"].cuda.get_current_stream().ptr if "cupy" in sys.modules else 0
-    return numba_cuda.external_stream(pointer) if pointer else 0
+def current_stream() -> int:
+    """Address of CuPy's current stream; 0 for the default stream, and without CuPy."""
+    return sys.modules["cupy"].cuda.get_current_stream().ptr if "cupy" in sys.modules else 0

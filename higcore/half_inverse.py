@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from .backend import (
+    Array,
     array_module,
     available_memory,
     is_host,
@@ -16,9 +19,9 @@ from .backend import (
     short_of_memory,
     thread_policy,
 )
-from .linearisation import DenseJacobian, StackedJacobian
+from .linearisation import DenseJacobian, Jacobian, StackedJacobian
 from .spectral import band, gram, qr, svd, tridiagonal
-from .spectral.modes import DecompositionError, Truncation, failures_of, require
+from .spectral.modes import DecompositionError, Modes, Truncation, failures_of, require
 from .validation import NonFiniteError, check_array, check_choice, check_finite, check_real
 
 SQUARING = {"gram": gram, "tridiagonal": tridiagonal, "band": band}
@@ -38,13 +41,16 @@ MISJUDGED = 1.5  # how much more than estimated a step is taken to need once it 
 WORKSPACE = {"gram": (3.1, 5.1), "tridiagonal": (3.1, 2.1), "band": (3.8, 3.6), "qr": (9.0, 9.0)}
 
 
+T = TypeVar("T")
+
+
 class DoesNotFitError(MemoryError):
     """A step needs more memory than there is; the message names a batch that fits.
 
     ``reason`` is why an allocation failed, None if that was foreseen and nothing allocated.
     """
 
-    def __init__(self, message, reason=None):
+    def __init__(self, message: str, reason: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -59,8 +65,8 @@ class HalfInverseInfo:
         What was used in the end, one of `METHODS` but ``"auto"``.
     rank : int
         Number of modes kept.
-    sigma_max : float
-        Largest singular value of J.
+    sigma_max, sigma_min : float
+        Largest singular value of J, and the smallest that was kept (0 if none was).
     cutoff : float
         Singular value up to which modes were dropped.
     gap_to_cutoff : float
@@ -74,16 +80,29 @@ class HalfInverseInfo:
     method: str
     rank: int
     sigma_max: float
+    sigma_min: float
     cutoff: float
     gap_to_cutoff: float
     fallback: str | None = None
     detail: str | None = None
 
+    @property
+    def condition(self) -> float:
+        """sigma_max over sigma_min, inf if no mode was kept."""
+        return self.sigma_max / self.sigma_min if self.sigma_min else math.inf
+
 
 def half_inverse(
-    J, g, *, kappa=-0.5, tau=1e-6, truncation="relative", beta=0.0, method="auto",
-    memory_limit=None,
-):  # fmt: skip
+    J: Array | StackedJacobian,
+    g: Array,
+    *,
+    kappa: float = -0.5,
+    tau: float = 1e-6,
+    truncation: str = "relative",
+    beta: float = 0.0,
+    method: str = "auto",
+    memory_limit: float | None = None,
+) -> tuple[Array, HalfInverseInfo]:
     r"""Return max(S)^beta V S^kappa U^T g for J = U S V^T, truncated (paper, eq. 5-7 and 22).
 
     kappa = 1 gives the gradient J^T g, kappa = -1 the Gauss-Newton step pinv(J) g and
@@ -130,7 +149,7 @@ def half_inverse(
     step : array (t,)
         In the dtype of J; an update is theta - eta * step.
     info : HalfInverseInfo
-        Method, rank, sigma_max, cutoff, gap_to_cutoff, fallback, detail.
+        Method, rank, sigma_max, sigma_min, cutoff, gap_to_cutoff, fallback, detail; condition.
 
     Raises
     ------
@@ -153,21 +172,22 @@ def half_inverse(
     """
     rule = _check_parameters(kappa, tau, truncation, beta, method, memory_limit)
     J, g = _check_arrays(J, g)
-    chosen = choose_method(method, *J.shape, _relative_tau(rule, J), J.xp is np)
+    m, t = J.shape
+    chosen = choose_method(method, m, t, _relative_tau(rule, J), J.xp is np)
     _check_memory(J, chosen, memory_limit)
-    with thread_policy(2 * J.samples * J.shape[1], min(J.shape)):
+    with thread_policy(2 * J.samples * t, min(m, t)):
         step, modes, chosen, fallback = within_memory(
             lambda: _with_fallback(chosen, J, g, kappa, rule),
             lambda reason: _ran_out_of_memory(J, chosen, reason),
         )
     _warn_below_noise(chosen, rule, modes)
-    info = HalfInverseInfo(chosen, *modes[:4], fallback, modes.detail)
+    info = HalfInverseInfo(chosen, *modes[:5], fallback, modes.detail)
     if beta:
         step *= np.float64(info.sigma_max) ** beta if info.rank else 0.0  # inf, not OverflowError
     return step.astype(J.dtype, copy=False), info
 
 
-def choose_method(method, m, t, tau, on_host):
+def choose_method(method: str, m: int, t: int, tau: float, on_host: bool) -> str:
     """The rule of ``method="auto"``, for tau relative to max(S); see `half_inverse`."""
     if method != "auto":
         return method
@@ -176,14 +196,21 @@ def choose_method(method, m, t, tau, on_host):
     return "tridiagonal" if min(m, t) < (BAND_FROM if on_host else BAND_FROM_ON_DEVICE) else "band"
 
 
-def workspace(method, m, t, on_host):
+def workspace(method: str, m: int, t: int, on_host: bool) -> int:
     """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
     if method == "svd":
         return 8 * 5 * m * t  # J, its singular vectors, and LAPACK's copies
     return int(8 * WORKSPACE[method][not on_host] * min(m, t) ** 2)
 
 
-def _check_parameters(kappa, tau, truncation, beta, method, memory_limit):
+def _check_parameters(
+    kappa: float,
+    tau: float,
+    truncation: str,
+    beta: float,
+    method: str,
+    memory_limit: float | None,
+) -> Truncation:
     check_real("kappa", kappa, -1.0, 1.0)
     check_real("tau", tau, 0.0)
     check_real("beta", beta)
@@ -193,13 +220,13 @@ def _check_parameters(kappa, tau, truncation, beta, method, memory_limit):
     return Truncation(float(tau), truncation == "relative")
 
 
-def check_memory_limit(limit):
+def check_memory_limit(limit: object) -> None:
     """Raise unless ``limit`` is a number of bytes > 0, or None."""
     if limit is not None:
         check_real("memory_limit", limit, 0.0, open_low=True)
 
 
-def _check_arrays(J, g):
+def _check_arrays(J: Array | StackedJacobian, g: Array) -> tuple[Jacobian, Array]:
     if not isinstance(J, StackedJacobian):
         check_array("J", J, ("m", "t"))
         J = DenseJacobian(J)
@@ -210,7 +237,7 @@ def _check_arrays(J, g):
     return J, g.reshape(-1).astype(np.float64, copy=False)
 
 
-def _relative_tau(rule, J):
+def _relative_tau(rule: Truncation, J: Jacobian) -> float:
     """Tau / max(S), where the Frobenius norm of J stands for max(S) if it has to."""
     if rule.relative:
         return rule.tau
@@ -228,7 +255,7 @@ def _require_finite(number):
         )
 
 
-def _check_memory(J, method, limit):
+def _check_memory(J: Jacobian, method: str, limit: float | None) -> None:
     needed = workspace(method, *J.shape, is_host(J.sample))
     there = short_of_memory(needed, J.sample, limit)
     if there is not None:
@@ -236,14 +263,16 @@ def _check_memory(J, method, limit):
         raise _does_not_fit(J, method, problem, there, J.samples)
 
 
-def _ran_out_of_memory(J, method, reason):
+def _ran_out_of_memory(J: Jacobian, method: str, reason: str) -> DoesNotFitError:
     release_memory(J.sample)
     there = available_memory(J.sample) / MISJUDGED
     problem = f"ran out of memory ({reason})"
     return _does_not_fit(J, method, problem, there, J.samples // 2, reason)
 
 
-def _does_not_fit(J, method, problem, there, most, reason=None):
+def _does_not_fit(
+    J: Jacobian, method: str, problem: str, there: float, most: int, reason: str | None = None
+) -> DoesNotFitError:
     m, t = J.shape
     on_host = is_host(J.sample)
     best = largest(lambda b: workspace(method, b * J.outputs, t, on_host) <= there, most)
@@ -253,7 +282,7 @@ def _does_not_fit(J, method, problem, there, most, reason=None):
     )
 
 
-def within_memory(call, explain):
+def within_memory(call: Callable[[], T], explain: Callable[[str], Exception]) -> T:
     """Return ``call()``, or raise ``explain(reason)`` if an allocation in it fails.
 
     That is raised after the failure was left behind: nothing then holds the arrays of the frames
@@ -269,7 +298,7 @@ def within_memory(call, explain):
     raise explain(reason)
 
 
-def largest(holds, top):
+def largest(holds: Callable[[int], bool], top: int) -> int:
     """The largest n in [0, top] for which ``holds(n)``, taking holds(0) and a falling ``holds``."""
     low = 0
     while low < top:
@@ -287,8 +316,10 @@ def _warn_below_noise(method, rule, modes):
         )
 
 
-def _with_fallback(method, J, g, kappa, rule):
-    fallback = None
+def _with_fallback(
+    method: str, J: Jacobian, g: Array, kappa: float, rule: Truncation
+) -> tuple[Array, Modes, str, str | None]:
+    fallback: str | None = None
     while True:
         try:
             with failures_of(J.xp):
@@ -301,7 +332,9 @@ def _with_fallback(method, J, g, kappa, rule):
             method = NEXT_SAFER[method]
 
 
-def _apply(method, J, g, kappa, rule):
+def _apply(
+    method: str, J: Jacobian, g: Array, kappa: float, rule: Truncation
+) -> tuple[Array, Modes]:
     """Return V S^kappa U^T g and the `Modes`."""
     if method == "svd":
         dense = J.dense().astype(np.float64, copy=False)

@@ -27,7 +27,9 @@ import hashlib
 import inspect
 import os
 import types
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,8 +38,11 @@ from .backend import CPU_COUNT, empty, is_host
 # Samples worked on together: one or two AVX-512 registers of float64; the scratch stays in cache.
 MIN_CHUNK, MAX_CHUNK = 8, 16
 
+Shapes: TypeAlias = Sequence[tuple[int, ...]]
+Scratch: TypeAlias = Callable[[int, int | None], Shapes]  # (samples, cotangents) -> shapes
 
-def no_scratch(samples, cotangents):
+
+def no_scratch(samples: int, cotangents: int | None) -> Shapes:
     """The shapes of no arrays."""
     return ()
 
@@ -59,16 +64,20 @@ class RangeKernel:
     OpenMP pool they sleep between calls, so they take no time from the BLAS threads.
     """
 
-    def __init__(self, body, together=None):
+    def __init__(self, body: Callable[..., None], together: int | None = None) -> None:
         self.body, self.together = body, together
 
-    def plain(self, n, *args, scratch=no_scratch, cotangents=None):
+    def plain(
+        self, n: int, *args: Any, scratch: Scratch = no_scratch, cotangents: int | None = None
+    ) -> None:
         """Run the uncompiled body; slow, and the definition of what the others compute."""
         ranges = () if cotangents is None else (0, cotangents)
         shapes = scratch(n, cotangents)
         self.body(0, n, *ranges, *args, *(np.empty(s, dtype_of(args)) for s in shapes))
 
-    def __call__(self, n, *args, scratch=no_scratch, cotangents=None):
+    def __call__(
+        self, n: int, *args: Any, scratch: Scratch = no_scratch, cotangents: int | None = None
+    ) -> None:
         """Run the body for all samples.
 
         Parameters
@@ -125,12 +134,14 @@ class RangeKernel:
         return cuda_kernels.launcher(self.body)
 
 
-def dtype_of(args):
+def dtype_of(args: Iterable[Any]) -> np.dtype:
     """The dtype of the first array among the arguments of a kernel."""
     return next(a.dtype for a in args if getattr(a, "shape", ()))
 
 
-def lazy_njit(function=None, *, sums_in_any_order=False):
+def lazy_njit(
+    function: Callable[..., Any] | None = None, *, sums_in_any_order: bool = False
+) -> Callable[..., Any]:
     """Numba-compile ``function`` for the CPU at its first call, so that imports stay light.
 
     The compiled code is cached on disk and runs without the interpreter lock; the plain function
@@ -158,7 +169,7 @@ def lazy_njit(function=None, *, sums_in_any_order=False):
     return call
 
 
-def run_threaded(function, items):
+def run_threaded(function: Callable[[int], object], items: Sequence[int]) -> None:
     """Call ``function`` with every item, on all cores; it should spend its time without the GIL.
 
     `numpy.errstate` of the caller holds in all threads.
@@ -172,7 +183,7 @@ def run_threaded(function, items):
 
 
 @functools.cache
-def _pool():
+def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(CPU_COUNT)
 
 
@@ -183,10 +194,20 @@ if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child 
 def _fingerprint(function):
     """Hash of every source file whose functions ``function`` can reach through its globals."""
     digest = hashlib.sha256()
-    for file in sorted({inspect.getsourcefile(f) for f in _reachable(function)}):
+    for file in sorted({_source_file(f) for f in _reachable(function)}):
         with open(file, "rb") as stream:
             digest.update(stream.read())
     return digest.hexdigest()
+
+
+def _source_file(function: Callable[..., Any]) -> str:
+    file = inspect.getsourcefile(function)
+    if file is None:
+        raise ValueError(
+            f"{function.__name__} must be defined in a file, whose content tells whether compiled "
+            "code on the disk is that of the function"
+        )
+    return file
 
 
 def _reachable(function, seen=None):

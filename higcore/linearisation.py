@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .backend import array_module
-from .rows import add_gram, gram_block, symmetric
+from .backend import Array, array_module
+from .protocols import Network
+from .rows import OuterProductRows, add_gram, gram_block, symmetric
 from .validation import check_array, check_count, check_like
+
+if TYPE_CHECKING:
+    from .problem import Batch, Problem
 
 PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
 
@@ -46,54 +52,59 @@ class StackedJacobian:
     Memory: m sum(n_l) + b sum(n_l) numbers instead of m t, or tile / b of it.
     """
 
-    def __init__(self, network, theta, tape, S, tile=None):
+    def __init__(
+        self, network: Network, theta: Array, tape: Any, S: Array, tile: int | None = None
+    ) -> None:
         if not hasattr(network, "rows"):
             raise TypeError(f"network must have rows, such as nets.MLP has; got {network!r}")
         self.xp = array_module(theta=theta, S=S)
         check_array("theta", theta, (network.size,))
         check_like("S", S, ("b", "|y|", getattr(network, "output_size", "|u|")), theta=theta)
         self.network, self.theta, self.tape, self.S = network, theta, tape, S
-        self.samples, self.outputs = S.shape[:2]
-        self.shape = (self.samples * self.outputs, network.size)
+        self.samples: int = S.shape[0]
+        self.outputs: int = S.shape[1]
+        self.shape: tuple[int, int] = (self.samples * self.outputs, network.size)
         self.dtype = theta.dtype
         if tile is not None:
             check_count("tile", tile)
-        self.tile = self.samples if tile is None else min(int(tile), self.samples)
+        self.tile: int = self.samples if tile is None else min(int(tile), self.samples)
 
     @property
-    def sample(self):
+    def sample(self) -> Array:
         """An array that lives where J lives."""
         return self.S
 
     @property
-    def whole(self):
+    def whole(self) -> bool:
         """True if the row factors of all samples are kept."""
         return self.tile == self.samples
 
     @functools.cached_property
-    def blocks(self):
+    def blocks(self) -> list[OuterProductRows]:
         """The row factors of all samples, `OuterProductRows` layer by layer."""
         return self.network.rows(self.theta, self.tape, self.S)
 
-    def _rows(self, samples):
+    def _rows(self, samples: slice) -> list[OuterProductRows]:
         """The row factors of a slice of the samples."""
         if self.whole:
             return [block.part(samples) for block in self.blocks]
-        tape = self.network.part(self.tape, samples)
+        network: Any = self.network  # `part` is optional in a `Network`
+        tape = network.part(self.tape, samples)
         return self.network.rows(self.theta, tape, self.S[samples])
 
     def _tiles(self):
         return [slice(lo, lo + self.tile) for lo in range(0, self.samples, self.tile)]
 
-    def matvec(self, v):
+    def matvec(self, v: Array) -> Array:
         """Return J v (m,), the tangent, for v (t,)."""
         self._check_vector("v", v, self.shape[1])
         if self.whole:
             return sum(block.matvec(v.reshape(-1)) for block in self.blocks).reshape(-1)
-        du = self.network.tangent(self.theta, self.tape, v.reshape(-1))
+        network: Any = self.network  # `tangent` is optional in a `Network`
+        du = network.tangent(self.theta, self.tape, v.reshape(-1))
         return (self.S @ du[:, :, None]).reshape(-1)  # (b, r, |u|) x (b, |u|, 1)
 
-    def rmatvec(self, w):
+    def rmatvec(self, w: Array) -> Array:
         """Return J^T w (t,), one backward pass of the cotangents w (m,)."""
         self._check_vector("w", w, self.shape[0])
         w = w.reshape(self.samples, self.outputs)
@@ -110,17 +121,17 @@ class StackedJacobian:
         array_module(theta=self.theta, **{name: vector})
         check_array(name, vector, (size, 1) if len(vector.shape) == 2 else (size,))
 
-    def dense(self):
+    def dense(self) -> Array:
         """Return J as an array (m, t); takes m t numbers of memory."""
         return self.xp.concatenate(list(self.row_parts(self.samples)))
 
     @property
-    def part_samples(self):
+    def part_samples(self) -> int:
         """Samples whose rows make a part of J as large as J^T J, or so large that it pays."""
         rows = max(self.shape[1], PART_NUMBERS // self.shape[1])
         return max(1, min(rows // self.outputs, self.samples))
 
-    def row_parts(self, samples):
+    def row_parts(self, samples: int) -> Iterator[Array]:
         """Yield J as arrays (k, t), the rows of some samples at a time."""
         for lo in range(0, self.samples, samples):
             rows = self._rows(slice(lo, lo + samples))
@@ -129,14 +140,14 @@ class StackedJacobian:
                 out[:, :, block.start : block.stop] = block.explicit()
             yield out.reshape(-1, self.shape[1])
 
-    def column_parts(self, columns):
+    def column_parts(self, columns: int) -> Iterator[Array]:
         """Yield J as arrays (m, k), some columns at a time, at least those of one input unit."""
         for block in self.blocks:
             units = max(1, columns // block.n_out)
             for lo in range(0, block.n_in + 1, units):
                 yield block.explicit(lo, min(lo + units, block.n_in + 1)).reshape(self.shape[0], -1)
 
-    def gram(self, mirrored=True):
+    def gram(self, mirrored: bool = True) -> Array:
         """Return K = J J^T (m, m), always float64, in m^2 sum(n_l) operations.
 
         K = sum_l (delta_l delta_l^T) * (a_l a_l^T + 1) for dense layers, a Hadamard product with
@@ -159,16 +170,16 @@ class StackedJacobian:
         if mirrored and other is not part:
             K[columns, rows] = K[rows, columns].T
 
-    def gram_of_parameters(self):
+    def gram_of_parameters(self) -> Array:
         """Return J^T J (t, t), always float64, from the rows of some samples at a time."""
         return gram_of_parameters(self.row_parts(self.part_samples), self.shape[1])
 
-    def norm_squared(self):
+    def norm_squared(self) -> float:
         """Return the squared Frobenius norm of J, an upper bound of max(S)^2."""
         return sum(block.norm_squared() for part in self._tiles() for block in self._rows(part))
 
 
-def gram_of_parameters(parts, t):
+def gram_of_parameters(parts: Iterable[Array], t: int) -> Array:
     """Sum of part^T part (t, t), float64, over ``parts`` (k, t) of the rows of J."""
     total = None
     for part in parts:
@@ -181,49 +192,53 @@ def gram_of_parameters(parts, t):
 class DenseJacobian:
     """An explicit J (m, t) with the methods of `StackedJacobian`."""
 
-    def __init__(self, J):
+    def __init__(self, J: Array) -> None:
         self.xp = array_module(J=J)
-        self.J, self.shape, self.dtype = J, J.shape, J.dtype
+        self.J, self.dtype = J, J.dtype
+        self.shape: tuple[int, int] = J.shape
         self.samples = self.part_samples = len(J)
         self.outputs = 1
 
     @property
-    def sample(self):
+    def sample(self) -> Array:
         """An array that lives where J lives."""
         return self.J
 
-    def matvec(self, v):
+    def matvec(self, v: Array) -> Array:
         """Return J v."""
         return self.J @ v
 
-    def rmatvec(self, w):
+    def rmatvec(self, w: Array) -> Array:
         """Return J^T w."""
         return self.J.T @ w
 
-    def dense(self):
+    def dense(self) -> Array:
         """Return J itself."""
         return self.J
 
-    def row_parts(self, samples):
+    def row_parts(self, samples: int) -> Iterator[Array]:
         """Yield J as arrays (k, t), some rows at a time."""
         return (self.J[lo : lo + samples] for lo in range(0, self.shape[0], samples))
 
-    def column_parts(self, columns):
+    def column_parts(self, columns: int) -> Iterator[Array]:
         """Yield J as arrays (m, k), some columns at a time."""
         return (self.J[:, lo : lo + columns] for lo in range(0, self.shape[1], columns))
 
-    def gram(self, mirrored=True):
+    def gram(self, mirrored: bool = True) -> Array:
         """Return J J^T in float64, whole in any case."""
         J = self.J.astype(np.float64, copy=False)
         return symmetric(add_gram(self.xp.zeros((len(J), len(J)), order="F"), J))
 
-    def gram_of_parameters(self):
+    def gram_of_parameters(self) -> Array:
         """Return J^T J in float64."""
         return gram_of_parameters([self.J], self.shape[1])
 
-    def norm_squared(self):
+    def norm_squared(self) -> float:
         """Return the squared Frobenius norm."""
         return float((self.J.astype(np.float64, copy=False) ** 2).sum())
+
+
+Jacobian: TypeAlias = StackedJacobian | DenseJacobian
 
 
 class Linearisation:
@@ -252,7 +267,7 @@ class Linearisation:
         dL/dl_i: 1/b if L is a mean over the batch, 1 if it is a sum.
     """
 
-    def __init__(self, problem, theta, batch):
+    def __init__(self, problem: Problem, theta: Array, batch: Batch) -> None:
         if not hasattr(problem, "check_batch"):
             raise TypeError(f"problem must be a Problem, got {problem!r}")
         problem.check_batch("batch", batch)
@@ -264,34 +279,41 @@ class Linearisation:
         self.loss_gradient = problem.loss.gradient(y, batch.target) * self.scale
 
     @property
-    def loss(self):
+    def loss(self) -> float:
         """Mean loss of a sample, a float; waits for a device."""
         return float(self.mean_loss)
 
     @property
-    def finite(self):
+    def finite(self) -> bool:
         """False if the loss or its gradient overflowed or became NaN."""
         total = float(abs(self.loss_gradient).sum())
         return math.isfinite(self.loss) and math.isfinite(total)
 
-    def gradient(self):
+    def gradient(self) -> Array:
         """Return dL/dtheta (t,): one backward pass through solver and network."""
         u_bar = self.problem.solver.backward(self._solver_tape, self.loss_gradient)
         return self.network_gradient(u_bar)
 
-    def network_gradient(self, u_bar):
+    def tangent(self, dtheta: Array) -> Array:
+        """Return J dtheta (b, |y|), the derivative of the solver's output along dtheta (t,)."""
+        network: Any = self.problem.network  # `tangent` is optional in a `Network`
+        solver: Any = self.problem.solver  # and in a `Solver`
+        du = network.tangent(self.theta, self._net_tape, dtheta)
+        return solver.tangent(self.batch.x, self.control, du)
+
+    def network_gradient(self, u_bar: Array) -> Array:
         """Return (du/dtheta)^T u_bar (t,) for cotangents u_bar (b, |u|) of the control."""
         return self.problem.network.backward(self.theta, self._net_tape, u_bar)
 
-    def solver_rows(self):
+    def solver_rows(self) -> Array:
         """Return S (b, |y|, |u|), S[i] = dy_i/du_i."""
         return self.problem.solver.rows(self._solver_tape)
 
-    def jacobian(self, tile=None):
+    def jacobian(self, tile: int | None = None) -> StackedJacobian:
         """Return J as a `StackedJacobian` (m, t); with ``tile``, row factors of few samples."""
         network, S = self.problem.network, self.solver_rows()
         return StackedJacobian(network, self.theta, self._net_tape, S, tile)
 
-    def at(self, theta):
+    def at(self, theta: Array) -> Linearisation:
         """Return the `Linearisation` on the same batch at other parameters."""
         return Linearisation(self.problem, theta, self.batch)

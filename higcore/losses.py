@@ -10,9 +10,8 @@ Complex states are real arrays (Re psi_1..psi_n, Im psi_1..psi_n).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from .backend import array_module
+from .backend import Array, array_module
 from .validation import check_array, check_finite, check_like, check_real_field
 
 
@@ -22,20 +21,20 @@ class SquaredError:
 
     factor: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_real_field(self, "factor", 0.0, open_low=True)
 
     @property
-    def curvature(self):
+    def curvature(self) -> float:
         """d^2l/dy^2 = 2 factor."""
         return 2 * self.factor
 
-    def value(self, y, target):
+    def value(self, y: Array, target: Array) -> Array:
         """Return l of each sample, (b,), for y and target (b, |y|)."""
         _check_pair(y, target)
         return self.factor * ((y - target) ** 2).sum(axis=1)
 
-    def gradient(self, y, target):
+    def gradient(self, y: Array, target: Array) -> Array:
         """Return dl/dy of each sample, (b, |y|)."""
         _check_pair(y, target)
         return 2 * self.factor * (y - target)
@@ -50,14 +49,14 @@ class Infidelity:
 
     curvature = 2.0  # that of |psi - target|^2, which l resembles near the target
 
-    def value(self, y, target):
+    def value(self, y: Array, target: Array) -> Array:
         """Return l of each sample, (b,), for states y and target (b, 2n)."""
         _check_pair(y, target)
         _check_complex("y", y)
         c, d = _inner_product(y, target)
         return 1 - c * c - d * d
 
-    def gradient(self, y, target):
+    def gradient(self, y: Array, target: Array) -> Array:
         """Return dl/dy of each sample, (b, 2n): -2 (c a + d b) for p, -2 (c b - d a) for q."""
         _check_pair(y, target)
         _check_complex("y", y)
@@ -78,20 +77,20 @@ class ComponentError:
         A normalised state.
     """
 
-    mode: Any
+    mode: Array
     curvature = 2.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_array("mode", self.mode, ("2n",))
         _check_complex("mode", self.mode)
         check_finite("mode", self.mode)
 
-    def value(self, y, target):
+    def value(self, y: Array, target: Array) -> Array:
         """Return l of each sample, (b,), for states y and target (b, 2n)."""
         self._check_pair(y, target)
         return (self._amplitude(y)[0] - self._amplitude(target)[0]) ** 2
 
-    def gradient(self, y, target):
+    def gradient(self, y: Array, target: Array) -> Array:
         """Return dl/dy of each sample, (b, 2n); 0 where psi has no such component."""
         self._check_pair(y, target)
         size, c, d = self._amplitude(y)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from .backend import available_memory, is_host, short_of_memory
 from .half_inverse import (
@@ -16,9 +18,10 @@ from .half_inverse import (
     workspace,
 )
 from .problem import Problem
+from .protocols import Optimizer
 from .validation import check_choice, check_count, check_real
 
-ASSUMED = {"method": "auto", "tau": 1e-6}  # of optimizers that do not say
+ASSUMED: dict[str, Any] = {"method": "auto", "tau": 1e-6}  # of optimizers that do not say
 
 
 @dataclass(frozen=True)
@@ -33,25 +36,32 @@ class MemoryEstimate:
         The decomposition that was assumed.
     """
 
-    parts: dict
+    parts: dict[str, int]
     method: str
 
     @property
-    def total(self):
+    def total(self) -> int:
         """Sum of the parts."""
         return sum(self.parts.values())
 
     @property
-    def beside_gram_matrix(self):
+    def beside_gram_matrix(self) -> int:
         """All but K and its decomposition: what grows with the batch, not with its square."""
         return self.total - self.parts[f"{self.method} of K"]
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [*self.parts.items(), ("together", self.total)]
         return "\n".join(f"{name:20s} {size / 1e6:12.1f} MB" for name, size in rows)
 
 
-def memory_estimate(problem, batch, *, method="auto", tau=1e-6, tile=None):
+def memory_estimate(
+    problem: Problem,
+    batch: int,
+    *,
+    method: str = "auto",
+    tau: float = 1e-6,
+    tile: int | None = None,
+) -> MemoryEstimate:
     r"""Return the `MemoryEstimate` of one HIG step on ``batch`` samples.
 
     With b samples, r outputs, m = b r rows, t parameters and layers of width n_l used at P_l
@@ -84,7 +94,8 @@ def memory_estimate(problem, batch, *, method="auto", tau=1e-6, tile=None):
     if tile is not None:
         check_count("tile", tile)
     sample = problem.sample.x
-    network, solver = problem.network, problem.solver
+    network: Any = problem.network  # `factor_shapes` is optional in a `Network`
+    solver = problem.solver
     m, t, r = batch * solver.output_size, network.size, solver.output_size
     on_host = is_host(sample)
     method = choose_method(method, m, t, tau, on_host)
@@ -102,7 +113,7 @@ def memory_estimate(problem, batch, *, method="auto", tau=1e-6, tile=None):
     return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t, on_host)}, method)
 
 
-def factor_numbers(shapes, r):
+def factor_numbers(shapes: Iterable[tuple[int, int, int]], r: int) -> int:
     """Numbers of one sample's row factors, with what is held while they are made and used."""
     kept = sum(p * (n_in + r * n_out) for p, n_in, n_out in shapes)
     passing = max(2 * p * r * max(n_in, n_out) for p, n_in, n_out in shapes)
@@ -110,7 +121,14 @@ def factor_numbers(shapes, r):
     return kept + passing + entries
 
 
-def fitting_tile(problem, batch, *, method="auto", tau=1e-6, memory_limit=None):
+def fitting_tile(
+    problem: Problem,
+    batch: int,
+    *,
+    method: str = "auto",
+    tau: float = 1e-6,
+    memory_limit: float | None = None,
+) -> int | None:
     """Return None if a step fits into memory, or the largest tile with which it does.
 
     A network that does not say its ``factor_shapes`` is taken to fit.
@@ -130,10 +148,10 @@ def fitting_tile(problem, batch, *, method="auto", tau=1e-6, memory_limit=None):
 
     if fits(batch, None):
         return None
-    if fits(batch, 1):
-        return largest(lambda tile: fits(batch, tile), batch)
     needed = memory_estimate(problem, batch, method=method, tau=tau, tile=1).total
     there = short_of_memory(needed, problem.sample.x, memory_limit)
+    if there is None:
+        return largest(lambda tile: fits(batch, tile), batch)
     best = largest(lambda samples: fits(samples, 1), batch)
     raise DoesNotFitError(
         f"a step on a batch of {batch} needs {needed / 1e9:.3g} GB and {there / 1e9:.3g} GB are "
@@ -141,7 +159,9 @@ def fitting_tile(problem, batch, *, method="auto", tau=1e-6, memory_limit=None):
     )
 
 
-def ran_out_of_memory(problem, batch, optimizer, reason):
+def ran_out_of_memory(
+    problem: Problem, batch: int, optimizer: Optimizer, reason: str
+) -> DoesNotFitError:
     """The `DoesNotFitError` for a step that ran out of memory though the estimate let it pass."""
     best = batch // 2
     if hasattr(problem.network, "factor_shapes"):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .backend import array_module
+from .backend import Array, array_module
+from .protocols import GradientSource, OptimizerState
 from .validation import check_array, check_real_field
 
 
@@ -20,14 +21,16 @@ class SGD:
 
     lr: float = 0.01
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "lr")
 
-    def init(self, theta):
+    def init(self, theta: Array) -> OptimizerState:
         """Return the empty state."""
         return {}
 
-    def update(self, linearisation, state):
+    def update(
+        self, linearisation: GradientSource, state: OptimizerState
+    ) -> tuple[Array, OptimizerState, None]:
         """Return (step, state, None)."""
         return self.lr * linearisation.gradient(), state, None
 
@@ -40,14 +43,16 @@ class Adagrad:
     initial_accumulator: float = 0.1
     epsilon: float = 1e-7
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "lr", "initial_accumulator", "epsilon")
 
-    def init(self, theta):
+    def init(self, theta: Array) -> OptimizerState:
         """Return A = initial_accumulator."""
         return {"accumulator": _zeros(theta) + theta.dtype.type(self.initial_accumulator)}
 
-    def update(self, linearisation, state):
+    def update(
+        self, linearisation: GradientSource, state: OptimizerState
+    ) -> tuple[Array, OptimizerState, None]:
         """Return (step, state, None)."""
         G = linearisation.gradient()
         A = state["accumulator"] + G * G
@@ -66,14 +71,16 @@ class Adadelta:
     rho: float = 0.95
     epsilon: float = 1e-7
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "lr", "rho", "epsilon")
 
-    def init(self, theta):
+    def init(self, theta: Array) -> OptimizerState:
         """Return A = D = 0."""
         return {"gradient_square": _zeros(theta), "step_square": _zeros(theta)}
 
-    def update(self, linearisation, state):
+    def update(
+        self, linearisation: GradientSource, state: OptimizerState
+    ) -> tuple[Array, OptimizerState, None]:
         """Return (step, state, None)."""
         G, rho = linearisation.gradient(), self.rho
         A = rho * state["gradient_square"] + (1 - rho) * G * G
@@ -90,14 +97,16 @@ class RMSprop:
     rho: float = 0.9
     epsilon: float = 1e-7
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "lr", "rho", "epsilon")
 
-    def init(self, theta):
+    def init(self, theta: Array) -> OptimizerState:
         """Return A = 0."""
         return {"gradient_square": _zeros(theta)}
 
-    def update(self, linearisation, state):
+    def update(
+        self, linearisation: GradientSource, state: OptimizerState
+    ) -> tuple[Array, OptimizerState, None]:
         """Return (step, state, None)."""
         G = linearisation.gradient()
         A = self.rho * state["gradient_square"] + (1 - self.rho) * G * G
@@ -117,14 +126,16 @@ class Adam:
     beta_2: float = 0.999
     epsilon: float = 1e-7
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self, "lr", "beta_1", "beta_2", "epsilon")
 
-    def init(self, theta):
+    def init(self, theta: Array) -> OptimizerState:
         """Return M = V = 0, n = 0."""
         return {"mean": _zeros(theta), "square": _zeros(theta), "updates": 0}
 
-    def update(self, linearisation, state):
+    def update(
+        self, linearisation: GradientSource, state: OptimizerState
+    ) -> tuple[Array, OptimizerState, None]:
         """Return (step, state, None)."""
         G = linearisation.gradient()
         n = state["updates"] + 1

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import SupportsIndex, overload
 
 import numpy as np
 
-from .backend import array_module, to_device
+from .backend import Array, array_module, to_device
 from .linearisation import Linearisation
+from .protocols import Loss, Network, Solver
 from .validation import (
     check_array,
     check_callable,
@@ -22,33 +23,44 @@ from .validation import (
     check_same_dtype,
 )
 
+NETWORK = ("size", "input_size", "output_size", "init", "forward", "backward", "rows")
+SOLVER = ("state_size", "control_size", "output_size", "solve", "forward", "backward", "rows")
 EVALUATION_CHUNK = 4096  # samples evaluated at once: bounds the memory of a large test set
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """Samples: solver inputs x (b, |x|), network inputs (b, n_0) and targets (b, |y|)."""
 
-    x: Any
-    net_input: Any
-    target: Any
+    x: Array
+    net_input: Array
+    target: Array
 
-    def __getitem__(self, index):
+    def __iter__(self) -> Iterator[Array]:
+        """The three arrays."""
+        return iter((self.x, self.net_input, self.target))
+
+    @overload
+    def __getitem__(self, index: slice) -> Batch: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Array: ...
+    def __getitem__(self, index: slice | SupportsIndex) -> Batch | Array:
         """Field by number, or the samples of a slice as a new Batch."""
         if isinstance(index, slice):
             return Batch(*(array[index] for array in self))
-        return tuple.__getitem__(self, index)
+        return tuple(self)[index]
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Number of samples."""
         return len(self.x)
 
-    def take(self, step, size):
+    def take(self, step: int, size: int) -> Batch:
         """The batch of a step: consecutive samples, the same order in every epoch."""
         first = step % math.ceil(self.count / size) * size
         return self[first : first + size]
 
-    def on(self, device):
+    def on(self, device: str) -> Batch:
         """The same samples on ``device``, ``"cpu"`` or ``"gpu"``."""
         return Batch(*(to_device(array, device) for array in self))
 
@@ -74,12 +86,12 @@ class FreshData:
     count: int = 4096
     device: str = "cpu"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("seed", self.seed, 0)
         check_count("count", self.count)
         check_choice("device", self.device, ("cpu", "gpu"))
 
-    def take(self, step, size):
+    def take(self, step: int, size: int) -> Batch:
         """The batch of a step."""
         check_callable("draw", self.draw)
         batch = self.draw(np.random.default_rng([self.seed, 2, step]), size)
@@ -89,7 +101,7 @@ class FreshData:
             raise ValueError(f"draw must return {size} samples, got {batch.count}")
         return batch.on(self.device)
 
-    def on(self, device):
+    def on(self, device: str) -> FreshData:
         """The same samples on ``device``."""
         return replace(self, device=device)
 
@@ -104,8 +116,8 @@ class Problem:
         ``size``, ``input_size``, ``output_size``, ``init``, ``forward``, ``backward``, ``rows``;
         see `nets.MLP`.
     solver : object
-        ``state_size``, ``control_size``, ``output_size``, ``forward``, ``backward``, ``rows``;
-        see `solvers.OscillatorChain`.
+        ``state_size``, ``control_size``, ``output_size``, ``solve``, ``forward``, ``backward``,
+        ``rows``; `solvers.Solver` makes them from ``solve`` and one derivative.
     loss : object
         ``value`` and ``gradient`` of one sample; see `higcore.losses`.
     train : Batch or FreshData
@@ -116,15 +128,17 @@ class Problem:
         Whether g = dL/dy is divided by the batch size (L a mean), or not (L a sum).
     """
 
-    network: Any
-    solver: Any
-    loss: Any
+    network: Network
+    solver: Solver
+    loss: Loss
     train: Batch | FreshData
     test: Batch
     batch_mean: bool = True
-    name: str = field(default="problem")
+    name: str = "problem"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        _check_has("network", self.network, NETWORK, "layers in a nets.Network have them all")
+        _check_has("solver", self.solver, SOLVER, "a subclass of solvers.Solver has them all")
         check_flag("batch_mean", self.batch_mean)
         if self.network.output_size != self.solver.control_size:
             raise ValueError(
@@ -137,35 +151,35 @@ class Problem:
             raise TypeError(f"train must be a Batch or FreshData, got {type(self.train).__name__}")
         for name, batch in {"train": self.sample, "test": self.test}.items():
             self.check_batch(name, batch)
-            for field_name, array in batch._asdict().items():
-                check_finite(f"{name}.{field_name}", array)
+            for field in fields(batch):
+                check_finite(f"{name}.{field.name}", getattr(batch, field.name))
         self.check_like_train("test.x", self.test.x)
 
     @functools.cached_property
-    def sample(self):
+    def sample(self) -> Batch:
         """Training data to look at: all of a Batch, the first sample of FreshData."""
         return self.train if isinstance(self.train, Batch) else self.train.take(0, 1)
 
-    def check_batch(self, label, batch):
+    def check_batch(self, label: str, batch: Batch) -> None:
         """Raise unless ``batch`` is a Batch that fits network and solver; its values may be any."""
         if not isinstance(batch, Batch):
             raise TypeError(f"{label} must be a Batch, got {type(batch).__name__}")
-        arrays = {f"{label}.{name}": array for name, array in batch._asdict().items()}
+        arrays = {f"{label}.{field.name}": getattr(batch, field.name) for field in fields(batch)}
         array_module(**arrays)
         sizes = (self.solver.state_size, self.network.input_size, self.solver.output_size)
-        samples = "samples"
+        samples: int | str = "samples"
         for (name, array), size in zip(arrays.items(), sizes, strict=True):
             check_array(name, array, (samples, size))
             samples = len(batch.x)
         check_same_dtype(**arrays)
 
-    def check_like_train(self, name, array):
+    def check_like_train(self, name: str, array: Array) -> None:
         """Raise unless ``array`` lives where the training data live, in their dtype."""
         arrays = {"train.x": self.sample.x, name: array}
         array_module(**arrays)
         check_same_dtype(**arrays)
 
-    def steps_per_epoch(self, batch):
+    def steps_per_epoch(self, batch: int) -> int:
         """Number of batches of ``batch`` samples that cover the training data once."""
         check_count("batch", batch)
         if batch > self.train.count:
@@ -175,23 +189,23 @@ class Problem:
             )
         return math.ceil(self.train.count / batch)
 
-    def batch(self, step, batch):
+    def batch(self, step: int, batch: int) -> Batch:
         """Return the samples of a step, ``batch`` of them but for the last step of an epoch."""
         check_count("step", step, 0)
         self.steps_per_epoch(batch)
         return self.train.take(step, batch)
 
-    def linearise(self, theta, batch):
+    def linearise(self, theta: Array, batch: Batch) -> Linearisation:
         """Return the `Linearisation` at theta (t,) on a batch."""
         return Linearisation(self, theta, batch)
 
-    def predict(self, theta, batch):
+    def predict(self, theta: Array, batch: Batch) -> tuple[Array, Array]:
         """Return the control u (b, |u|) and the solver's output y (b, |y|)."""
         self.check_batch("batch", batch)
         u, _ = self.network.forward(theta, batch.net_input)
         return u, self.solver.solve(batch.x, u)
 
-    def evaluate(self, theta, batch=None, loss=None):
+    def evaluate(self, theta: Array, batch: Batch | None = None, loss: Loss | None = None) -> float:
         """Return the mean of a sample's loss over ``batch``, by default test loss on test data."""
         batch, loss = self.test if batch is None else batch, loss or self.loss
         self.check_batch("batch", batch)
@@ -201,6 +215,15 @@ class Problem:
             total += float(loss.value(self.predict(theta, part)[1], part.target).sum())
         return total / len(batch.x)
 
-    def on(self, device):
+    def on(self, device: str) -> Problem:
         """Return the same problem with its data on ``device``, ``"cpu"`` or ``"gpu"``."""
         return replace(self, train=self.train.on(device), test=self.test.on(device))
+
+
+def _check_has(name, thing, wanted, advice):
+    missing = [attribute for attribute in wanted if not hasattr(thing, attribute)]
+    if missing:
+        raise TypeError(
+            f"{name} must have {', '.join(wanted)}; {type(thing).__name__} lacks "
+            f"{', '.join(missing)} ({advice})"
+        )

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
-PLAIN_INTERVAL = 10.0  # seconds
+if TYPE_CHECKING:
+    from .run import Run
+
+BAR_INTERVAL, PLAIN_INTERVAL = 0.1, 10.0  # seconds
+
+Show: TypeAlias = "Callable[[float, Run], None]"  # (share of the budget, run)
 
 
 @contextmanager
-def progress_line(enabled, label):
+def progress_line(enabled: bool, label: str) -> Iterator[Show]:
     """Yield ``show(share, run)``, to be called after every step; it does nothing if disabled."""
     if not enabled:
         yield lambda share, run: None
@@ -18,7 +25,7 @@ def progress_line(enabled, label):
         with _bar(label) as show:
             yield show
     else:
-        yield _plain(label)
+        yield _at_most_every(PLAIN_INTERVAL, lambda share, run: _write(label, share, run))
 
 
 @contextmanager
@@ -33,29 +40,40 @@ def _bar(label):
     with tqdm(total=1.0, desc=label, bar_format=form, dynamic_ncols=True) as bar:
 
         def show(share, run):
-            if time.monotonic() - show.last > 0.1:
-                show.last = time.monotonic()
-                bar.set_postfix_str(_summary(run), refresh=False)
-                bar.n = min(share, 1.0)
-                bar.refresh()
+            bar.set_postfix_str(_summary(run), refresh=False)
+            bar.n = min(share, 1.0)
+            bar.refresh()
 
-        show.last = 0.0
-        yield show
+        yield _at_most_every(BAR_INTERVAL, show)
 
 
-def _plain(label):
-    def show(share, run):
-        if time.monotonic() - show.last > PLAIN_INTERVAL:
-            show.last = time.monotonic()
-            print(f"{label:<12} {100 * share:3.0f} %  {_summary(run)}", file=sys.stderr)
+def _at_most_every(interval, show):
+    last = time.monotonic()
 
-    show.last = time.monotonic()
-    return show
+    def call(share, run):
+        nonlocal last
+        if time.monotonic() - last > interval:
+            last = time.monotonic()
+            show(share, run)
+
+    return call
+
+
+def _write(label, share, run):
+    remaining = run.state.seconds * (1 - share) / share
+    line = f"{label:<12} {100 * share:3.0f} %, {remaining:.0f} s left, {_summary(run)}\n"
+    sys.stderr.write(line)
 
 
 def _summary(run):
-    parts = [f"test loss {run.history[-1].test_loss:.2e}", f"{run.state.steps} steps"]
+    last = run.history[-1]
+    parts = [f"test loss {last.test_loss:.2e}"]
+    if last.train_loss is not None:
+        parts.insert(0, f"loss {last.train_loss:.2e}")
+    parts.append(f"{run.state.steps} steps")
     rank = getattr(run.state.info, "rank", None)
     if rank is not None:
         parts.append(f"rank {rank}")
-    return ", ".join([*parts, f"{1e3 * run.step_times[-1]:.1f} ms a step"])
+    if run.step_times:
+        parts.append(f"{1e3 * run.step_times[-1]:.1f} ms a step")
+    return ", ".join(parts)

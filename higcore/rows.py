@@ -6,10 +6,13 @@ used (one for a dense layer), n_in and n_out its widths.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TypeAlias
+
 import numpy as np
 from scipy.linalg.blas import dsyrk
 
-from .backend import array_module, is_host, thread_policy
+from .backend import Array, array_module, is_host, thread_policy
 from .kernels import lazy_njit, run_threaded
 
 CHUNK_BYTES = 2**19  # of a product before it is added to K: it must stay in a core's cache
@@ -21,6 +24,8 @@ class OuterProductRows:
     p runs over the positions at which the layer's weights W (n_in, n_out) are used: one for a
     dense layer, many for a convolution. The outer product is the derivative with respect to W,
     row-major; sum_p delta_ijp that with respect to the bias (n_out,), which follows in theta.
+    Rows that are no outer product, of n_out parameters of any kind, are those of a bias: delta
+    itself, with n_in = 0.
 
     Parameters
     ----------
@@ -32,24 +37,26 @@ class OuterProductRows:
         Where the layer's parameters begin in theta.
     """
 
-    def __init__(self, a, delta, start):
+    def __init__(self, a: Array, delta: Array, start: int) -> None:
         self.a, self.delta, self.start = a, delta, start
-        self.positions, self.n_in, self.n_out = a.shape[1], a.shape[2], delta.shape[3]
+        self.positions: int = a.shape[1]
+        self.n_in: int = a.shape[2]
+        self.n_out: int = delta.shape[3]
         self.split = start + self.n_in * self.n_out
         self.stop = self.split + self.n_out
 
-    def part(self, samples):
+    def part(self, samples: slice) -> OuterProductRows:
         """The rows of a slice of the samples; no copy."""
         return OuterProductRows(self.a[samples], self.delta[samples], self.start)
 
-    def matvec(self, v):
+    def matvec(self, v: Array) -> Array:
         """(b, r): rows times v (t,)."""
         weights = v[self.start : self.split].reshape(self.n_in, self.n_out)
         along = self.a @ weights + v[self.split : self.stop]  # (b, P, n_out)
         b, r = self.delta.shape[:2]
         return (self.delta.reshape(b, r, -1) @ along.reshape(b, -1, 1))[:, :, 0]
 
-    def rmatvec(self, c, out):
+    def rmatvec(self, c: Array, out: Array) -> None:
         """Write the layer's part of J^T c into out (t,), c (b, r)."""
         b, r = c.shape
         weighted = c[:, None, :] @ self.delta.reshape(b, r, -1)  # (b, 1, r) x (b, r, P n_out)
@@ -57,10 +64,10 @@ class OuterProductRows:
         weights_bar = out[self.start : self.split].reshape(self.n_in, self.n_out)
         xp = array_module(a=self.a)
         # (n_in, b P) x (b P, n_out), written where it belongs: there may be 10^8 numbers
-        xp.matmul(self.a.reshape(-1, self.n_in).T, weighted, out=weights_bar)
+        xp.matmul(self.a.reshape(len(weighted), self.n_in).T, weighted, out=weights_bar)
         out[self.split : self.stop] = weighted.sum(axis=0)
 
-    def explicit(self, first=0, stop=None):
+    def explicit(self, first: int = 0, stop: int | None = None) -> Array:
         """The rows of input units ``first`` to ``stop``, (b, r, (stop - first) n_out).
 
         Unit n_in stands for the bias; by default all units, that is all columns of the layer.
@@ -74,14 +81,14 @@ class OuterProductRows:
             return outer
         return xp.concatenate([outer, self.delta.sum(axis=2)], axis=2)
 
-    def norm_squared(self):
+    def norm_squared(self) -> float:
         """Sum of all squared entries: sum_ij sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
         inputs = self.a @ self.a.swapaxes(1, 2) + 1  # (b, P, P)
         rows = self.delta @ self.delta.swapaxes(2, 3)  # (b, r, P, P)
         return float((inputs[:, None] * rows).sum())
 
     @property
-    def through_entries(self):
+    def through_entries(self) -> bool:
         """True where explicit rows make a cheaper Gram matrix than pairs of positions.
 
         Contracting over pairs of positions costs 2 P^2 n_out operations an entry of K, the
@@ -89,12 +96,12 @@ class OuterProductRows:
         """
         return self.positions > 1 and 2 * self.positions**2 > self.n_in + 1
 
-    def entries(self):
+    def entries(self) -> Array:
         """The explicit rows in float64, (m, (n_in + 1) n_out)."""
         rows = self.explicit().astype(np.float64, copy=False)
         return rows.reshape(-1, rows.shape[2])
 
-    def at_positions(self):
+    def at_positions(self) -> list[tuple[Array, Array]]:
         """Inputs (b, n_in) and rows (m, n_out) of every position, float64 and contiguous."""
         xp = array_module(a=self.a)
         a = self.a.astype(xp.float64, copy=False)
@@ -105,7 +112,12 @@ class OuterProductRows:
         ]
 
 
-def gram_terms(left, right):
+Layers: TypeAlias = list[OuterProductRows]
+
+
+def gram_terms(
+    left: OuterProductRows, right: OuterProductRows
+) -> Iterator[tuple[Array, Array, Array | None]]:
     """Yield (rows, rows', samples) whose sum of (rows rows'^T) * samples is left right^T.
 
     ``left`` and ``right`` are the `OuterProductRows` of one layer for some samples each; samples
@@ -122,7 +134,7 @@ def gram_terms(left, right):
             yield rows, rows_other, a @ a_other.T + 1
 
 
-def gram_definition(left, right, out):
+def gram_definition(left: Layers, right: Layers, out: Array) -> None:
     """Write left right^T to out (m, m'), by the formula; the oracle, and what a GPU runs.
 
     ``left`` and ``right`` list the `OuterProductRows` of all layers. Holds one product of the size
@@ -138,7 +150,7 @@ def gram_definition(left, right, out):
         _add(out, product, k == 0)
 
 
-def gram_in_chunks(left, right, out, mirrored):
+def gram_in_chunks(left: Layers, right: Layers, out: Array, mirrored: bool) -> None:
     """`gram_definition` chunk by chunk of rows, each finished while it is in cache.
 
     Chunks go to threads, each of which multiplies with NumPy's BLAS on one thread. If right is
@@ -202,7 +214,7 @@ def _mirror(K, lo, hi, tile):
                     K[col, row] = K[row, col]
 
 
-def add_gram(total, A):
+def add_gram(total: Array, A: Array) -> Array:
     """Return total + A A^T on the lower triangle of total (n, n), Fortran-ordered; A (n, k)."""
     if not is_host(A):
         return total + A @ A.T
@@ -210,14 +222,14 @@ def add_gram(total, A):
     return dsyrk(1.0, A, beta=1.0, c=total, trans=transposed, lower=1, overwrite_c=1)
 
 
-def symmetric(lower):
+def symmetric(lower: Array) -> Array:
     """The whole of a symmetric matrix, row-major, from its Fortran-ordered lower triangle."""
     if is_host(lower):
         _mirror(lower.T, 0, len(lower), 32)
     return lower.T
 
 
-def gram_block(left, right, out, mirrored=True):
+def gram_block(left: Layers, right: Layers, out: Array, mirrored: bool = True) -> None:
     """Write left right^T to out, by the fastest way there is where the rows live.
 
     Where right is left and not ``mirrored``, what is below the diagonal may be left undefined.

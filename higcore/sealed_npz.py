@@ -12,6 +12,8 @@ import json
 import math
 import os
 import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,7 +25,7 @@ CHUNK = 2**20  # bytes hashed at a time
 NUMBERS = "biufc"  # kinds of dtype: bool, int, uint, float, complex
 
 
-def write(path, header, arrays):
+def write(path: str | Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Write a header, a dict for JSON, and a dict of arrays; atomic, see `files.replacing`.
 
     dtype and shape of every array are added to the header. No array is copied.
@@ -46,7 +48,7 @@ def write(path, header, arrays):
         stream.write(digest)
 
 
-def check_seal(stream):
+def check_seal(stream: BinaryIO) -> bool:
     """True if a file bears a seal, False if none; raise if the seal belongs to other bytes."""
     end = stream.seek(0, os.SEEK_END) - DIGITS
     stream.seek(max(0, end - len(SEAL)))
@@ -67,7 +69,7 @@ def _digest(stream, end):
     return digest.hexdigest().encode()
 
 
-def open_archive(stream):
+def open_archive(stream: BinaryIO) -> zipfile.ZipFile:
     """Return the `zipfile.ZipFile`, once nothing in it takes more room than the file itself."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
@@ -84,7 +86,7 @@ def open_archive(stream):
     return archive
 
 
-def read_header(archive):
+def read_header(archive: zipfile.ZipFile) -> dict[str, Any]:
     """Return the header, a dict."""
     if "header.npy" not in archive.namelist():
         raise ValueError("it is an npz file without a header")
@@ -94,7 +96,9 @@ def read_header(archive):
     return header
 
 
-def read_arrays(archive, table=None):
+def read_arrays(
+    archive: zipfile.ZipFile, table: dict[str, Any] | None = None
+) -> dict[str, np.ndarray]:
     """Return the dict of arrays, exactly those of the header's ``table`` if it is given."""
     names = [name.removesuffix(".npy") for name in archive.namelist() if name != "header.npy"]
     if table is not None and set(names) != set(table):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 
-from .backend import array_module, is_host
-from .half_inverse import METHODS, TRUNCATIONS, check_memory_limit, half_inverse
+from .backend import Array, array_module, is_host, to_host
+from .half_inverse import METHODS, TRUNCATIONS, HalfInverseInfo, check_memory_limit, half_inverse
+from .linearisation import Linearisation
 from .memory import fitting_tile
 from .optimizers import Adam
-from .spectral.modes import EPS
+from .protocols import OptimizerState
+from .spectral.modes import EPS, failures_of
 from .validation import check_choice, check_count, check_finite, check_real_field
 
 
@@ -33,7 +36,7 @@ class HIG:
     method: str = "auto"
     memory_limit: float | None = field(default=None, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_real_field(self, "lr", 0.0, open_low=True)
         check_real_field(self, "tau", 0.0)
         check_real_field(self, "kappa", -1.0, 1.0)
@@ -42,11 +45,13 @@ class HIG:
         check_choice("method", self.method, METHODS)
         check_memory_limit(self.memory_limit)
 
-    def init(self, theta):
+    def init(self, theta: Array) -> OptimizerState:
         """Return the empty state."""
         return {}
 
-    def update(self, linearisation, state):
+    def update(
+        self, linearisation: Linearisation, state: OptimizerState
+    ) -> tuple[Array, OptimizerState, HalfInverseInfo]:
         """Return (step, state, info)."""
         tile = fitting_tile(
             linearisation.problem,
@@ -102,15 +107,17 @@ class LevenbergMarquardt:
     damping: float = 1e-3
     tries: int = 10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_real_field(self, "damping", 0.0, open_low=True)
         check_count("tries", self.tries)
 
-    def init(self, theta):
+    def init(self, theta: Array) -> OptimizerState:
         """Return lambda (0: not chosen yet) and its next growth factor."""
         return {"damping": 0.0, "growth": 2.0}
 
-    def update(self, linearisation, state):
+    def update(
+        self, linearisation: Linearisation, state: OptimizerState
+    ) -> tuple[Array, OptimizerState, None]:
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
         for name in ("damping", "growth"):
             check_finite(f"the optimizer's {name}", state[name])
@@ -145,7 +152,8 @@ def _solve_damped(xp, K, damping, g):
     shifted = K + damping * xp.eye(len(K))
     if is_host(K):
         return scipy.linalg.solve(shifted, g, assume_a="pos", overwrite_a=True)
-    return xp.linalg.solve(shifted, g)
+    with failures_of(xp):
+        return xp.linalg.solve(shifted, g)
 
 
 @dataclass(frozen=True)
@@ -169,43 +177,48 @@ class ScaleInvariantPhysics:
     rcond: float = 1e-5
     adam: Adam = field(init=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_real_field(self, "lr", 0.0, open_low=True)
         check_real_field(self, "rcond", 0.0, 1.0)
         object.__setattr__(self, "adam", Adam(lr=self.lr))
 
-    def init(self, theta):
+    def init(self, theta: Array) -> OptimizerState:
         """Return Adam's state."""
         return self.adam.init(theta)
 
-    def update(self, linearisation, state):
+    def update(
+        self, linearisation: Linearisation, state: OptimizerState
+    ) -> tuple[Array, OptimizerState, None]:
         """Return (step, state, None)."""
         du = inverted_control_step(linearisation, self.rcond)
         return self.adam.update(_Proxy(linearisation, du), state)
 
 
-def inverted_control_step(linearisation, rcond=1e-5):
+def inverted_control_step(linearisation: Linearisation, rcond: float = 1e-5) -> Array:
     """Return du (b, |u|), the Gauss-Newton step of every sample's control by itself."""
     S = linearisation.solver_rows()
     check_finite("the solver's Jacobian", S)
     g = linearisation.loss_gradient / _curvature(linearisation)
-    return (array_module(S=S).linalg.pinv(S, rcond=rcond) @ g[:, :, None])[:, :, 0]
+    # On the host in any case: CuPy would decompose one small matrix after the other.
+    inverses = array_module(S=S).asarray(np.linalg.pinv(to_host(S), rcond=rcond))
+    return (inverses @ g[:, :, None])[:, :, 0]
 
 
-def _curvature(linearisation):
-    """Of L in y."""
-    loss = linearisation.problem.loss
+def _curvature(linearisation: Linearisation) -> float:
+    """h, that of L in y."""
+    loss: Any = linearisation.problem.loss  # `curvature` is optional in a `Loss`
     if not hasattr(loss, "curvature"):
         raise TypeError(f"loss must have a curvature for this optimizer, which {loss!r} has not")
-    return loss.curvature * linearisation.scale
+    curvature: float = loss.curvature
+    return curvature * linearisation.scale
 
 
 @dataclass(frozen=True)
 class _Proxy:
     """What SIP shows Adam in place of the linearisation: the gradient of the proxy loss."""
 
-    linearisation: object
-    du: object
+    linearisation: Linearisation
+    du: Array
 
-    def gradient(self):
+    def gradient(self) -> Array:
         return self.linearisation.network_gradient(2 * self.du / len(self.du))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
-from .backend import array_module
+from .backend import Array, array_module
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -17,7 +18,7 @@ class NonFiniteError(ValueError):
     """An array that must be finite holds NaN or Inf."""
 
 
-def check_array(name, array, shape):
+def check_array(name: str, array: Array, shape: Sequence[int | str]) -> None:
     """Raise unless ``array`` is a float32 or float64 array that fits ``shape``.
 
     An entry of ``shape`` is an int (exact) or a str (any size >= 1, named in the message).
@@ -38,7 +39,7 @@ def check_array(name, array, shape):
     raise ValueError(f"{name} is empty: shape {array.shape}, expected {expected} with sizes >= 1")
 
 
-def check_like(name, array, shape, **model):
+def check_like(name: str, array: Array, shape: Sequence[int | str], **model: Array) -> None:
     """As `check_array`; ``array`` must also live where the one ``model`` does, in its dtype."""
     check_array(name, array, shape)
     (other,) = model.values()
@@ -48,7 +49,7 @@ def check_like(name, array, shape, **model):
         check_same_dtype(**model, **{name: array})
 
 
-def check_cotangents(name, array, b, size, **model):
+def check_cotangents(name: str, array: Array, b: int, size: int, **model: Array) -> None:
     """As `check_like` for cotangents (b, size), or r of them a sample, (b, r, size).
 
     Compiled sweeps trust these sizes: beyond the end of an array they would read other memory.
@@ -57,7 +58,7 @@ def check_cotangents(name, array, b, size, **model):
     check_like(name, array, (b, "r", size) if several else (b, size), **model)
 
 
-def check_finite(name, array):
+def check_finite(name: str, array: Array) -> None:
     """Raise `NonFiniteError` if an array, or a number, holds NaN or Inf; costs one pass over it."""
     if isinstance(array, (int, float)):
         array = np.asarray(array)
@@ -72,33 +73,48 @@ def check_finite(name, array):
         )
 
 
-def check_same_dtype(**arrays):
+def check_same_dtype(**arrays: Array) -> None:
     """Raise unless all named arrays share one dtype."""
     if len({array.dtype for array in arrays.values()}) > 1:
         listing = ", ".join(f"{name} is {array.dtype}" for name, array in arrays.items())
         raise TypeError(f"arrays must share one dtype, but {listing}")
 
 
-def check_choice(name, value, known):
+def check_choice(name: str, value: object, known: Collection[str]) -> None:
     """Raise unless ``value`` is one of the strings in ``known``; the message lists them."""
     if not isinstance(value, str) or value not in known:
         listing = ", ".join(repr(k) for k in known)
         raise ValueError(f"{name} must be one of {listing}; got {value!r}")
 
 
-def check_real(name, value, low=-math.inf, high=math.inf, *, open_low=False):
+def check_real(
+    name: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+) -> None:
     """Raise unless ``value`` is a finite real number in [low, high], or (low, high] if open_low."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
     bracket = "(" if open_low else "["
-    inside = (low < value if open_low else low <= value) and value <= high
-    if not (math.isfinite(value) and inside):
+    number = float(value)
+    inside = (low < number if open_low else low <= number) and number <= high
+    if not (math.isfinite(number) and inside):
         raise ValueError(
             f"{name} must be a finite number in {bracket}{low:g}, {high:g}], got {value!r}"
         )
 
 
-def check_real_field(part, name, low=-math.inf, high=math.inf, *, open_low=False):
+def check_real_field(
+    part: object,
+    name: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+) -> None:
     """`check_real` for a field of a frozen dataclass, which is made a number of Python's.
 
     NumPy makes float64 arrays of float32 ones that are multiplied by its own float64 scalars.
@@ -108,7 +124,7 @@ def check_real_field(part, name, low=-math.inf, high=math.inf, *, open_low=False
     object.__setattr__(part, name, value if type(value) in (int, float) else float(value))
 
 
-def check_count(name, value, minimum=1):
+def check_count(name: str, value: object, minimum: int = 1) -> None:
     """Raise unless ``value`` is an integer >= minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
@@ -116,7 +132,7 @@ def check_count(name, value, minimum=1):
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
 
 
-def check_counts(name, values):
+def check_counts(name: str, values: object) -> None:
     """Raise unless ``values`` is a list, a tuple or a 1-D array of integers >= 1."""
     if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)):
         raise TypeError(f"{name} must be a list or tuple of integers, got {values!r}")
@@ -124,19 +140,19 @@ def check_counts(name, values):
         check_count(name, value)
 
 
-def check_flag(name, value):
+def check_flag(name: str, value: object) -> None:
     """Raise unless ``value`` is True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
-def check_callable(name, value):
+def check_callable(name: str, value: object) -> None:
     """Raise unless ``value`` can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {value!r}")
 
 
-def check_dtype(name, dtype):
+def check_dtype(name: str, dtype: Any) -> None:
     """Raise unless ``dtype`` is one of those that everything here is computed in."""
     try:
         known = dtype is not None and np.dtype(dtype) in FLOATS

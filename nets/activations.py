@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from higcore.backend import array_module
+from higcore.backend import Array, array_module
 
 
 class Activation(NamedTuple):
     """``value(z)`` and ``slope(a)``, the derivative at the z for which a = value(z)."""
 
-    value: Callable[[Any], Any]
-    slope: Callable[[Any], Any]
+    value: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
 
 
 def _tanh(z):

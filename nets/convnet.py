@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from higcore.validation import check_choice, check_count, check_counts
 
 from .activations import ACTIVATIONS
-from .layers import Conv1d, Dense
+from .layers import Conv1d, Dense, Layer
 from .network import Network
 
 
@@ -38,7 +40,15 @@ class ConvNet1d(Network):
     21984
     """
 
-    def __init__(self, points, channels, features, width, outputs, activation="tanh"):
+    def __init__(
+        self,
+        points: int,
+        channels: int,
+        features: Sequence[int],
+        width: int,
+        outputs: int,
+        activation: str = "tanh",
+    ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
         counts = {"points": points, "channels": channels, "width": width, "outputs": outputs}
         for name, value in counts.items():
@@ -50,7 +60,8 @@ class ConvNet1d(Network):
                 f"convolutions of width {width}, got {points}"
             )
         self.settings = points, channels, tuple(features), width, outputs, activation
-        layers, start, length, n_in = [], 0, points, channels
+        layers: list[Layer] = []
+        start, length, n_in = 0, points, channels
         for n_out in features:
             layers.append(Conv1d(length, n_in, n_out, width, activation, start, not layers))
             start += layers[-1].size
@@ -58,6 +69,6 @@ class ConvNet1d(Network):
         layers.append(Dense(length * n_in, outputs, "linear", start))
         super().__init__(layers)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         points, channels, features, width, outputs, activation = self.settings
         return f"ConvNet1d({points}, {channels}, {features}, {width}, {outputs}, {activation!r})"

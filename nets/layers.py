@@ -6,43 +6,89 @@ a sample, n_in inputs, n_out outputs.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from higcore.backend import array_module
+from higcore.backend import Array, array_module
 from higcore.rows import OuterProductRows
 
 from .activations import ACTIVATIONS
 
 
+class Layer(Protocol):
+    """What `Network` asks of a layer; `Dense` and `Conv1d` say it in full."""
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+
+    @property
+    def n_in(self) -> int:
+        """Width of the input."""
+
+    @property
+    def n_out(self) -> int:
+        """Width of the output."""
+
+    @property
+    def factor_shape(self) -> tuple[int, int, int]:
+        """(P, n_in, n_out) of the weights: positions at which they are used, and their shape."""
+
+    def init(self, rng: np.random.Generator, theta: Array, /) -> None:
+        """Write initial parameters into theta (t,)."""
+
+    def forward(self, theta: Array, a: Array, /) -> Array:
+        """a (b, n_in) -> a_out (b, n_out)."""
+
+    def tangent(self, theta: Array, dtheta: Array, a: Array, a_out: Array, da: Array, /) -> Array:
+        """da_out (b, n_out) along dtheta (t,) and da (b, n_in)."""
+
+    def backward(
+        self, theta: Array, theta_bar: Array, a: Array, a_out: Array, a_out_bar: Array, /
+    ) -> Array:
+        """Write the layer's part of theta_bar (t,), return a_bar (b, n_in)."""
+
+    def rows(self, theta: Array, a: Array, a_out: Array, a_out_rows: Array, /) -> OuterProductRows:
+        """The layer's rows of J, for the rows (b, r, n_out) that reach its output."""
+
+    def pull_rows(
+        self, theta: Array, a: Array, a_out: Array, a_out_rows: Array, delta: Array, /
+    ) -> Array:
+        """Rows (b, r, n_in) at the layer's input, from the ``delta`` of `rows`."""
+
+
 class Dense:
     """a_out = act(a W + c) with W (n_in, n_out) and bias c (n_out,)."""
 
-    def __init__(self, n_in, n_out, activation, start):
+    def __init__(self, n_in: int, n_out: int, activation: str, start: int) -> None:
         self.n_in, self.n_out, self.start = n_in, n_out, start
         self.activation = ACTIVATIONS[activation]
         self.size = (n_in + 1) * n_out
         self.factor_shape = (1, n_in, n_out)
 
-    def parameters(self, theta):
+    def parameters(self, theta: Array) -> tuple[Array, Array]:
         """Views of theta (t,): W (n_in, n_out) and c (n_out,)."""
         return _views(theta, self.start, self.n_in, self.n_out)
 
-    def init(self, rng, theta):
+    def init(self, rng: np.random.Generator, theta: Array) -> None:
         """Write Glorot-uniform weights and zero biases into theta."""
         _glorot(rng, *self.parameters(theta), self.n_in + self.n_out)
 
-    def forward(self, theta, a):
+    def forward(self, theta: Array, a: Array) -> Array:
         """a (b, n_in) -> a_out (b, n_out)."""
         weights, bias = self.parameters(theta)
         return self.activation.value(a @ weights + bias)
 
-    def tangent(self, theta, dtheta, a, a_out, da):
+    def tangent(self, theta: Array, dtheta: Array, a: Array, a_out: Array, da: Array) -> Array:
         """da_out = act'(z) * (a dW + da W + dc)."""
         weights, _ = self.parameters(theta)
         dweights, dbias = self.parameters(dtheta)
         return self.activation.slope(a_out) * (a @ dweights + da @ weights + dbias)
 
-    def backward(self, theta, theta_bar, a, a_out, a_out_bar):
+    def backward(
+        self, theta: Array, theta_bar: Array, a: Array, a_out: Array, a_out_bar: Array
+    ) -> Array:
         """Write W_bar and c_bar into theta_bar, return a_bar: a_out_bar (b, n_out) -> (b, n_in)."""
         weights, _ = self.parameters(theta)
         weights_bar, bias_bar = self.parameters(theta_bar)
@@ -51,14 +97,16 @@ class Dense:
         bias_bar[:] = delta.sum(axis=0)
         return delta @ weights.T  # (b, n_out) x (n_out, n_in)
 
-    def rows(self, a, a_out, a_out_rows):
+    def rows(self, theta: Array, a: Array, a_out: Array, a_out_rows: Array) -> OuterProductRows:
         """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
         delta = a_out_rows
         if self.activation is not ACTIVATIONS["linear"]:  # S itself needs no copy
             delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
         return OuterProductRows(a[:, None, :], delta[:, :, None, :], self.start)
 
-    def pull_rows(self, theta, delta):
+    def pull_rows(
+        self, theta: Array, a: Array, a_out: Array, a_out_rows: Array, delta: Array
+    ) -> Array:
         """Rows at the layer's input: delta (b, r, 1, n_out) -> (b, r, n_in)."""
         weights, _ = self.parameters(theta)
         b, r, _, n_out = delta.shape
@@ -73,7 +121,16 @@ class Conv1d:
     (channels, points) if ``channels_first``.
     """
 
-    def __init__(self, points, channels, features, width, activation, start, channels_first=False):
+    def __init__(
+        self,
+        points: int,
+        channels: int,
+        features: int,
+        width: int,
+        activation: str,
+        start: int,
+        channels_first: bool = False,
+    ) -> None:
         self.points, self.channels, self.features, self.width = points, channels, features, width
         self.positions = points - width + 1
         self.n_in, self.n_out = points * channels, self.positions * features
@@ -83,29 +140,31 @@ class Conv1d:
         self.size = (self.fan_in + 1) * features
         self.factor_shape = (self.positions, self.fan_in, features)
 
-    def parameters(self, theta):
+    def parameters(self, theta: Array) -> tuple[Array, Array]:
         """Views of theta (t,): W (width channels, features) and c (features,)."""
         return _views(theta, self.start, self.fan_in, self.features)
 
-    def init(self, rng, theta):
+    def init(self, rng: np.random.Generator, theta: Array) -> None:
         """Write Glorot-uniform weights and zero biases into theta."""
         fans = self.fan_in + self.width * self.features
         _glorot(rng, *self.parameters(theta), fans)
 
-    def forward(self, theta, a):
+    def forward(self, theta: Array, a: Array) -> Array:
         """a (b, n_in) -> a_out (b, n_out)."""
         weights, bias = self.parameters(theta)
         z = self._patches(a) @ weights + bias  # (b, P, width channels) x (width channels, features)
         return self.activation.value(z).reshape(len(a), self.n_out)
 
-    def tangent(self, theta, dtheta, a, a_out, da):
+    def tangent(self, theta: Array, dtheta: Array, a: Array, a_out: Array, da: Array) -> Array:
         """da_out = act'(z) * (patches(a) dW + patches(da) W + dc)."""
         weights, _ = self.parameters(theta)
         dweights, dbias = self.parameters(dtheta)
         dz = self._patches(a) @ dweights + self._patches(da) @ weights + dbias
         return self.activation.slope(a_out) * dz.reshape(len(a), self.n_out)
 
-    def backward(self, theta, theta_bar, a, a_out, a_out_bar):
+    def backward(
+        self, theta: Array, theta_bar: Array, a: Array, a_out: Array, a_out_bar: Array
+    ) -> Array:
         """Write W_bar and c_bar into theta_bar, return a_bar: a_out_bar (b, n_out) -> (b, n_in)."""
         weights, _ = self.parameters(theta)
         weights_bar, bias_bar = self.parameters(theta_bar)
@@ -114,14 +173,16 @@ class Conv1d:
         bias_bar[:] = delta.sum(axis=0)
         return self._scatter(delta @ weights.T, (len(a),))
 
-    def rows(self, a, a_out, a_out_rows):
+    def rows(self, theta: Array, a: Array, a_out: Array, a_out_rows: Array) -> OuterProductRows:
         """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
         b, r, _ = a_out_rows.shape
         delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
         delta = delta.reshape(b, r, self.positions, self.features)
         return OuterProductRows(self._patches(a), delta, self.start)
 
-    def pull_rows(self, theta, delta):
+    def pull_rows(
+        self, theta: Array, a: Array, a_out: Array, a_out_rows: Array, delta: Array
+    ) -> Array:
         """Rows at the layer's input: delta (b, r, P, features) -> (b, r, n_in)."""
         weights, _ = self.parameters(theta)
         return self._scatter(delta.reshape(-1, self.features) @ weights.T, delta.shape[:2])
@@ -147,7 +208,7 @@ class Conv1d:
         return out.reshape(*leading, self.n_in)
 
 
-def _views(theta, start, n_in, n_out):
+def _views(theta: Array, start: int, n_in: int, n_out: int) -> tuple[Array, Array]:
     split = start + n_in * n_out
     return theta[start:split].reshape(n_in, n_out), theta[split : split + n_out]
 

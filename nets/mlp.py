@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from higcore.validation import check_choice, check_counts
@@ -34,7 +35,7 @@ class MLP(Network):
     2956
     """
 
-    def __init__(self, sizes, activation="tanh"):
+    def __init__(self, sizes: Sequence[int], activation: str = "tanh") -> None:
         check_choice("activation", activation, ACTIVATIONS)
         check_counts("sizes", sizes)
         if len(sizes) < 2:
@@ -47,5 +48,5 @@ class MLP(Network):
             start += layers[-1].size
         super().__init__(layers)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"MLP({self.sizes}, activation={self.activation!r})"

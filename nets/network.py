@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from higcore.backend import array_module
+from higcore.backend import Array, array_module
+from higcore.rows import OuterProductRows
 from higcore.validation import check_array, check_dtype, check_same_dtype
+
+from .layers import Layer
 
 
 class Network:
@@ -17,7 +22,8 @@ class Network:
     ----------
     layers : list
         Objects with ``size``, ``n_in``, ``n_out``, ``factor_shape``, ``init``, ``forward``,
-        ``tangent``, ``backward``, ``rows`` and ``pull_rows``; see `nets.layers`.
+        ``tangent``, ``backward``, ``rows`` and ``pull_rows``; see `nets.layers`, and
+        docs/your-own-physics.md for layers of your own.
     size : int
         Number t of parameters; theta (t,) holds those of the first layer first.
 
@@ -27,26 +33,26 @@ class Network:
     The ``tape`` of `forward` is the list of all layers' inputs and the output.
     """
 
-    def __init__(self, layers):
+    def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = layers
         self.size = sum(layer.size for layer in layers)
 
     @property
-    def input_size(self):
+    def input_size(self) -> int:
         """Width of the input."""
         return self.layers[0].n_in
 
     @property
-    def output_size(self):
+    def output_size(self) -> int:
         """Width of the output, |u|."""
         return self.layers[-1].n_out
 
     @property
-    def factor_shapes(self):
+    def factor_shapes(self) -> list[tuple[int, int, int]]:
         """(P, n_in, n_out) of every layer: positions at which its weights are used, and widths."""
         return [layer.factor_shape for layer in self.layers]
 
-    def init(self, rng, dtype=np.float64):
+    def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
         """Return theta (t,): Glorot-uniform weights, zero biases.
 
         Weights are uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010), drawn from
@@ -60,7 +66,7 @@ class Network:
             layer.init(rng, theta)
         return theta
 
-    def forward(self, theta, x):
+    def forward(self, theta: Array, x: Array) -> tuple[Array, list[Array]]:
         """Return u (b, |u|) and the tape, for theta (t,) and inputs x (b, input_size)."""
         array_module(theta=theta, x=x)
         check_array("theta", theta, (self.size,))
@@ -71,7 +77,7 @@ class Network:
             tape.append(layer.forward(theta, tape[-1]))
         return tape[-1], tape
 
-    def tangent(self, theta, tape, dtheta):
+    def tangent(self, theta: Array, tape: list[Array], dtheta: Array) -> Array:
         """Return du (b, |u|), the derivative of u along dtheta (t,)."""
         self._check_tape(theta, tape)
         array_module(theta=theta, dtheta=dtheta)
@@ -81,7 +87,7 @@ class Network:
             da = layer.tangent(theta, dtheta, a, a_out, da)
         return da
 
-    def backward(self, theta, tape, u_bar):
+    def backward(self, theta: Array, tape: list[Array], u_bar: Array) -> Array:
         """Return theta_bar (t,), the sum over samples of (du/dtheta)^T u_bar, u_bar (b, |u|)."""
         self._check_tape(theta, tape)
         xp = array_module(theta=theta, u_bar=u_bar)
@@ -91,11 +97,11 @@ class Network:
             a_bar = layer.backward(theta, theta_bar, a, a_out, a_bar)
         return theta_bar
 
-    def part(self, tape, samples):
+    def part(self, tape: list[Array], samples: slice) -> list[Array]:
         """Return the tape of a slice of the samples."""
         return [a[samples] for a in tape]
 
-    def rows(self, theta, tape, S):
+    def rows(self, theta: Array, tape: list[Array], S: Array) -> list[OuterProductRows]:
         """Pull the rows of the solver's Jacobian back through the network.
 
         Parameters
@@ -113,9 +119,9 @@ class Network:
         check_array("S", S, (len(tape[0]), "|y|", self.output_size))
         blocks, rows = [], S
         for layer, (a, a_out) in zip(reversed(self.layers), _reversed_pairs(tape), strict=True):
-            blocks.append(layer.rows(a, a_out, rows))
+            blocks.append(layer.rows(theta, a, a_out, rows))
             if layer is not self.layers[0]:
-                rows = layer.pull_rows(theta, blocks[-1].delta)
+                rows = layer.pull_rows(theta, a, a_out, rows, blocks[-1].delta)
         return blocks[::-1]
 
     def _check_tape(self, theta, tape):

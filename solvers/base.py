@@ -1,45 +1,156 @@
-"""What every solver offers on top of its own ``forward``, ``backward`` and ``rows``."""
+"""What every solver offers, built from the little that it must give itself."""
 
 from __future__ import annotations
 
-from higcore.backend import array_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from higcore.backend import Array, array_module
 from higcore.validation import check_array, check_same_dtype
 
 
 class Solver:
     """y = solver(x, u), sample by sample: states x (b, |x|), controls u (b, |u|), y (b, |y|).
 
-    A subclass has ``state_size``, ``control_size``, ``output_size`` and
+    A subclass has the numbers ``state_size``, ``control_size``, ``output_size`` and gives
 
-    - ``forward(x, u) -> (y, tape)``,
-    - ``tangent(x, u, du) -> dy``,
+    - ``solve(x, u) -> y``,
+    - ``adjoint(x, u, y_bar) -> u_bar`` = S^T y_bar for cotangents (b, |y|), or
+      ``tangent(x, u, du) -> dy`` = S du for directions (b, |u|), or both,
+
+    S[i] = dy_i/du_i. Everything else follows: S itself takes |y| adjoints or |u| tangents, the
+    fewer where both are given. What each default costs is said beside it.
+
+    A faster subclass keeps what a backward sweep needs on a tape of its own. It gives
+
+    - ``forward(x, u) -> (y, tape)`` in place of ``solve``,
+    - ``rows(tape) -> S`` (b, |y|, |u|),
     - ``backward(tape, y_bar) -> u_bar`` for cotangents (b, |y|) or (b, r, |y|),
-    - ``rows(tape) -> S`` (b, |y|, |u|), S[i] = dy_i/du_i.
+    - ``tape_size``, the numbers a sample on the tape, for estimates of memory.
 
-    ``tape_size`` says how many numbers a sample ``forward`` keeps on the tape, for estimates of
-    memory.
+    Raises
+    ------
+    TypeError
+        When a subclass is defined that gives too little; the message says what is missing.
     """
 
-    tape_size = 0
+    tape_size: int = 0
 
-    def solve(self, x, u):
+    if TYPE_CHECKING:  # numbers that a subclass has as attributes or as properties
+
+        @property
+        def state_size(self) -> int: ...
+
+        @property
+        def control_size(self) -> int: ...
+
+        @property
+        def output_size(self) -> int: ...
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if missing := _missing(cls):
+            raise TypeError(f"solver {cls.__name__} {missing}")
+
+    def solve(self, x: Array, u: Array) -> Array:
         """Return y (b, |y|)."""
         return self.forward(x, u)[0]
 
-    def adjoint(self, x, u, y_bar):
+    def tangent(self, x: Array, u: Array, du: Array) -> Array:
+        """Return dy (b, |y|) = S du for directions du (b, |u|); by default from all of S."""
+        check_array("du", du, (len(x), self.control_size))
+        _, S = self.jacobian(x, u)
+        return (S @ du[:, :, None])[:, :, 0]  # (b, |y|, |u|) x (b, |u|, 1)
+
+    def adjoint(self, x: Array, u: Array, y_bar: Array) -> Array:
         """Return u_bar (b, |u|) = S^T y_bar for cotangents y_bar (b, |y|)."""
         check_array("y_bar", y_bar, (len(x), self.output_size))
         return self.backward(self.forward(x, u)[1], y_bar)
 
-    def jacobian(self, x, u):
+    def jacobian(self, x: Array, u: Array) -> tuple[Array, Array]:
         """Return y (b, |y|) and S (b, |y|, |u|), S[i] = dy_i/du_i."""
         y, tape = self.forward(x, u)
         return y, self.rows(tape)
 
-    def check_inputs(self, x, u):
+    def forward(self, x: Array, u: Array) -> tuple[Array, Any]:
+        """Return y (b, |y|) and the tape, by default (x, u)."""
+        self.check_inputs(x, u)
+        y = self.solve(x, u)
+        check_array("y = solve(x, u)", y, (len(x), self.output_size))
+        return y, (x, u)
+
+    def backward(self, tape: Any, y_bar: Array) -> Array:
+        """Pull cotangents back: y_bar (b, |y|) or (b, r, |y|) to u_bar alike.
+
+        By default one adjoint for each of the r cotangents, or all of S if no adjoint is given.
+        """
+        rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]  # (b, r, |y|)
+        if _gives(type(self), "adjoint"):
+            x, u = tape
+            u_bar = self._adjoints(x, u, rows)
+        else:
+            u_bar = rows @ self.rows(tape)  # x (b, |y|, |u|)
+        return u_bar.reshape(*y_bar.shape[:-1], self.control_size)
+
+    def rows(self, tape: Any) -> Array:
+        """Return S (b, |y|, |u|); by default from |y| adjoints or |u| tangents."""
+        x, u = tape
+        cls, size = type(self), self.output_size
+        by_adjoints = _gives(cls, "adjoint") or _gives(cls, "backward")
+        if _gives(cls, "tangent") and (self.control_size < size or not by_adjoints):
+            return self._tangents(x, u)
+        xp = array_module(u=u)
+        identity = xp.eye(size, dtype=u.dtype)
+        return self.backward(tape, xp.broadcast_to(identity, (len(u), size, size)))
+
+    def _adjoints(self, x, u, rows):
+        """(b, r, |u|) from cotangents (b, r, |y|), one after the other."""
+        u_bar = array_module(u=u).empty((*rows.shape[:2], self.control_size), u.dtype)
+        for k in range(rows.shape[1]):
+            column = self.adjoint(x, u, rows[:, k].copy())
+            check_array("u_bar = adjoint(x, u, y_bar)", column, u.shape)
+            u_bar[:, k] = column
+        return u_bar
+
+    def _tangents(self, x, u):
+        """S (b, |y|, |u|), one column after the other."""
+        xp = array_module(u=u)
+        S = xp.empty((len(u), self.output_size, self.control_size), u.dtype)
+        for k in range(self.control_size):
+            du = xp.zeros_like(u)
+            du[:, k] = 1
+            column = self.tangent(x, u, du)
+            check_array("dy = tangent(x, u, du)", column, S.shape[:2])
+            S[:, :, k] = column
+        return S
+
+    def check_inputs(self, x: Array, u: Array) -> ModuleType:
         """Return the array module of x and u, or raise naming what is wrong with them."""
         xp = array_module(x=x, u=u)
         check_array("x", x, ("b", self.state_size))
         check_array("u", u, (len(x), self.control_size))
         check_same_dtype(x=x, u=u)
         return xp
+
+
+def _gives(cls, name):
+    """True if a subclass of `Solver` has a method of its own in place of the default."""
+    return getattr(cls, name) is not getattr(Solver, name)
+
+
+def _missing(cls):
+    """What keeps the defaults from working, as the end of a sentence; "" if nothing does."""
+    given = {name for name in vars(Solver) if not name.startswith("__") and _gives(cls, name)}
+    if not given & {"solve", "forward"}:
+        return "must give solve(x, u) -> y, with y (b, |y|) for x (b, |x|) and u (b, |u|)"
+    if not given & {"adjoint", "tangent", "backward", "rows"}:
+        return (
+            "must give a derivative beside solve: adjoint(x, u, y_bar) -> u_bar, or "
+            "tangent(x, u, du) -> dy, or both"
+        )
+    if "forward" in given and "rows" not in given:
+        return (
+            "makes a tape of its own in forward, so it must give rows(tape) -> S (b, |y|, |u|), "
+            "and for speed backward(tape, y_bar) -> u_bar; or give solve in place of forward"
+        )
+    return ""

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba.extending import register_jitable
 
-from higcore.backend import array_module, empty
+from higcore.backend import Array, array_module, empty
 from higcore.kernels import RangeKernel
 from higcore.validation import check_cotangents, check_count, check_like, check_real
 
@@ -184,40 +184,40 @@ class QuantumDipole(Solver):
     dt: float = 0.05
     length: float = 2.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("points", self.points, 3)
         check_count("steps", self.steps)
         check_real("dt", self.dt, 0.0, open_low=True)
         check_real("length", self.length, 0.0, open_low=True)
 
     @property
-    def interior(self):
+    def interior(self) -> int:
         """Number n of points that carry the wave function."""
         return self.points - 2
 
     @property
-    def spacing(self):
+    def spacing(self) -> float:
         """Grid spacing dx."""
         return self.length / (self.points - 1)
 
     @property
-    def positions(self):
+    def positions(self) -> np.ndarray:
         """x_j = j dx of the interior points, (n,)."""
         return self.spacing * np.arange(1, self.points - 1)
 
     @property
-    def state_size(self):
+    def state_size(self) -> int:
         """|x| = |y| = 2n."""
         return 2 * self.interior
 
     output_size = state_size
 
     @property
-    def control_size(self):
+    def control_size(self) -> int:
         """|u|: one control value a step."""
         return self.steps
 
-    def eigenstate(self, k):
+    def eigenstate(self, k: int) -> np.ndarray:
         """Return (2n,), the k-th state of the free well (k = 1 is the ground state).
 
         psi_j = sqrt(2 / (n + 1)) sin(pi k j / (n + 1)): exact for the discrete Laplacian too, with
@@ -231,26 +231,26 @@ class QuantumDipole(Solver):
         return np.concatenate([wave, np.zeros_like(wave)])
 
     @property
-    def tape_size(self):
+    def tape_size(self) -> int:  # type: ignore[override]  # a plain attribute in `Solver`
         """Numbers a sample on the tape: all states, and the control."""
         return (self.steps + 1) * self.state_size + self.steps
 
-    def forward(self, x, u):
+    def forward(self, x: Array, u: Array) -> tuple[Array, tuple[Array, Array]]:
         """Return the final state y (b, 2n) and the tape that `backward` and `rows` need."""
         psi, u_t = self._march(x, u, self.steps + 1)
         return self._flat(psi[-1]), (psi, u_t)
 
-    def solve(self, x, u):
+    def solve(self, x: Array, u: Array) -> Array:
         """Return the final state y (b, 2n) for start states x (b, 2n), controls u (b, steps)."""
         psi, _ = self._march(x, u, 2)
         return self._flat(psi[self.steps % 2])
 
-    def trajectory(self, x, u):
+    def trajectory(self, x: Array, u: Array) -> Array:
         """Return the states at all times, (b, steps + 1, 2n), start included."""
         psi, _ = self._march(x, u, self.steps + 1)
         return psi.reshape(self.steps + 1, self.state_size, -1).transpose(2, 0, 1)
 
-    def tangent(self, x, u, du):
+    def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
         xp = self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
@@ -260,13 +260,13 @@ class QuantumDipole(Solver):
         TANGENT(len(x), *physics, u_t, du_t, psi, dpsi, scratch=self._tangent_scratch)
         return self._flat(dpsi)
 
-    def backward(self, tape, y_bar):
+    def backward(self, tape: tuple[Array, Array], y_bar: Array) -> Array:
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
         check_cotangents("y_bar", y_bar, tape[1].shape[1], self.state_size, tape=tape[0])
         rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]
         return self._sweep(tape, rows)[:, 0].reshape(*y_bar.shape[:-1], self.steps)
 
-    def rows(self, tape):
+    def rows(self, tape: tuple[Array, Array]) -> Array:
         """Return S (b, 2n, steps), S[i] = dy_i/du_i, by one sweep over n complex cotangents."""
         xp = array_module(psi=tape[0])
         identity = xp.eye(self.interior, self.state_size, dtype=tape[0].dtype)
@@ -286,7 +286,8 @@ class QuantumDipole(Solver):
         psi, u_t = tape
         xp = array_module(psi=psi, rows=rows)
         b, r, _ = rows.shape
-        omega = xp.ascontiguousarray(rows.reshape(b * r, 2, -1).transpose(1, 2, 0))
+        omega = empty(xp, (2, self.interior, b * r), psi.dtype)
+        omega[:] = rows.reshape(b * r, 2, -1).transpose(1, 2, 0)
         omega[1] *= -1  # the conjugate
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
         physics = self._physics(xp, psi.dtype)

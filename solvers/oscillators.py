@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba.extending import register_jitable
 
-from higcore.backend import array_module, empty
+from higcore.backend import Array, array_module, empty
 from higcore.kernels import RangeKernel
 from higcore.validation import check_cotangents, check_count, check_like, check_real
 
@@ -125,7 +125,7 @@ class OscillatorChain(Solver):
     linear: float = 0.0
     control: tuple[float, ...] = (0.0, 3.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("oscillators", self.oscillators)
         check_count("steps", self.steps)
         check_real("dt", self.dt, 0.0, open_low=True)
@@ -142,26 +142,26 @@ class OscillatorChain(Solver):
             )
 
     @property
-    def state_size(self):
+    def state_size(self) -> int:
         """|x| and |y|: positions and momenta."""
         return 2 * self.oscillators
 
     @property
-    def control_size(self):
+    def control_size(self) -> int:
         """|u|: one control value a step."""
         return self.steps
 
     @property
-    def output_size(self):
+    def output_size(self) -> int:
         """|y|, the size of the final state."""
         return self.state_size
 
     @property
-    def tape_size(self):
+    def tape_size(self) -> int:  # type: ignore[override]  # a plain attribute in `Solver`
         """Numbers a sample on the tape: all states, and the control."""
         return (self.steps + 1) * self.state_size + self.steps
 
-    def forward(self, x, u):
+    def forward(self, x: Array, u: Array) -> tuple[Array, tuple[Array, Array]]:
         """Return the final state y (b, 2n) and the tape that `backward` and `rows` need."""
         xp = self.check_inputs(x, u)
         march = empty(xp, (self.steps + 1, self.state_size, len(x)), x.dtype)
@@ -170,7 +170,7 @@ class OscillatorChain(Solver):
         SOLVE(len(x), *self._physics(xp, x.dtype), u_t, march, scratch=self._scratch)
         return xp.ascontiguousarray(march[-1].T), (march, u_t)
 
-    def tangent(self, x, u, du):
+    def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
         xp = self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
@@ -181,7 +181,7 @@ class OscillatorChain(Solver):
         TANGENT(len(x), *physics, u_t, du_t, march, dx, scratch=self._tangent_scratch)
         return xp.ascontiguousarray(dx.T)
 
-    def backward(self, tape, y_bar):
+    def backward(self, tape: tuple[Array, Array], y_bar: Array) -> Array:
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
         march, u_t = tape
         check_cotangents("y_bar", y_bar, u_t.shape[1], self.state_size, tape=march)
@@ -194,14 +194,14 @@ class OscillatorChain(Solver):
         SWEEP(b, *physics, u_t, march, x_bar, u_bar, scratch=self._sweep_scratch, cotangents=r)
         return xp.ascontiguousarray(u_bar.transpose(2, 0, 1)).reshape(*y_bar.shape[:-1], self.steps)
 
-    def rows(self, tape):
+    def rows(self, tape: tuple[Array, Array]) -> Array:
         """Return S (b, 2n, steps), S[i] = dy_i/du_i, by one sweep over all 2n cotangents."""
         march, _ = tape
         xp = array_module(march=march)
         identity = xp.eye(self.state_size, dtype=march.dtype)
         return self.backward(tape, xp.broadcast_to(identity, (march.shape[-1], *identity.shape)))
 
-    def trajectory(self, x, u):
+    def trajectory(self, x: Array, u: Array) -> Array:
         """Return the states at all times, (b, steps + 1, 2n), start included."""
         march, _ = self.forward(x, u)[1]
         return march.transpose(2, 0, 1)

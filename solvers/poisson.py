@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from dataclasses import dataclass
 
-from higcore.backend import array_module
+from higcore.backend import Array, array_module
 from higcore.validation import check_array, check_cotangents, check_count, check_like, check_real
 
 from .base import Solver
@@ -37,7 +37,7 @@ class Poisson2D(Solver):
     points: int | tuple[int, int] = 8
     spacing: float | tuple[float, float] = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in {"points": self.points, "spacing": self.spacing}.items():
             if not (isinstance(value, numbers.Real) or (type(value) is tuple and len(value) == 2)):
                 raise TypeError(f"{name} must be one number or a tuple of two, got {value!r}")
@@ -47,23 +47,23 @@ class Poisson2D(Solver):
             check_real("spacing", h, 0.0, open_low=True)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """(n_1, n_2)."""
         return self.points if isinstance(self.points, tuple) else (self.points, self.points)
 
     @property
-    def spacings(self):
+    def spacings(self) -> tuple[float, float]:
         """(h_1, h_2)."""
         return self.spacing if isinstance(self.spacing, tuple) else (self.spacing, self.spacing)
 
     @property
-    def state_size(self):
+    def state_size(self) -> int:
         """Number of grid points."""
         return self.shape[0] * self.shape[1]
 
     control_size = output_size = state_size
 
-    def laplacian(self, u):
+    def laplacian(self, u: Array) -> Array:
         """Apply the stencil to u (..., n_1 n_2)."""
         xp = array_module(u=u)
         check_array("u", u, (*("b",) * (len(u.shape) - 1), self.control_size))
@@ -76,23 +76,23 @@ class Poisson2D(Solver):
         y[:, :, :-1] += h2 * field[:, :, 1:]
         return y.reshape(u.shape)
 
-    def forward(self, x, u):
+    def forward(self, x: Array, u: Array) -> tuple[Array, Array]:
         """Return y (b, n) and the tape, which only remembers u's batch size and kind."""
         self.check_inputs(x, u)
         return self.laplacian(u), u
 
-    def tangent(self, x, u, du):
+    def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, n) along du (b, n)."""
         self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
         return self.laplacian(du)
 
-    def backward(self, tape, y_bar):
+    def backward(self, tape: Array, y_bar: Array) -> Array:
         """Pull cotangents back: y_bar (..., n) to u_bar alike. The Laplacian is symmetric."""
         check_cotangents("y_bar", y_bar, len(tape), self.output_size, tape=tape)
         return self.laplacian(y_bar)
 
-    def rows(self, tape):
+    def rows(self, tape: Array) -> Array:
         """Return S (b, n, n): the matrix of the stencil, the same for every sample."""
         xp = array_module(u=tape)
         matrix = self.laplacian(xp.eye(self.control_size, dtype=tape.dtype))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from higcore.backend import array_module
+from higcore.backend import Array, array_module
 from higcore.validation import check_cotangents, check_like, check_real
 
 from .base import Solver
@@ -26,32 +26,32 @@ class ScaledOutputs(Solver):
 
     gamma: float = 0.01
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_real("gamma", self.gamma)
 
     state_size = 1
     control_size = 2
     output_size = 2
 
-    def forward(self, x, u):
+    def forward(self, x: Array, u: Array) -> tuple[Array, tuple[Array, int]]:
         """Return y (b, 2) and the tape, the scales (2,) and the batch size."""
         xp = self.check_inputs(x, u)
         scales = xp.asarray([1.0, self.gamma], u.dtype)
         return u * scales, (scales, len(u))
 
-    def tangent(self, x, u, du):
+    def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, 2) along du (b, 2)."""
         scales, _ = self.forward(x, u)[1]
         check_like("du", du, u.shape, u=u)
         return du * scales
 
-    def backward(self, tape, y_bar):
+    def backward(self, tape: tuple[Array, int], y_bar: Array) -> Array:
         """Pull cotangents back: y_bar (..., 2) to u_bar alike."""
         scales, b = tape
         check_cotangents("y_bar", y_bar, b, self.output_size, tape=scales)
         return y_bar * scales
 
-    def rows(self, tape):
+    def rows(self, tape: tuple[Array, int]) -> Array:
         """Return S (b, 2, 2), the same diagonal matrix for every sample."""
         scales, b = tape
         xp = array_module(scales=scales)

@@ -7,6 +7,7 @@ taking memory (every entry is the same number): whoever works before looking run
 """
 
 import fractions
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import click
@@ -45,7 +46,7 @@ from higcore.backend import thread_policy, to_device, to_host
 from higcore.gpu import choose_device
 from higcore.losses import ComponentError, Infidelity, SquaredError
 from higcore.memory import fitting_tile
-from higcore.training import Epoch, State
+from higcore.result import Epoch, State
 from nets import MLP, ConvNet1d
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 
@@ -222,17 +223,17 @@ bad(
     ({"loss": None}, TypeError, "loss must have value and gradient, got None"),
     ({"loss": "squared"}, TypeError, "loss must have value and gradient, got 'squared'"),
     ({"train": (X, X, X)}, TypeError, "train must be a Batch or FreshData, got tuple"),
-    ({"train": DATA._replace(x=X[:, :3])}, ValueError, "train.x must have shape (samples, 4), got (3, 3)"),
-    ({"train": DATA._replace(x=spoiled(X))}, NonFiniteError, "train.x holds 1 non-finite value"),
-    ({"train": DATA._replace(target=spoiled(X, -INF))}, NonFiniteError, "train.target holds 1 non-finite value"),
-    ({"train": DATA._replace(net_input=on_device(X))}, TypeError, "train.x is a numpy array but train.net_input is a cupy array"),
-    ({"train": DATA._replace(target=X.astype(object))}, TypeError, "train.target must be a float32 or float64 array, got dtype object"),
+    ({"train": replace(DATA, x=X[:, :3])}, ValueError, "train.x must have shape (samples, 4), got (3, 3)"),
+    ({"train": replace(DATA, x=spoiled(X))}, NonFiniteError, "train.x holds 1 non-finite value"),
+    ({"train": replace(DATA, target=spoiled(X, -INF))}, NonFiniteError, "train.target holds 1 non-finite value"),
+    ({"train": replace(DATA, net_input=on_device(X))}, TypeError, "train.x is a numpy array but train.net_input is a cupy array"),
+    ({"train": replace(DATA, target=X.astype(object))}, TypeError, "train.target must be a float32 or float64 array, got dtype object"),
     ({"train": Batch(*[on_device(X)] * 3)}, TypeError, "train.x is a cupy array but test.x is a numpy array"),
     ({"train": FreshData(None)}, TypeError, "draw must be callable, got None"),
     ({"train": FreshData(lambda rng, size: (X, X, X))}, TypeError, "draw must return a Batch, got tuple"),
     ({"train": FreshData(lambda rng, size: DATA)}, ValueError, "draw must return 1 samples, got 3"),
     ({"test": X}, TypeError, "test must be a Batch, got ndarray"),
-    ({"test": DATA._replace(target=X[:2])}, ValueError, "test.target must have shape (3, 4), got (2, 4)"),
+    ({"test": replace(DATA, target=X[:2])}, ValueError, "test.target must have shape (3, 4), got (2, 4)"),
     ({"test": Batch(*[X.astype(SINGLE)] * 3)}, TypeError, "train.x is float64, test.x is float32"),
     ({"batch_mean": "no"}, TypeError, "batch_mean must be True or False, got 'no'"),
     ({"batch_mean": 1}, TypeError, "batch_mean must be True or False, got 1"),
@@ -258,7 +259,7 @@ bad(
     {"theta": THETA},
     ({"batch": "test"}, TypeError, "batch must be a Batch, got str"),
     ({"batch": ()}, TypeError, "batch must be a Batch, got tuple"),
-    ({"batch": DATA._replace(target=X[:1])}, ValueError, "batch.target must have shape (3, 4), got (1, 4)"),
+    ({"batch": replace(DATA, target=X[:1])}, ValueError, "batch.target must have shape (3, 4), got (1, 4)"),
 )
 bad(PROBLEM.on, {"device": "cpu"}, ({"device": "tpu"}, ValueError, "device must be one of 'cpu', 'gpu'; got 'tpu'"))
 bad(DATA.on, {"device": "gpu"}, ({"device": 0}, ValueError, "device must be one of 'cpu', 'gpu'; got 0"))

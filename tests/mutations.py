@@ -27,6 +27,7 @@ SIP = f"{ALL}::test_a_sip_gradient_against_numpy"
 LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
+DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
 ON_ONE_CORE = """
 import os, sys, pytest
@@ -62,7 +63,7 @@ MUTATIONS = [
     ("nets/layers.py", "a @ dweights + da @ weights + dbias", "a @ dweights + da @ weights", NETS),
     ("nets/activations.py", "return 1 - a * a", "return 1 + a * a", NETS),
     ("nets/activations.py", "(a > 0).astype", "(a >= 0).astype", NETS),
-    ("higcore/rows.py", "self.a.reshape(-1, self.n_in).T, weighted, out", "-self.a.reshape(-1, self.n_in).T, weighted, out", LINEAR),
+    ("higcore/rows.py", "self.a.reshape(len(weighted), self.n_in).T, weighted, out", "-self.a.reshape(len(weighted), self.n_in).T, weighted, out", LINEAR),
     ("higcore/rows.py", "= weighted.sum(axis=0)", "= 0", LINEAR),
     ("higcore/rows.py", "along = self.a @ weights + v", "along = self.a @ weights - v", LINEAR),
     ("higcore/rows.py", "self.a @ self.a.swapaxes(1, 2) + 1", "self.a @ self.a.swapaxes(1, 2)", LINEAR),
@@ -176,7 +177,7 @@ MUTATIONS = [
     ("higcore/second_order.py", "Kw @ g + damping * (", "Kw @ g - damping * (", MARQUARDT),
     ("higcore/second_order.py", "shifted = K + damping", "shifted = K - damping", MARQUARDT),
     ("higcore/second_order.py", "K = curvature * J.gram()", "K = J.gram()", MARQUARDT),
-    ("higcore/second_order.py", "rcond=rcond) @ g", "rcond=rcond) @ -g", SIP),
+    ("higcore/second_order.py", "asarray(np.linalg.pinv(", "asarray(-np.linalg.pinv(", SIP),
     ("higcore/optimizers.py", "(1 - self.beta_1**n)", "(1 - self.beta_1)", OPTIMIZERS),
     ("higcore/optimizers.py", "(V**0.5 + self.epsilon)", "(V + self.epsilon) ** 0.5", OPTIMIZERS),
     ("higcore/optimizers.py", "(1 - rho) * step * step", "(1 - rho) * G * G", OPTIMIZERS),
@@ -200,8 +201,8 @@ MUTATIONS = [
     ("higcore/spectral/svd.py", "require(residual <= bound", "require(True", SPECTRAL),
     ("higcore/checks.py", "- h * slope", "- slope", CHECKS),
     ("higcore/checks.py", "abs(forward - backward) / scale", "abs(forward + backward) / scale", CHECKS),
-    ("higcore/training.py", 'look({"the step": change, "theta after the step": theta})', "look({})", NON_FINITE),
-    ("higcore/training.py", 'look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})', "look({})", NON_FINITE),
+    ("higcore/run.py", 'look({"the step": change, "theta after the step": theta})', "look({})", NON_FINITE),
+    ("higcore/run.py", 'look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})', "look({})", NON_FINITE),
     ("higcore/second_order.py", 'for name in ("damping", "growth"):', "for name in ():", NON_FINITE),
     ("higcore/second_order.py", 'check_finite("the Gram matrix", K)', "None", NON_FINITE),
     ("higcore/kernels.py", "context.copy().run(function, item)", "function(item)", NON_FINITE),
@@ -209,6 +210,20 @@ MUTATIONS = [
     ("solvers/dipole.py", 'check_like("du", du, u.shape, u=u)', "None", BAD_INPUT),
     ("higcore/losses.py", 'check_like("target", target, y.shape, y=y)', "None", BAD_INPUT),
     ("higcore/problem.py", 'self.check_batch("batch", batch)\n        total', "total", BAD_INPUT),
+
+    # Derivatives that Solver makes of others, and the checks of a user's
+    ("solvers/base.py", "u_bar = rows @ self.rows(tape)", "u_bar = -rows @ self.rows(tape)", DEFAULTS),
+    ("solvers/base.py", "S[:, :, k] = column", "S[:, :, -k] = column", DEFAULTS),
+    ("solvers/base.py", "u_bar[:, k] = column", "u_bar[:, -k] = column", DEFAULTS),
+    ("solvers/base.py", "self.control_size < size or", "self.control_size > size or", DEFAULTS),
+    ("solvers/base.py", "rows[:, k].copy()", "rows[:, k]", DEFAULTS),
+    ("higcore/examination/differences.py", "np.where(kinked, abs(half_bend) / (h / 2), 0)", "0", CHECKS),
+    ("higcore/examination/differences.py", "3 * np.median(change)", "0", CHECKS),
+    ("higcore/examination/differences.py", "remainder[smooth]", "remainder", CHECKS),
+    ("higcore/examination/differences.py", "h * (central - slope) + bend / 2", "bend / 2", CHECKS),
+    ("higcore/examination/diagnosis.py", "if factor < -1e-5", "if factor > 1e-5", CHECKS),
+    ("higcore/examination/diagnosis.py", "+ 0.01 * error", "+ 2 * error", CHECKS),
+    ("higcore/examination/shared.py", "a.copy() if hasattr", "a if hasattr", CHECKS),
 ]  # fmt: skip
 
 

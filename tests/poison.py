@@ -166,7 +166,7 @@ class Poison:
         batch, place = call(problem, step, size), self.trial.place
         self.armed = step == self.trial.step
         if self.armed and place in DATA:
-            batch = batch._replace(**{place: self.spoiled(getattr(batch, place))})
+            batch = dataclasses.replace(batch, **{place: self.spoiled(getattr(batch, place))})
         return batch
 
     def result(self, call, *args, **options):

@@ -8,6 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from bench import choices
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Oscillators
 
@@ -126,6 +127,15 @@ def test_other_problems_and_start_from(problem, tmp_path):
     assert (tmp_path / f"{problem}-hig-continued-seed0-picture.png").exists()
 
 
+def test_diagnostics_and_patience(tiny, tmp_path):
+    options = ("--diagnostics", "--batch", 8, "--steps", 5, "--patience", 9, "--out", tmp_path)
+    run = invoke("train", "oscillators", *options)
+    assert run.exit_code == 0, run.output
+    saved = json.loads((tmp_path / "oscillators-hig-seed0.json").read_text())
+    assert saved["diagnostics"]["step"] == [1, 2, 3, 4, 5]
+    assert min(saved["diagnostics"]["condition"]) >= 1
+
+
 def test_unknown_variant_lists_the_known(tmp_path):
     run = invoke("train", "poisson", "--variant", "book", "--out", tmp_path)
     assert run.exit_code == 2
@@ -169,3 +179,18 @@ def test_survey_report_and_figures(tiny, tmp_path):
     run = invoke("figure", "4a", "--runs", tmp_path, "--out", tmp_path)
     assert run.exit_code == 2
     assert "python -m bench train dipole" in run.output
+
+
+def test_choices(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(choices, "BATCH_FACTORS", (0.5, 1))
+    monkeypatch.setattr(choices, "LR_FACTORS", (1, 1e4))
+    run = invoke("choices", "toy", "--epochs", 1, "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    saved = json.loads((tmp_path / "choices-toy-1epochs.json").read_text())
+    found = saved["choices"]
+    assert list(found) == ["batch", "lr", "tau", "kappa"]
+    assert list(found["lr"]) == ["1", "10000"]
+    assert list(found["kappa"]) == ["0", "-0.25", "-0.5", "-0.75", "-1"]
+    assert found["tau"]["0.01"]["rank"] < found["tau"]["1e-06"]["rank"]
+    assert "| kappa | -0.5 |" in " ".join(run.output.split())
+    assert (tmp_path / "choices-toy-1epochs.png").stat().st_size > 1000

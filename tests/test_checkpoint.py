@@ -22,6 +22,7 @@ from test_experiments import SMALL
 from bench.experiments import OPTIMIZERS, Oscillators
 from higcore import (
     HIG,
+    SGD,
     Adam,
     Checkpoints,
     NonFiniteError,
@@ -32,7 +33,7 @@ from higcore import (
 )
 from higcore.half_inverse import HalfInverseInfo
 from higcore.losses import SquaredError
-from higcore.training import Epoch, State
+from higcore.result import Epoch, State
 from nets import MLP, ConvNet1d
 from solvers import OscillatorChain
 
@@ -79,6 +80,8 @@ def bits(result):
 def test_resumed_equals_uninterrupted(name, optimizer, cut, tmp_path):
     experiment, path = SMALL[name], tmp_path / "run.npz"
     problem, optimizer = experiment.problem(3), experiment.settings[optimizer].optimizer
+    if isinstance(optimizer, SGD):
+        optimizer = SGD(lr=1e-3)  # with the experiment's, Poisson diverges at once
     options = {"batch": problem.train.count // 4, "seed": 2}
     whole = fit(problem, optimizer, steps=11, **options)
     if cut == "after an epoch":  # the file is written in the middle of the run
@@ -116,9 +119,7 @@ PLAIN = st.recursive(
     max_leaves=6,
 )
 NAMES = st.text().filter(str.isprintable)
-INFOS = st.builds(
-    HalfInverseInfo, st.text(), st.integers(), FLOATS, FLOATS, FLOATS, st.none() | st.text()
-)
+INFOS = st.builds(HalfInverseInfo, st.text(), st.integers(), *[FLOATS] * 4, st.none() | st.text())
 STATES = st.builds(
     State,
     hnp.arrays(

@@ -1,9 +1,31 @@
-"""The public checks must accept right derivatives and reject wrong ones."""
+"""The public checks must accept right derivatives, reject wrong ones, and say what is wrong."""
+
+import types
 
 import numpy as np
 import pytest
 
-from higcore import dot_test, taylor_test
+from higcore import check_network, check_solver, dot_test, taylor_test
+from nets import MLP, ConvNet1d, Network
+from nets.layers import Conv1d, Dense
+from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs, Solver
+
+SOLVERS = [
+    OscillatorChain(steps=12),
+    OscillatorChain(3, steps=7, dt=0.2, cubic=0.7, linear=0.3, control=(1.0, -0.5, 2.0)),
+    OscillatorChain(1, steps=5, control=(2.0,)),
+    QuantumDipole(6, 20, 0.2),
+    Poisson2D((3, 4)),
+    ScaledOutputs(),
+]
+NETWORKS = [
+    MLP((4, 20, 20, 6), "relu"),
+    MLP((1, 7, 2), "tanh"),
+    MLP((3, 5), "linear"),
+    MLP((2, 1, 1, 3), "relu"),
+    ConvNet1d(8, 2, (4, 3), 3, 6, "relu"),
+    ConvNet1d(8, 2, (4,), 3, 6),
+]
 
 
 def test_dot_test_accepts_a_transpose_and_rejects_the_rest(rng):
@@ -39,3 +61,525 @@ def test_taylor_test_sees_a_wrong_derivative(rng):
 def test_taylor_test_needs_a_halving():
     with pytest.raises(ValueError, match="halvings must be at least 1"):
         taylor_test(np.exp, lambda v, d: d, np.ones(1), np.ones(1), halvings=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+def test_honest_solvers_pass(solver, seed):
+    report = check_solver(solver, seed=seed, show=False)
+    report.raise_if_failed()
+    assert all(row.passed for row in report.rows)  # nothing had to be skipped either
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+def test_honest_solvers_pass_in_float32(solver, rng):
+    x = rng.standard_normal((2, solver.state_size)).astype(np.float32)
+    check_solver(solver, x, show=False).raise_if_failed()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{type(n).__name__}-{n.size}")
+def test_honest_networks_pass(network, seed, rng):
+    check_network(network, seed=seed, show=False).raise_if_failed()
+    # Zero biases behind a dead layer put ReLU right on its kink.
+    theta = network.init(np.random.default_rng(seed))
+    check_network(network, theta, show=False).raise_if_failed()
+    x = rng.standard_normal((4, network.input_size)).astype(np.float32)
+    check_network(network, x=x, seed=seed, show=False).raise_if_failed()
+
+
+def test_checks_on_every_backend(xp, rng):
+    x = xp.asarray(rng.standard_normal((2, 4)))
+    check_solver(OscillatorChain(steps=6), x, show=False).raise_if_failed()
+    check_network(MLP((4, 3, 2)), x=x, show=False).raise_if_failed()
+
+
+class Waves(Solver):
+    """y = x_1 sin(u A) + |x_2| u B; honest, and linear in u if x_1 = 0."""
+
+    def __init__(self, controls=4, outputs=3):
+        rng = np.random.default_rng(5)
+        self.A, self.B = rng.standard_normal((2, controls, outputs))
+        self.state_size, self.control_size, self.output_size = 2, controls, outputs
+
+    def parts(self, x, u):
+        A, B = self.A.astype(u.dtype), self.B.astype(u.dtype)
+        return A, B, x[:, :1] * np.cos(u @ A), abs(x[:, 1:])
+
+    def solve(self, x, u):
+        A, B, _, scale = self.parts(x, u)
+        return x[:, :1] * np.sin(u @ A) + scale * (u @ B)
+
+    def tangent(self, x, u, du):
+        A, B, slope, scale = self.parts(x, u)
+        return slope * (du @ A) + scale * (du @ B)
+
+    def adjoint(self, x, u, y_bar):
+        A, B, slope, scale = self.parts(x, u)
+        return (slope * y_bar) @ A.T + (scale * y_bar) @ B.T
+
+
+class Kinked(Waves):
+    """With a limiter, a ReLU and a kink right at u_1 = 0, where everything is checked."""
+
+    def solve(self, x, u):
+        return np.maximum(super().solve(x, u), 0) + abs(u[:, :1])
+
+    def tangent(self, x, u, du):
+        on = super().solve(x, u) > 0
+        return on * super().tangent(x, u, du) + np.sign(u[:, :1]) * du[:, :1]
+
+    def adjoint(self, x, u, y_bar):
+        u_bar = super().adjoint(x, u, (super().solve(x, u) > 0) * y_bar)
+        u_bar[:, 0] += np.sign(u[:, 0]) * y_bar.sum(axis=1)
+        return u_bar
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_kinks_are_no_false_alarm(seed):
+    u = np.random.default_rng(seed).standard_normal((3, 4))
+    u[1, 0] = 0
+    check_solver(Kinked(), u=u, seed=seed, show=False).raise_if_failed()
+
+
+def test_linear_functions_have_no_taylor_order():
+    solver = Waves()
+    for x in (np.array([[0.0, 1.0]]), np.zeros((2, 2))):
+        report = check_solver(solver, x, show=False)
+        report.raise_if_failed()
+        assert row(report, "Taylor order").seen == "no remainder"
+
+
+def row(report, what):
+    return next(row for row in report.rows if row.what.startswith(what))
+
+
+def broken(base=Waves, size=(4, 3), **methods):
+    """An instance of ``base`` some of whose methods are wrong: name -> (right, *arguments)."""
+
+    def wrong(name, method):
+        right = getattr(base, name)
+        return lambda self, *arguments: method(lambda *a: right(self, *a), *arguments)
+
+    body = {name: wrong(name, method) for name, method in methods.items()}
+    return type("Broken", (base,), body)(*size)
+
+
+def without_component(right, x, u, y_bar):
+    u_bar = right(x, u, y_bar)
+    u_bar[:, 2] -= 1e-5 * u_bar[:, 2]
+    return u_bar
+
+
+def only_first_sample(right, x, u, y_bar):
+    u_bar = right(x, u, y_bar)
+    u_bar[1:] = right(x[1:], 0 * u[1:], y_bar[1:])
+    return u_bar
+
+
+def one_nan(right, x, u, y_bar):
+    u_bar = right(x, u, y_bar)
+    u_bar[0, 1] = np.nan
+    return u_bar
+
+
+def raising(right, x, u, y_bar):
+    raise KeyError("no such grid")
+
+
+def scribbling(right, x, u, y_bar):
+    y_bar *= 2
+    return right(x, u, y_bar / 2)
+
+
+ADJOINTS = {
+    "sign": (
+        lambda right, *a: -right(*a),
+        {
+            "adjoint against": "adjoint is minus the transpose of the derivative: wrong sign",
+            "dot test": "adjoint is minus the transpose of the tangent: wrong sign",
+        },
+    ),
+    "factor": (
+        lambda right, *a: 2 * right(*a),
+        {
+            "adjoint against": "adjoint is 2.0 times the transpose of the derivative",
+            "dot test": "adjoint is 2.0 times the transpose of the tangent",
+        },
+    ),
+    "sign and factor": (
+        lambda right, *a: right(*a) / -8,
+        {"dot test": "adjoint is -0.125 times the transpose of the tangent: wrong sign"},
+    ),
+    "zero": (
+        lambda right, *a: 0 * right(*a),
+        {"adjoint against": "adjoint is zero in place of the transpose of the derivative"},
+    ),
+    "component": (
+        without_component,
+        {
+            "adjoint against": "is worst in component 2 of u",
+            "dot test": "adjoint is not the transpose of the tangent",
+        },
+    ),
+    "samples": (
+        only_first_sample,
+        {"adjoint against": "4 of 4 components are off, from 0 to 3, only in samples 1, 2 of 3"},
+    ),
+    "reversed": (
+        lambda right, *a: right(*a)[:, ::-1],
+        {"adjoint against": "adjoint has the components of u in reverse order"},
+    ),
+    "NaN": (one_nan, {"adjoint": "adjoint holds 1 NaN or Inf of 12 values"}),
+    "summed": (
+        lambda right, *a: right(*a).sum(axis=0),
+        {"adjoint": r"has shape (4,) in place of (3, 4); is the sample axis summed away?"},
+    ),
+    "shape": (
+        lambda right, *a: right(*a)[:, :3],
+        {"adjoint": r"adjoint has shape (3, 3) in place of (3, 4)"},
+    ),
+    "dtype": (
+        lambda right, *a: right(*a).astype(np.float32),
+        {"adjoint": "adjoint has dtype float32 for inputs of float64"},
+    ),
+    "list": (
+        lambda right, *a: right(*a).tolist(),
+        {"adjoint": "adjoint is no NumPy or CuPy array but of type list"},
+    ),
+    "raising": (
+        raising,
+        {
+            "adjoint": "raised KeyError: 'no such grid'",
+            "dot test": "raised KeyError: 'no such grid'",
+        },
+    ),
+    "scribbling": (scribbling, {"arguments": "adjoint changes the arrays it is given"}),
+}
+
+
+@pytest.mark.parametrize("mistake", ADJOINTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_wrong_adjoints_are_named(mistake, seed):
+    method, verdicts = ADJOINTS[mistake]
+    report = check_solver(broken(adjoint=method), seed=seed, show=False)
+    assert not report
+    for what, verdict in verdicts.items():
+        assert verdict in row(report, what).verdict
+        assert row(report, what).passed is False
+    # The tangent is right, and said to be.
+    assert row(report, "tangent against").passed
+    assert row(report, "Taylor order").passed
+    assert row(report, "solve, again").passed
+
+
+def test_a_transposed_s_is_named():
+    honest = Waves(3, 3)
+    swapped = broken(size=(3, 3), adjoint=lambda right, x, u, w: honest.tangent(x, u, w))
+    report = check_solver(swapped, show=False)
+    assert "adjoint applies S in place of its transpose" in row(report, "adjoint against").verdict
+    assert row(report, "S against").verdict == "S is transposed"
+    swapped = broken(size=(3, 3), tangent=lambda right, x, u, v: honest.adjoint(x, u, v))
+    report = check_solver(swapped, show=False)
+    assert "applies the transpose of S" in row(report, "tangent against").verdict
+
+
+TANGENTS = {
+    "sign": (lambda right, *a: -right(*a), "tangent is minus the derivative: wrong sign"),
+    "factor": (lambda right, *a: 0.125 * right(*a), "tangent is 0.125 times the derivative"),
+    "one part in 10^5": (lambda right, *a: 1.00001 * right(*a), "tangent is 1.00001 times"),
+    "component": (
+        lambda right, *a: right(*a) * [1, 1, 1.001],
+        "tangent is worst in component 2 of y",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", TANGENTS)
+def test_wrong_tangents_are_named(mistake):
+    method, verdict = TANGENTS[mistake]
+    report = check_solver(broken(tangent=method), show=False)
+    assert verdict in row(report, "tangent against").verdict
+    assert row(report, "adjoint against").passed
+    if mistake != "one part in 10^5":
+        assert "not the first-order change" in row(report, "Taylor order").verdict
+    assert row(report, "dot test").passed is False
+
+
+def forgetful_backward(right, tape, y_bar):
+    u_bar = right(tape, y_bar)
+    tape[1][:] = 0
+    return u_bar
+
+
+RANDOM = np.random.default_rng(1)
+
+
+def random_solve(right, x, u):
+    return right(x, u) + 1e-3 * RANDOM.standard_normal((len(u), 3))
+
+
+OTHERS = [
+    ("solve", lambda right, x, u: right(x, u) - right(x, u).mean(axis=0), "solve, each sample"),
+    ("solve", random_solve, "solve, again"),
+    ("solve", lambda right, x, u: right(x, u).astype(float), "float32 in"),
+    ("solve", lambda right, x, u: np.where(u[:, :1] == U0, 1, np.nan) + right(x, u), "differences"),
+    ("jacobian", lambda right, x, u: (2 * right(x, u)[0], right(x, u)[1]), "y of jacobian"),
+    ("rows", lambda right, tape: -right(tape), "S against"),
+    ("rows", lambda right, tape: right(tape)[:, :, ::-1], "S against"),
+    ("rows", lambda right, tape: right(tape)[:1], "S of jacobian"),
+    ("forward", lambda right, x, u: (right(x, u)[0] + 1, right(x, u)[1]), "y of forward"),
+    ("forward", lambda right, x, u: (right(x, u)[0][:, 0], right(x, u)[1]), "y of forward"),
+    ("backward", lambda right, tape, w: right(tape, w) * (w.ndim - 1), "r cotangents"),
+    ("backward", lambda right, tape, w: -right(tape, w), "backward = adjoint"),
+    ("backward", forgetful_backward, "backward, the same tape"),
+]
+U0 = np.array([[0.25], [0.5], [0.75]])
+
+
+@pytest.mark.parametrize(("method", "wrong", "what"), OTHERS)
+def test_everything_else_that_is_wrong_is_caught(method, wrong, what):
+    u = np.concatenate([U0, np.random.default_rng(3).standard_normal((3, 3))], axis=1)
+    needed = {"rows": lambda right, tape: right(tape)} if method == "forward" else {}
+    solver = broken(**{method: wrong}, **needed)
+    report = check_solver(solver, u=u, show=False)
+    assert row(report, what).passed is False, str(report)
+
+
+def test_a_solve_that_fails_is_a_row_and_the_rest_is_skipped():
+    def failing(right, x, u):
+        raise RuntimeError("diverged\nat step 3")
+
+    report = check_solver(broken(solve=failing), show=False)
+    assert row(report, "solve").verdict == "raised RuntimeError: diverged at step 3"
+    assert row(report, "everything else").passed is None
+    assert len(report.failed) == 1
+    nan = broken(solve=lambda right, x, u: right(x, u) * np.nan)
+    assert "solve holds 9 NaN or Inf" in row(check_solver(nan, show=False), "solve").verdict
+
+
+def test_a_solver_may_refuse_float32():
+    def refusing(right, x, u):
+        if u.dtype != float:
+            raise TypeError("float64 only")
+        return right(x, u)
+
+    report = check_solver(broken(solve=refusing), show=False)
+    assert report
+    assert row(report, "float32 in").verdict == "skipped: solve raised TypeError"
+
+
+def test_noise_is_not_taken_for_a_wrong_derivative():
+    def inexact(right, x, u, amplitude):
+        y = right(x, u)
+        return y + amplitude * np.sin(1e13 * y)  # as from an inner iteration that stops early
+
+    for amplitude in (1e-12, 1e-9):
+        solver = broken(solve=lambda right, x, u, size=amplitude: inexact(right, x, u, size))
+        report = check_solver(solver, show=False)
+        report.raise_if_failed()
+        assert row(report, "adjoint against").passed
+    solver = broken(solve=lambda right, x, u: inexact(right, x, u, 1e-3))
+    report = check_solver(solver, show=False)
+    assert "too rough or too noisy" in row(report, "adjoint against").verdict
+
+
+def test_sizes_must_be_there():
+    solver = Waves()
+    del solver.control_size
+    report = check_solver(solver, show=False)
+    assert [r.what for r in report.failed] == ["sizes"]
+    assert "no attribute 'control_size'" in report.failed[0].verdict
+    solver.control_size = 0
+    assert "control_size must be at least 1" in check_solver(solver, show=False).failed[0].verdict
+
+
+def test_many_columns_are_drawn():
+    report = check_solver(Waves(600, 2), show=False)
+    report.raise_if_failed()
+    assert row(report, "S against").what == "S against differences, 512 of 600 columns"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": np.zeros((2, 3))}, r"x must have shape \(2, 2\), got \(2, 3\)"),
+        ({"u": np.zeros((2, 3))}, r"u must have shape \(2, 4\), got \(2, 3\)"),
+        ({"x": np.zeros((2, 2)), "u": np.zeros((3, 4))}, r"u must have shape \(2, 4\)"),
+        ({"x": np.zeros((2, 2), int)}, "x must be a float32 or float64 array"),
+        ({"x": [[0.0, 1.0]]}, "x must be a NumPy or CuPy array, got list"),
+        (
+            {"x": np.zeros((2, 2), np.float32), "u": np.zeros((2, 4))},
+            "x is float32, u is float64",
+        ),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+    ],
+)
+def test_arguments_are_checked_first(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        check_solver(Waves(), **arguments)
+
+
+def test_the_table_is_printed_and_returned(capsys):
+    report = check_solver(broken(adjoint=lambda right, *a: -right(*a)))
+    assert capsys.readouterr().out == f"{report}\n"
+    assert str(report).startswith("check_solver: Broken\nwhat ")
+    assert "adjoint is minus the transpose of the tangent: wrong sign" in str(report)
+    assert str(report).endswith("5 of 22 checks failed")
+    with pytest.raises(AssertionError, match=r"check_solver: Broken: 5 failed\n  adjoint against"):
+        report.raise_if_failed()
+    assert check_solver(Waves(), show=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_checks_repeat_with_their_seed():
+    tables = [str(check_solver(Waves(), seed=seed, show=False)) for seed in (0, 0, 1)]
+    assert tables[0] == tables[1] != tables[2]
+
+
+def network(layer=Dense, **methods):
+    """A small network whose second layer of three has wrong methods: name -> (right, *args)."""
+
+    def wrong(name, method):
+        right = getattr(layer, name)
+        return lambda self, *arguments: method(lambda *a: right(self, *a), *arguments)
+
+    kind = type("Broken", (layer,), {name: wrong(name, m) for name, m in methods.items()})
+    first = Dense(3, 8, "tanh", 0)
+    if layer is Dense:
+        second = kind(8, 6, "tanh", first.size)
+    else:
+        second = kind(4, 2, 3, 3, "tanh", first.size)  # (4 points, 2 channels) to (2, 3)
+    return Network([first, second, Dense(6, 2, "linear", first.size + second.size)])
+
+
+def test_a_network_of_layers_passes():
+    check_network(network(), show=False).raise_if_failed()
+    check_network(network(Conv1d), show=False).raise_if_failed()
+
+
+def half_of_theta_bar(right, theta, theta_bar, *rest):
+    a_bar = right(theta, theta_bar, *rest)
+    theta_bar[40] *= 0.5
+    return a_bar
+
+
+def negative_theta_bar(right, theta, theta_bar, *rest):
+    a_bar = right(theta, theta_bar, *rest)
+    theta_bar[:] *= -1
+    return a_bar
+
+
+def scribbling_forward(right, theta, a):
+    a_out = right(theta, a)
+    theta *= 2
+    return a_out
+
+
+def moved(right, *arguments):
+    block = right(*arguments)
+    block.start += 1
+    return block
+
+
+LAYERS = {
+    "sign": (
+        {"forward": lambda right, theta, a: -right(theta, a)},
+        {"tangent against": "of u", "backward against": "components are off, from 0 to 85"},
+    ),
+    "no da": (
+        {
+            "tangent": lambda right, theta, dtheta, a, a_out, da: right(
+                theta, dtheta, a, a_out, 0 * da
+            )
+        },
+        {"tangent against": "of u", "Taylor": "not the first-order change", "dot test": "is not"},
+    ),
+    "one parameter": (
+        {"backward": half_of_theta_bar},
+        {
+            "backward against": "is worst in component 40 of theta",
+            "J^T w = backward": "component 40",
+        },
+    ),
+    "all parameters": (
+        {"backward": negative_theta_bar},
+        {
+            "dot test": "backward is not the transpose of the tangent",
+            "backward against": "of theta",
+        },
+    ),
+    "a_bar": (
+        {"backward": lambda right, *a: 2 * right(*a)},
+        {"backward against": "is worst in component"},
+    ),
+    "pull_rows": (
+        {"pull_rows": lambda right, *a: 2 * right(*a)},
+        {"J against": "32 of 100 components are off, from 0 to 31", "J J^T against": "of the rows"},
+    ),
+    "rows": (
+        {"rows": lambda right, theta, a, a_out, rows: right(theta, a, 0 * a_out, rows)},
+        {"J against": "is worst in component", "J v": "of the rows", "J^T w": "of theta"},
+    ),
+    "rows raise": ({"rows": lambda right, *a: 1 / 0}, {"rows": "raised ZeroDivisionError"}),
+    "start": ({"rows": moved}, {"rows": "rows covers theta from 0 to 32, 33 to 86, 86 to 100 of"}),
+    "batch": (
+        {"forward": lambda right, theta, a: right(theta, a - a.mean(axis=0))},
+        {"forward, each sample": "depends on what else is in the batch"},
+    ),
+    "random": (
+        {"init": lambda right, rng, theta: right(RANDOM, theta)},
+        {"init, the same seed": "init gives other parameters for a generator of the same seed"},
+    ),
+    "dtype": (
+        {"forward": lambda right, theta, a: right(theta.astype(float), a)},
+        {"float32 in": "forward has dtype float64 for inputs of float32"},
+    ),
+    "scribbling": (
+        {"forward": scribbling_forward},
+        {"arguments": "forward changes the arrays it is given"},
+    ),
+}
+
+
+@pytest.mark.parametrize("layer", [Dense, Conv1d])
+@pytest.mark.parametrize("mistake", LAYERS)
+def test_wrong_layers_are_named(mistake, layer):
+    methods, verdicts = LAYERS[mistake]
+    report = check_network(network(layer, **methods), show=False)
+    for what, verdict in verdicts.items():
+        assert row(report, what).passed is False, str(report)
+        if layer is Dense:
+            assert verdict in row(report, what).verdict
+
+
+def test_wrong_factor_shapes_are_named():
+    net = network()
+    net.layers[1].factor_shape = (2, 8, 6)
+    assert "factor_shapes is" in row(check_network(net, show=False), "factor_shapes").verdict
+
+
+def test_a_network_may_lack_what_only_saves_memory():
+    net = MLP((3, 4, 2))
+    names = ("size", "input_size", "output_size", "init", "forward", "tangent", "backward", "rows")
+    bare = types.SimpleNamespace(**{name: getattr(net, name) for name in names})
+    report = check_network(bare, show=False)
+    report.raise_if_failed()
+    assert {r.what for r in report.rows if r.passed is None} == {"tiles", "factor_shapes"}
+
+
+def test_a_network_of_which_init_fails_can_be_checked_at_theta(rng):
+    net = MLP((3, 4, 2))
+    theta = net.init(rng)
+    net.init = lambda rng, dtype: 1 / 0
+    report = check_network(net, theta, show=False)
+    assert [r.what for r in report.failed] == ["init"]
+    assert row(report, "J against").passed
+    assert [r.what for r in check_network(net, show=False).rows] == ["sizes", "init"]
+
+
+def test_network_arguments_are_checked_first():
+    with pytest.raises(ValueError, match=r"theta must have shape \(26,\), got \(3,\)"):
+        check_network(MLP((3, 4, 2)), np.zeros(3))
+    with pytest.raises(TypeError, match="theta is float64, x is float32"):
+        check_network(MLP((3, 4, 2)), np.zeros(26), np.zeros((2, 3), np.float32))

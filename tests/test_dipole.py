@@ -140,3 +140,14 @@ def test_float32_stays_float32(rng):
     assert y.dtype == S.dtype == np.float32
     assert np.abs(y - reference[0]).max() < 1e-4
     assert np.abs(S - reference[1]).max() < 1e-4
+
+
+def test_one_sample_and_one_cotangent_leave_the_input_alone(rng):
+    """Arrays with axes of length one are contiguous in every order."""
+    dipole = QuantumDipole(5, steps=4)
+    x, u, y_bar = (rng.standard_normal((1, n)) for n in (6, 4, 6))
+    before = y_bar.copy()
+    first = dipole.adjoint(x, u, y_bar)
+    assert np.array_equal(y_bar, before)
+    assert np.array_equal(first, dipole.adjoint(x, u, y_bar))
+    assert QuantumDipole(3, steps=4).jacobian(x[:, :2], u)[1].shape == (1, 2, 4)

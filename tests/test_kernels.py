@@ -32,6 +32,13 @@ def test_every_sample_is_done_once():
         assert np.array_equal(plain, x * x)
 
 
+def test_a_body_without_a_file_is_refused():
+    scope = {}
+    exec("def typed_in(lo, hi, x): pass", scope)
+    with pytest.raises(ValueError, match="typed_in must be defined in a file"):
+        RangeKernel(scope["typed_in"])(1, np.zeros(1))
+
+
 def test_the_fingerprint_covers_the_files_a_kernel_calls_into():
     files = {f.__module__ for f in kernels._reachable(oscillators.SWEEP.body)}
     assert {"solvers.oscillators", "solvers.rk4"} <= files

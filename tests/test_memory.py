@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Oscillators
-from higcore import HIG, StackedJacobian, fit, half_inverse, memory_estimate
+from higcore import HIG, StackedJacobian, fit, half_inverse, memory, memory_estimate
 from higcore.backend import short_of_memory
 from higcore.memory import fitting_tile, largest
 
@@ -113,6 +113,19 @@ def test_too_little_memory_says_which_batch_fits():
     assert fitting_tile(problem, fits, memory_limit=4e6) is not None
     with pytest.raises(MemoryError):
         fitting_tile(problem, fits + 1, memory_limit=4e6)
+
+
+def test_memory_that_others_free_between_two_looks_is_no_error(monkeypatch):
+    looks = []
+
+    def short_twice(needed, array, limit=None):
+        looks.append(needed)
+        return 1e6 if len(looks) <= 2 else None
+
+    monkeypatch.setattr(memory, "short_of_memory", short_twice)
+    with pytest.raises(MemoryError, match="a batch of 128 fits"):
+        fitting_tile(SMALL.problem(), 128)
+    assert len(looks) > 2
 
 
 @pytest.mark.parametrize("method", ["svd", "qr", "gram", "tridiagonal", "band"])

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from higcore import Result, load_checkpoint, save_checkpoint, sealed_npz
 from higcore.half_inverse import HalfInverseInfo
-from higcore.training import Epoch, State
+from higcore.result import Epoch, State
 
 THETA = np.array([1.0, -2.0, 3.0])
-INFO = HalfInverseInfo("gram", 3, 1.0, 1e-6, float("inf"))
+INFO = HalfInverseInfo("gram", 3, 1.0, 0.5, 1e-6, float("inf"))
 RESULT = Result(
     State(THETA, {"mean": THETA / 2, "updates": 7}, 7, 0.5, info=INFO),
     [Epoch(0.0, 0, 0.0, None, 2.0), Epoch(1.0, 7, 0.5, 1.5, 1.0)],

@@ -16,16 +16,18 @@ small, n width numbers: on a GPU, K is reduced there and the band solved on the 
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import scipy.sparse.linalg as sla
 from scipy.linalg import blas
 
-from ..backend import to_host
+from ..backend import Array, to_host
 from ..kernels import lazy_njit, run_threaded
 from . import panels
 from .gram import NOISE
 from .inplace import call
-from .modes import EPS, Modes, gap, require
+from .modes import EPS, Modes, Truncation, gap, require
 from .rational import power_fractions
 from .reduction import chase_to_tridiagonal, reduce_to_band
 from .tridiagonal import apply_tridiagonal
@@ -39,7 +41,9 @@ class Doubt(Exception):
     """The short cut does not hold; the tridiagonal matrix decides."""
 
 
-def apply(xp, K, z, power, truncation):
+def apply(
+    xp: ModuleType, K: Array, z: Array, power: float, truncation: Truncation
+) -> tuple[Array, Modes]:
     """Return K^power z over the kept modes, and the `Modes`.
 
     K (n, n), C-contiguous, is overwritten; on the host it need only be defined on and above the
@@ -89,7 +93,8 @@ def _apply_fractions(band, w, power, truncation):
     w = _sum_of_solves(band, w - low @ (low.T @ w), fractions)
     sigma = np.sqrt(np.maximum(values, 0.0))
     detail = f"{len(fractions.poles)} poles, {below} modes projected out"
-    return w, Modes(n - below, largest**0.5, cutoff, gap(sigma, cutoff), detail)
+    smallest = float(values[below]) ** 0.5
+    return w, Modes(n - below, largest**0.5, smallest, cutoff, gap(sigma, cutoff), detail)
 
 
 def _sum_of_solves(band, w, fractions):

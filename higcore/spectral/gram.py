@@ -7,16 +7,20 @@ Cost: about 9 n^3 operations for an n x n matrix, most of them to form the eigen
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import scipy.linalg
 from scipy.linalg.blas import dsymv
 
-from ..backend import is_host
-from .modes import EPS, require
+from ..backend import Array, is_host
+from .modes import EPS, Modes, Truncation, require
 
 NOISE = 4 * EPS**0.5
 
 
-def apply(xp, K, z, power, truncation):
+def apply(
+    xp: ModuleType, K: Array, z: Array, power: float, truncation: Truncation
+) -> tuple[Array, Modes]:
     """Return K^power z over the kept modes, and the `Modes`; S = sqrt(lambda).
 
     K (n, n) and z (n,) are float64; K may be overwritten, and on the host only what is on and

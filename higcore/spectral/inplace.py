@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.linalg import cython_blas, cython_lapack
@@ -20,10 +22,16 @@ _api.PyCapsule_GetName.argtypes = [ctypes.py_object]
 _api.PyCapsule_GetPointer.restype = ctypes.c_void_p
 _api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
-KINDS = {int: ctypes.c_int, float: ctypes.c_double, str: lambda s: ctypes.c_char(s.encode())}
+Argument: TypeAlias = np.ndarray | int | float | str
+
+KINDS: dict[type, Callable[[Any], Any]] = {
+    int: ctypes.c_int,
+    float: ctypes.c_double,
+    str: lambda s: ctypes.c_char(s.encode()),
+}
 
 
-def call(name, *arguments):
+def call(name: str, *arguments: Argument) -> int:
     """Call a double-precision routine with the arguments of its Fortran documentation.
 
     Arrays (float64, columns contiguous) go by address and are followed by their leading dimension,
@@ -36,7 +44,7 @@ def call(name, *arguments):
     return info.value
 
 
-def leading(array):
+def leading(array: np.ndarray) -> int:
     """Leading dimension of a part of a Fortran-ordered array: numbers from column to column."""
     if array.dtype != np.float64 or array.strides[0] != array.itemsize:
         raise ValueError("array must be float64 with contiguous columns")

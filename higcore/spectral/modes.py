@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
-from ..backend import to_host
+from ..backend import Array, to_host
 
 EPS = 2.0**-52  # float64; every decomposition here is done in float64
 
@@ -19,12 +21,14 @@ class DecompositionError(RuntimeError):
 class Modes(NamedTuple):
     """What a method says of the spectrum it met.
 
-    ``gap`` is the relative distance of the nearest singular value to the cutoff, inf without a
-    cutoff; ``detail`` says how the method went about it, where it had a choice.
+    ``sigma_min`` is the smallest singular value that was kept, 0 if none was; ``gap`` the relative
+    distance of the nearest one to the cutoff, inf without a cutoff; ``detail`` says how the method
+    went about it, where it had a choice.
     """
 
     rank: int
     sigma_max: float
+    sigma_min: float
     cutoff: float
     gap: float
     detail: str | None = None
@@ -37,7 +41,7 @@ class Truncation:
     tau: float
     relative: bool
 
-    def cutoff(self, sigma_max, noise):
+    def cutoff(self, sigma_max: float, noise: float) -> float:
         """The singular value up to which modes are dropped.
 
         ``noise`` is the relative size under which the method cannot tell a singular value from
@@ -46,21 +50,23 @@ class Truncation:
         tau = self.tau * sigma_max if self.relative else self.tau
         return max(tau, noise * sigma_max)
 
-    def power(self, xp, sigma, exponent, noise):
+    def power(self, xp: ModuleType, sigma: Array, exponent: float, noise: float) -> Array:
         """Sigma**exponent where sigma is kept, 0 elsewhere."""
         keep = sigma > self.cutoff(float(sigma.max()), noise)
         return xp.where(keep, xp.where(keep, sigma, 1.0) ** exponent, 0.0)
 
-    def modes(self, sigma, noise, detail=None):
+    def modes(self, sigma: Array, noise: float, detail: str | None = None) -> Modes:
         """The `Modes` of all singular values."""
         sigma = to_host(sigma)
         sigma_max = float(sigma.max())
         cutoff = self.cutoff(sigma_max, noise)
-        return Modes(int((sigma > cutoff).sum()), sigma_max, cutoff, gap(sigma, cutoff), detail)
+        kept = sigma[sigma > cutoff]
+        sigma_min = float(kept.min(initial=sigma_max)) if len(kept) else 0.0
+        return Modes(len(kept), sigma_max, sigma_min, cutoff, gap(sigma, cutoff), detail)
 
 
 @contextmanager
-def failures_of(xp):
+def failures_of(xp: ModuleType) -> Iterator[None]:
     """A decomposition on a device that fails raises `DecompositionError` or LinAlgError.
 
     By default CuPy looks away from the flags that cuSOLVER sets, and raises errors of its own for
@@ -80,12 +86,22 @@ def failures_of(xp):
         raise DecompositionError(f"{type(error).__name__}: {error}") from error
 
 
-def gap(sigma, cutoff):
+def unchecked(xp: ModuleType) -> AbstractContextManager[Any]:
+    """Within it, decompositions on a device are not asked how they fared, which waits for them."""
+    if xp.__name__ == "numpy":
+        return nullcontext()
+    import cupyx
+
+    context: AbstractContextManager[Any] = cupyx.errstate(linalg="ignore")
+    return context
+
+
+def gap(sigma: Array, cutoff: float) -> float:
     """Relative distance of the nearest of the singular values to the cutoff."""
     return float(abs(sigma - cutoff).min() / cutoff) if cutoff > 0 else math.inf
 
 
-def require(condition, message):
+def require(condition: Any, message: str) -> None:
     """Raise `DecompositionError` unless ``condition`` holds; NaN makes a comparison fail."""
     if not bool(condition):
         raise DecompositionError(message)

@@ -16,18 +16,23 @@ large as R.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from ..backend import is_host
+from ..backend import Array, is_host
 from . import svd
 from .inplace import call
-from .modes import EPS, require
+from .modes import EPS, Modes, Truncation, require
+
+if TYPE_CHECKING:
+    from ..linearisation import Jacobian
 
 PANELS = ((250, 8), (1000, 16))  # columns factored at a time, up to so many in all; measured
 WIDEST = 32
 
 
-def apply(J, g, kappa, truncation):
+def apply(J: Jacobian, g: Array, kappa: float, truncation: Truncation) -> tuple[Array, Modes]:
     """Return V S^kappa U^T g (t,) over the kept modes, and the `Modes`; J an operator (m, t)."""
     m, t = J.shape
     noise = EPS * max(m, t)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ellipj, ellipkm1
 
+from ..backend import Array
 from .modes import require
 
 WIDENING = 12.0
@@ -38,12 +39,14 @@ class PartialFractions(NamedTuple):
     residues: np.ndarray
     error: float
 
-    def __call__(self, x):
+    def __call__(self, x: Array) -> Array:
         """Value at the points x (k,)."""
         return self.constant + (self.residues / (x[:, None] + self.poles)).sum(axis=1)
 
 
-def power_fractions(p, low, high, tolerance=1e-12):
+def power_fractions(
+    p: float, low: float, high: float, tolerance: float = 1e-12
+) -> PartialFractions:
     """The `PartialFractions` of x^(-p) on [low, high] with the fewest poles that suffice."""
     if p == 0:
         return PartialFractions(1.0, np.empty(0), np.empty(0), 0.0)

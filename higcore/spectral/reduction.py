@@ -37,10 +37,10 @@ class BandReduction(NamedTuple):
     """
 
     factored: np.ndarray
-    scales: list
+    scales: list[np.ndarray]
     width: int
 
-    def band(self):
+    def band(self) -> np.ndarray:
         """The lower band of B as (width + 1, n), column by column: [d, j] is B[j + d, j]."""
         n = len(self.factored)
         band = np.zeros((self.width + 1, n), order="F")
@@ -48,7 +48,7 @@ class BandReduction(NamedTuple):
             band[d, : n - d] = self.factored.diagonal(-d)
         return band
 
-    def rotate(self, w, forward):
+    def rotate(self, w: np.ndarray, forward: bool) -> np.ndarray:
         """Q w if ``forward``, else Q^T w; w (n,) is overwritten and returned."""
         panels = list(enumerate(self.scales))
         for p, scales in reversed(panels) if forward else panels:
@@ -64,7 +64,7 @@ class BandReduction(NamedTuple):
         return w
 
 
-def reduce_to_band(K, width):
+def reduce_to_band(K: np.ndarray, width: int) -> BandReduction:
     """Return the `BandReduction` of K (n, n), Fortran-ordered; its lower half is lost."""
     scales = []
     for first in range(0, len(K) - width, width):
@@ -106,14 +106,14 @@ class Chase(NamedTuple):
     scales: np.ndarray
     width: int
 
-    def rotate(self, w):
+    def rotate(self, w: np.ndarray) -> np.ndarray:
         """P w; w (n,) is overwritten and returned."""
         if len(self.scales):
             _chase_back(w, self.reflectors, self.scales, self.width)
         return w
 
 
-def chase_to_tridiagonal(band, w):
+def chase_to_tridiagonal(band: np.ndarray, w: np.ndarray) -> Chase:
     """Return the `Chase` of a band (width + 1, n) and turn w (n,) into P^T w."""
     width, n = len(band) - 1, band.shape[1]
     if width <= 1:

@@ -21,20 +21,24 @@ Golub and Van Loan, Matrix Computations, 4th ed., 8.3.1 (reduction), 8.3.3-8.3.5
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 from scipy.linalg import lapack
 
-from ..backend import is_host, to_host
+from ..backend import Array, is_host, to_host
 from ..kernels import lazy_njit
 from .gram import NOISE
-from .modes import EPS, require
+from .modes import EPS, Modes, Truncation, require
 
 MAX_SWEEPS = 40  # an eigenvalue; LAPACK allows 30, 1.7 are typical
 DEFLATE = EPS / 16  # off-diagonals under this times max |T| are zero; with EPS errors double
 PATIENCE = 6  # sweeps after which rounding errors of equal eigenvalues are taken for what they are
 
 
-def apply(xp, K, z, power, truncation):
+def apply(
+    xp: ModuleType, K: Array, z: Array, power: float, truncation: Truncation
+) -> tuple[Array, Modes]:
     """Return K^power z over the kept modes, and the `Modes`.
 
     K (n, n), C-contiguous and defined on and above the diagonal, is overwritten; z (n,); both
@@ -52,7 +56,14 @@ def apply(xp, K, z, power, truncation):
     return w, truncation.modes(sigma, NOISE)
 
 
-def apply_tridiagonal(diagonal, off_diagonal, w, power, truncation, trace):
+def apply_tridiagonal(
+    diagonal: np.ndarray,
+    off_diagonal: np.ndarray,
+    w: np.ndarray,
+    power: float,
+    truncation: Truncation,
+    trace: float,
+) -> np.ndarray:
     """w <- T^power w over the kept modes; return the singular values, unsorted.
 
     T (n, n) by its diagonals (n,) and (n - 1,); w (n,); ``trace`` is what T's should be.

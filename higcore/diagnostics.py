@@ -1,0 +1,54 @@
+"""Figures of a single step, on request: they cost about as much again as the step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .backend import Array
+
+if TYPE_CHECKING:
+    from .linearisation import Linearisation
+
+
+class StepDiagnostics(NamedTuple):
+    r"""One row a step; None where the optimizer has no such figure.
+
+    ``rank``, ``sigma_max``, ``condition`` (sigma_max over the smallest kept singular value) and
+    ``gap_to_cutoff`` are of the truncated Jacobian; ``step_norm`` is :math:`\|d\|` of the update
+    theta <- theta - d. With L the mean loss of a sample on the step's own batch, h its curvature in
+    y, and J d the tangent along d,
+
+    .. math:: predicted = (g \cdot J d - h |J d|^2 / 2), \qquad actual = L(\theta) - L(\theta - d),
+
+    Near 1, the ratio actual / predicted says that the solver is linear over the step and lr may
+    grow; far below 1, or negative, that the step is too long.
+    """
+
+    step: int
+    loss: float
+    step_norm: float
+    predicted_decrease: float
+    actual_decrease: float
+    rank: int | None = None
+    sigma_max: float | None = None
+    condition: float | None = None
+    gap_to_cutoff: float | None = None
+
+
+def diagnose(number: int, at: Linearisation, change: Array, info: Any) -> StepDiagnostics:
+    """The `StepDiagnostics` of update ``number``, theta - change, linearised ``at`` theta."""
+    Jd = at.tangent(change)  # (b, |y|)
+    curvature = getattr(at.problem.loss, "curvature", 0.0) * at.scale
+    predicted = float((at.loss_gradient * Jd).sum() - curvature * (Jd * Jd).sum() / 2)
+    spectrum = {}
+    if hasattr(info, "sigma_min"):
+        spectrum = {name: getattr(info, name) for name in ("rank", "sigma_max", "gap_to_cutoff")}
+        spectrum["condition"] = info.condition
+    return StepDiagnostics(
+        step=number,
+        loss=at.loss,
+        step_norm=float((change * change).sum()) ** 0.5,
+        predicted_decrease=predicted / (at.scale * len(Jd)),  # of the mean, whatever L is
+        actual_decrease=at.loss - at.at(at.theta - change).loss,
+        **spectrum,
+    )

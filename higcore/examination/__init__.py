@@ -1,0 +1,1 @@
+"""What `check_solver` and `check_network` are made of."""

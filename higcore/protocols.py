@@ -1,0 +1,122 @@
+"""What `Problem` and `fit` ask of a network, a solver, a loss and an optimizer, for annotations.
+
+Nothing needs to be derived from these classes: an object with these attributes is one of them. The
+arguments are handed over by position, so their names are free. What a docstring calls optional is
+asked for by some uses only; an object without it is as good in all others.
+
+Letters: b samples, t parameters, r cotangents a sample; a tape is whatever ``forward`` wants to
+remember for the passes that follow it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .backend import Array
+
+if TYPE_CHECKING:
+    from .linearisation import Linearisation
+    from .rows import OuterProductRows
+
+OptimizerState: TypeAlias = dict[str, Any]  # arrays, numbers and text by name; see `checkpoint`
+
+
+class Network(Protocol):
+    """u = network(theta, x), such as `nets.MLP`.
+
+    Optional: ``tangent(theta, tape, dtheta) -> du`` (b, |u|), for diagnostics and row factors in
+    tiles; ``factor_shapes`` and ``part(tape, samples) -> tape`` for estimates of memory and the
+    tiles that follow from them; see `nets.Network`.
+    """
+
+    @property
+    def size(self) -> int:
+        """Number t of parameters."""
+
+    @property
+    def input_size(self) -> int:
+        """Width of the input."""
+
+    @property
+    def output_size(self) -> int:
+        """|u|."""
+
+    def init(self, rng: np.random.Generator, dtype: DTypeLike, /) -> Array:
+        """Initial theta (t,), a NumPy array."""
+
+    def forward(self, theta: Array, x: Array, /) -> tuple[Array, Any]:
+        """u (b, |u|), and the tape."""
+
+    def backward(self, theta: Array, tape: Any, u_bar: Array, /) -> Array:
+        """(du/dtheta)^T u_bar (t,), summed over samples, for u_bar (b, |u|)."""
+
+    def rows(self, theta: Array, tape: Any, S: Array, /) -> list[OuterProductRows]:
+        """The rows of S du/dtheta, S (b, |y|, |u|), layer by layer; for optimizers that need J."""
+
+
+class Solver(Protocol):
+    """y = solver(x, u), sample by sample, such as `solvers.OscillatorChain`.
+
+    Optional: ``tangent(x, u, du) -> dy`` (b, |y|), for diagnostics; ``tape_size``, for estimates
+    of memory.
+    """
+
+    @property
+    def state_size(self) -> int:
+        """|x|."""
+
+    @property
+    def control_size(self) -> int:
+        """|u|."""
+
+    @property
+    def output_size(self) -> int:
+        """|y|."""
+
+    def solve(self, x: Array, u: Array, /) -> Array:
+        """Return y (b, |y|) for x (b, |x|) and u (b, |u|)."""
+
+    def forward(self, x: Array, u: Array, /) -> tuple[Array, Any]:
+        """The same y, and the tape."""
+
+    def backward(self, tape: Any, y_bar: Array, /) -> Array:
+        """(dy_i/du_i)^T y_bar_i of every sample, (b, |u|), for y_bar (b, |y|)."""
+
+    def rows(self, tape: Any, /) -> Array:
+        """S (b, |y|, |u|), S[i] = dy_i/du_i; for optimizers that need J."""
+
+
+class Loss(Protocol):
+    """l(y, target) of one sample, such as `higcore.losses.SquaredError`.
+
+    Optional: ``curvature``, the size of the second derivative, for `LevenbergMarquardt`,
+    `ScaleInvariantPhysics` and diagnostics.
+    """
+
+    def value(self, y: Array, target: Array, /) -> Array:
+        """l of each sample, (b,)."""
+
+    def gradient(self, y: Array, target: Array, /) -> Array:
+        """dl/dy of each sample, (b, |y|)."""
+
+
+class Optimizer(Protocol):
+    """theta <- theta - step, such as `HIG` and `Adam`."""
+
+    def init(self, theta: Array, /) -> OptimizerState:
+        """State before the first update."""
+
+    def update(
+        self, linearisation: Linearisation, state: OptimizerState, /
+    ) -> tuple[Array, OptimizerState, Any]:
+        """The step (t,), the next state, and what is to be said of the step, or None."""
+
+
+class GradientSource(Protocol):
+    """What first-order optimizers ask of a `Linearisation`."""
+
+    def gradient(self) -> Array:
+        """dL/dtheta (t,)."""

@@ -1,0 +1,251 @@
+"""What a run leaves: its state, its history, and why it stopped, in sentences that help."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from .backend import Array, to_device
+from .diagnostics import StepDiagnostics
+from .protocols import OptimizerState
+
+# What every status means and, where something went wrong, what to try.
+MESSAGES = {
+    "running": "Still running.",
+    "budget": "Stopped because the budget of {reason} was spent.",
+    "stopped": "Stopped because a callback asked for it.",
+    "interrupted": "Interrupted from the keyboard; this is the last complete state.",
+    "stagnated": (
+        "Stopped because the test loss did not improve in {reason}. It may have converged: look at "
+        "the history; else try a smaller tau, which lets more modes move, or another lr or batch."
+    ),
+    "diverged": (
+        "Stopped because the test loss {reason}. Try a smaller lr or a larger tau, or start from "
+        "the parameters of a few epochs with Adam."
+    ),
+    "failed": (
+        "Stopped because a decomposition failed for good ({reason}). theta is the state before "
+        "it; try another method or a larger tau."
+    ),
+    "non-finite": (
+        "Stopped because {reason}. theta is the last state with a finite step; "
+        "try a smaller lr or a larger tau, or look for NaN in the solver."
+    ),
+}
+UNSUCCESSFUL = ("stagnated", "diverged", "failed", "non-finite")
+FELL_BACK = (
+    " In {count} of the steps a decomposition failed and a safer one took its place (the first "
+    "time: {reason}); if it happens often, name a method that works, or try a larger tau."
+)
+ROWS_SHOWN = 12
+
+T = TypeVar("T")
+
+
+class Epoch(NamedTuple):
+    """One row of a history.
+
+    ``seconds`` are training seconds, test evaluation not counted; ``train_loss`` is the mean over
+    the steps since the row before, None in the first row.
+    """
+
+    epoch: float
+    step: int
+    seconds: float
+    train_loss: float | None
+    test_loss: float
+
+
+class History(list[Epoch]):
+    """List of `Epoch` rows: one before the first step, one after each evaluation, one at the end.
+
+    Prints as a table of about a dozen rows, spread evenly in the logarithm of the row.
+    """
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Columns by name, each a list of plain numbers."""
+        return columns(Epoch, self)
+
+    def to_pandas(self) -> Any:
+        """The rows as a `pandas.DataFrame`."""
+        return to_pandas(self.to_dict())
+
+    def __str__(self) -> str:
+        lines = [f"{'epoch':>10} {'step':>9} {'seconds':>9} {'train loss':>11} {'test loss':>11}"]
+        for row in spread(self, ROWS_SHOWN):
+            train = "" if row.train_loss is None else f"{row.train_loss:.4e}"
+            lines.append(
+                f"{row.epoch:>10.6g} {row.step:>9} {row.seconds:>9.4g} {train:>11} "
+                f"{row.test_loss:>11.4e}"
+            )
+        return "\n".join(lines)
+
+
+def spread(rows: Sequence[T], count: int) -> list[T]:
+    """About ``count`` of the rows, evenly in the logarithm of their number, with both ends."""
+    if len(rows) <= count:
+        return list(rows)
+    ratio = len(rows) ** (1 / count)
+    keep = {0, len(rows) - 1} | {int(ratio**k) - 1 for k in range(count)}
+    return [rows[k] for k in sorted(keep)]
+
+
+def columns(kind: type[NamedTuple], rows: Iterable[NamedTuple]) -> dict[str, list[Any]]:
+    """``{field: list}`` of rows of a NamedTuple."""
+    return {name: [getattr(row, name) for row in rows] for name in kind._fields}
+
+
+def to_pandas(data: dict[str, list[Any]]) -> Any:
+    """Columns as a `pandas.DataFrame`; pandas is imported here and nowhere else."""
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError("to_pandas needs pandas: pip install pandas") from None
+    return pandas.DataFrame(data)
+
+
+class State(NamedTuple):
+    """What one step replaces, as a whole: an interrupt finds either the old or the new one."""
+
+    theta: Array
+    optimizer: OptimizerState
+    steps: int = 0
+    seconds: float = 0.0
+    epoch_loss: float = 0.0  # sum over the steps since the last recorded epoch
+    epoch_steps: int = 0
+    info: Any = None
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """A run: its last complete state, its history, and why it stopped.
+
+    ``print`` says it in a few lines; `to_dict` gives plain numbers and text.
+
+    Attributes
+    ----------
+    state : State
+        theta (t,), the optimizer's state, steps, training seconds, and what the last update said
+        of itself (such as `HalfInverseInfo`).
+    history : History
+        A row before the first step, one after each epoch, one at the end.
+    batch : int
+        Samples a step.
+    identity : dict
+        Problem, network, solver, loss, dtype, optimizer, batch and seed, each a short text or a
+        number; a resumed run must agree in all of them.
+    status : str
+        "budget", "stopped", "interrupted", "stagnated", "diverged", "non-finite", "failed", or
+        "running" in a callback.
+    message : str
+        The status in a sentence, with what to try if it is a bad one.
+    first_step_seconds : float
+        From the call of `fit` to the end of the first step, compilation included.
+    seconds_per_step : float
+        Median over the latest steps.
+    fallbacks : int
+        Steps in which a decomposition failed and another took its place.
+    diagnostics : list of StepDiagnostics
+        A row a step, if `fit` was asked for it.
+    """
+
+    state: State
+    history: History
+    batch: int
+    identity: dict[str, Any] = field(default_factory=dict)
+    status: str = "running"
+    message: str = MESSAGES["running"]
+    first_step_seconds: float = 0.0
+    seconds_per_step: float = 0.0
+    fallbacks: int = 0
+    diagnostics: list[StepDiagnostics] = field(default_factory=list)
+
+    @property
+    def theta(self) -> Array:
+        """Parameters after the last complete step, (t,)."""
+        return self.state.theta
+
+    @property
+    def steps(self) -> int:
+        """Updates done."""
+        return self.state.steps
+
+    @property
+    def seconds(self) -> float:
+        """Training seconds: compilation counted, test evaluation and callbacks not."""
+        return self.state.seconds
+
+    @property
+    def epochs(self) -> float:
+        """Epochs done at the last evaluation, as a fraction."""
+        return self.history[-1].epoch
+
+    @property
+    def train_loss(self) -> float | None:
+        """Mean training loss since the last evaluation, or before it if there was no step since."""
+        if self.state.epoch_steps:
+            return self.state.epoch_loss / self.state.epoch_steps
+        return self.history[-1].train_loss
+
+    @property
+    def test_loss(self) -> float:
+        """Mean test loss at the last evaluation."""
+        return self.history[-1].test_loss
+
+    @property
+    def best_test_loss(self) -> float:
+        """Smallest mean test loss of all evaluations."""
+        return min(row.test_loss for row in self.history)
+
+    def test_loss_after(self, seconds: float) -> float:
+        """Test loss at the last evaluation within the given training seconds."""
+        return [row.test_loss for row in self.history if row.seconds <= seconds][-1]
+
+    def on(self, device: str) -> Result:
+        """The same run with its arrays on ``device``, ``"cpu"`` or ``"gpu"``, to go on there."""
+        arrays = {k: v for k, v in self.state.optimizer.items() if hasattr(v, "shape")}
+        moved = {name: to_device(array, device) for name, array in arrays.items()}
+        theta = to_device(self.theta, device)
+        state = self.state._replace(theta=theta, optimizer=self.state.optimizer | moved)
+        return dataclasses.replace(self, state=state)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the arrays, as plain numbers, text, lists and dicts; JSON takes it."""
+        plain = ("status", "message", "steps", "seconds", "epochs", "batch", "identity",
+                 "test_loss", "best_test_loss", "first_step_seconds", "seconds_per_step",
+                 "fallbacks")  # fmt: skip
+        info = self.state.info
+        is_record = dataclasses.is_dataclass(info) and not isinstance(info, type)
+        return {name: getattr(self, name) for name in plain} | {
+            "info": dataclasses.asdict(info) if is_record else None,
+            "history": self.history.to_dict(),
+            "diagnostics": columns(StepDiagnostics, self.diagnostics),
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{self.message} {self.steps} steps, {self.epochs:.4g} epochs, {self.seconds:.1f} s; "
+            f"test loss {self.test_loss:.3e}, best {self.best_test_loss:.3e}."
+        )
+
+    def __repr__(self) -> str:
+        return f"<Result {self.status}: {self.steps} steps, test loss {self.test_loss:.3e}>"
+
+
+class TrainingError(RuntimeError):
+    """What `fit` raises with ``throw=True`` when a run ends badly; ``result`` is what there is."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.message)
+        self.result = result
+
+
+def is_lost(loss: float, first: float) -> bool:
+    """Whether a test loss is so far above the first one, or no number, that the run is lost."""
+    return not math.isfinite(loss) or loss > DIVERGED * max(first, SMALLEST)
+
+
+DIVERGED, SMALLEST = 1e6, 1e-30

@@ -1,0 +1,287 @@
+"""A run in progress: steps, evaluations, and everything that may end it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from statistics import median
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .backend import Array, is_host
+from .diagnostics import StepDiagnostics, diagnose
+from .linearisation import Linearisation
+from .problem import Problem
+from .progress import Show
+from .protocols import Optimizer
+from .result import FELL_BACK, MESSAGES, Epoch, History, Result, State, is_lost
+from .spectral.modes import DecompositionError
+from .validation import NonFiniteError, check_finite
+
+STEP_TIMES_KEPT = 10_000  # the median step time looks at this many latest steps
+STEP_TIMES_SEEN = 101  # and in a callback, which may be called every millisecond, at these
+
+log = logging.getLogger("higcore")
+
+Callback: TypeAlias = Callable[[Result], object]  # True asks to stop
+
+
+class Clock:
+    """Seconds since its making, on top of those of an earlier run, less the paused ones."""
+
+    def __init__(self, earlier: float) -> None:
+        self.zero = time.perf_counter() - earlier
+
+    def read(self) -> float:
+        """Seconds on the clock."""
+        return time.perf_counter() - self.zero
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stop the clock for the block."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.zero += time.perf_counter() - begin
+
+
+class _Stop(Exception):
+    """Ends a run with a status and its reason."""
+
+
+def require_finite(arrays: dict[str, Array]) -> None:
+    """Raise `NonFiniteError` for the first of the named arrays that is not finite."""
+    for name, array in arrays.items():
+        check_finite(name, array)
+
+
+def asked_to_stop(callbacks: Sequence[Callback], result: Result) -> bool:
+    """Call all of the callbacks; True if one returned True or raised StopIteration."""
+    stop = False
+    for callback in callbacks:
+        try:
+            answer = callback(result)
+        except StopIteration:
+            answer = True
+        stop |= isinstance(answer, (bool, np.bool_)) and bool(answer)
+    return stop
+
+
+@dataclass
+class Run:
+    """A run in progress; `fit` makes it and says what the fields mean."""
+
+    problem: Problem
+    optimizer: Optimizer
+    batch: int
+    budget: dict[str, float | None]
+    evaluate_every: int
+    patience: int | None
+    clock: Clock
+    state: State
+    identity: dict[str, Any]
+    on_step: Sequence[Callback] = ()
+    on_epoch: Sequence[Callback] = ()
+    diagnostics: list[StepDiagnostics] | None = None
+    history: History = field(default_factory=History)
+    first_step_seconds: float = 0.0
+    fallbacks: int = 0
+    first_fallback: str = ""
+    step_times: deque[float] = field(default_factory=lambda: deque(maxlen=STEP_TIMES_KEPT))
+
+    def __post_init__(self) -> None:
+        self.settled = self.state
+        self.total: Array = 0.0
+
+    def take_over(self, earlier: Result) -> None:
+        """Go on with what an earlier `Result` counted and recorded."""
+        self.history.extend(earlier.history)
+        self.first_step_seconds, self.fallbacks = earlier.first_step_seconds, earlier.fallbacks
+        self.first_fallback = "in the run before" if earlier.fallbacks else ""
+        if self.diagnostics is not None:
+            self.diagnostics.extend(earlier.diagnostics)
+
+    def complete(self, show: Show) -> Result:
+        """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
+        try:
+            self.train(show)
+        except _Stop as stop:
+            status, reason = stop.args
+        except NonFiniteError as error:
+            status, reason = "non-finite", str(error)
+        except (DecompositionError, np.linalg.LinAlgError) as error:
+            status, reason = "failed", str(error)
+        except KeyboardInterrupt:
+            status, reason = "interrupted", ""
+        return self.finish(status, reason)
+
+    def train(self, show: Show) -> None:
+        """Step until something raises `_Stop`, or worse."""
+        if not self.history:
+            # Compiling the forward pass counts as training time; evaluating the test set does not.
+            self.problem.predict(self.state.theta, self.problem.sample[:1])
+            self.record()
+        interval = self.problem.steps_per_epoch(self.batch) * self.evaluate_every
+        while not (spent := self.spent_budget()):
+            self.advance()
+            if self.on_step:
+                with self.clock.paused():
+                    self.call(self.on_step)
+            if self.state.steps % interval == 0:
+                self.record()
+            show(self.largest_share(), self)
+        raise _Stop("budget", spent)
+
+    def call(self, callbacks: Sequence[Callback]) -> None:
+        """Hand the run so far to callbacks, which may ask to stop."""
+        if callbacks and asked_to_stop(callbacks, self.result()):
+            raise _Stop("stopped", "")
+
+    def advance(self) -> None:
+        """One update. A device is not waited for, but in the first one and where `update` does."""
+        if is_host(self.state.theta) or not self.first_step_seconds:
+            self.step(require_finite)
+            self.settled = self.state
+            return
+        try:
+            self.step(self.add_up)
+        except NonFiniteError:
+            self.retrace(self.state.steps + 1)
+
+    def step(self, look: Callable[[dict[str, Array]], None]) -> None:
+        """One update; ``look`` is shown what came out of it, by name, before any of it is kept."""
+        old, begin = self.state, self.clock.read()
+        at = self.problem.linearise(old.theta, self.problem.batch(old.steps, self.batch))
+        on_host = is_host(old.theta)
+        loss = at.loss if on_host else at.mean_loss
+        look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})
+        change, optimizer_state, info = self.optimizer.update(at, old.optimizer)
+        theta = old.theta - change
+        arrays = {k: v for k, v in optimizer_state.items() if hasattr(v, "shape")}
+        look({"the step": change, "theta after the step": theta})
+        look({f"the optimizer's {name}": array for name, array in arrays.items()})
+        now = self.clock.read()
+        self.state = State(
+            theta, optimizer_state, old.steps + 1, now, old.epoch_loss + loss, old.epoch_steps + 1,
+            info,
+        )  # fmt: skip
+        if on_host:
+            self.step_times.append(now - begin)
+        self.first_step_seconds = self.first_step_seconds or now
+        self.note(at, change, info)
+
+    def note(self, at: Linearisation, change: Array, info: Any) -> None:
+        """Count a fall-back, and diagnose the step if that was asked for."""
+        if reason := getattr(info, "fallback", None):
+            self.fallbacks += 1
+            if self.fallbacks == 1:
+                self.first_fallback = reason
+                log.warning("step %d: %s", self.state.steps, reason)
+        if self.diagnostics is not None:
+            with self.clock.paused():
+                self.diagnostics.append(diagnose(self.state.steps, at, change, info))
+
+    def add_up(self, arrays: dict[str, Array]) -> None:
+        """Keep the sum of everything on the device: NaN and Inf stay in it until `settle` looks."""
+        self.total = sum((array.sum() for array in arrays.values()), self.total)
+
+    def settle(self) -> None:
+        """Wait for a device, and make sure that all updates since the last time were finite."""
+        if is_host(self.state.theta) or self.state.steps == self.settled.steps:
+            return
+        if not math.isfinite(float(self.total)):
+            self.retrace(self.state.steps)
+        now, steps = self.clock.read(), self.state.steps - self.settled.steps
+        if steps > 0:
+            self.step_times.extend([(now - self.settled.seconds) / steps] * steps)
+        self.settled, self.total = self.state._replace(seconds=now), 0.0
+        self.state = self.settled
+
+    def retrace(self, steps: int) -> None:
+        """From the last state known to be finite, go carefully up to the update that is not.
+
+        Batches are a function of the step, so all of it comes out as it did before.
+        """
+        self.state, self.total = self.settled, 0.0
+        if self.diagnostics:
+            del self.diagnostics[self.state.steps :]
+        while self.state.steps < steps:
+            self.step(require_finite)
+            self.settled = self.state
+
+    def record(self) -> None:
+        """Append the losses to the history and call the callbacks, off the clock."""
+        self.settle()
+        with self.clock.paused():
+            state = self.state
+            train = float(state.epoch_loss) / state.epoch_steps if state.epoch_steps else None
+            epoch = state.steps / self.problem.steps_per_epoch(self.batch)
+            test = self.problem.evaluate(state.theta)
+            self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
+            self.state = self.settled = state._replace(epoch_loss=0.0, epoch_steps=0)
+            log.info("epoch %.6g, step %d: train %s, test %.4e", epoch, state.steps, train, test)
+            self.call(self.on_epoch)
+            self.look_back()
+
+    def look_back(self) -> None:
+        """End the run if its history says that it is lost, or gets nowhere."""
+        losses = [row.test_loss for row in self.history[-1 - (self.patience or 0) :]]
+        first = self.history[0].test_loss
+        if is_lost(losses[-1], first):
+            raise _Stop("diverged", f"is {losses[-1]:.3g}; it began with {first:.3g}")
+        if self.patience and len(self.history) > self.patience and min(losses) == losses[0]:
+            raise _Stop("stagnated", f"{self.patience} evaluations")
+
+    def shares(self) -> dict[str, float]:
+        """Name and spent share of each budget."""
+        epochs = self.state.steps / self.problem.steps_per_epoch(self.batch)
+        spent = {"seconds": self.state.seconds, "steps": self.state.steps, "epochs": epochs}
+        return {f"{v:g} {k}": spent[k] / v for k, v in self.budget.items() if v is not None}
+
+    def largest_share(self) -> float:
+        """Share of the budget that is nearest to its end."""
+        return max(self.shares().values())
+
+    def spent_budget(self) -> str:
+        """Name of a budget that is spent, or ""."""
+        return next((name for name, share in self.shares().items() if share >= 1), "")
+
+    def finish(self, status: str, reason: str) -> Result:
+        """The `Result` at the end, with a last row of the history."""
+        try:
+            self.settle()
+            if not self.history or self.history[-1].step < self.state.steps:
+                self.record()
+        except NonFiniteError as error:
+            status, reason = "non-finite", str(error)
+        except _Stop as stop:
+            status, reason = stop.args if status == "budget" else (status, reason)
+        return self.result(status, reason)
+
+    def result(self, status: str = "running", reason: str = "") -> Result:
+        """The run so far as a `Result`."""
+        seen = len(self.step_times) if status != "running" else STEP_TIMES_SEEN
+        times = list(islice(reversed(self.step_times), seen))
+        message = MESSAGES[status].format(reason=reason)
+        if self.fallbacks and status != "running":
+            message += FELL_BACK.format(count=self.fallbacks, reason=self.first_fallback)
+        return Result(
+            self.state._replace(epoch_loss=float(self.state.epoch_loss)),
+            History(self.history),
+            self.batch,
+            self.identity,
+            status,
+            message,
+            self.first_step_seconds,
+            median(times) if times else 0.0,
+            self.fallbacks,
+            list(self.diagnostics or ()),
+        )
