@@ -68,12 +68,12 @@ def test_a_graded_matrix(rng, plain):
 
 
 def test_squares_that_vanish():
-    """Rotations by 0 / 0 are not made; without a floor for what counts as zero, it gives up."""
+    """Rotations by 0 / 0 are not made; without a floor for what counts as zero, it may give up."""
     found = []
     for function in (tridiagonal._diagonalise, tridiagonal._diagonalise.__wrapped__):
         d, e, w = np.zeros(3), np.array([1e-170, 1.0]), np.array([1.0, 2.0, 3.0])
         used, _ = function(d, e, w, np.empty((9, 2)), np.empty((120, 2), np.int64), 0.0)
-        assert used == -1
+        assert used == -1 or np.allclose(np.sort(d), [-1, 0, 1])
         assert np.isfinite([d, w]).all()
         found.append((d, w))
     assert np.array_equal(*found)
