@@ -22,7 +22,20 @@ from .experiments import EXPERIMENTS, OPTIMIZERS, VARIANTS, Setting
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class Commands(click.Group):
+    """Commands that end with one sentence where a file cannot be read or written."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 def main():
     """Train networks through physics solvers; draw and tabulate what came out."""
 
@@ -106,6 +119,7 @@ def train(
             progress=True,
         )
     click.echo(str(result))
+    runs.leave_files(Path(out), stem, experiment, task, result, record)
     click.echo(f"Files: {Path(out) / stem}.*")
     if as_json:
         shown = {k: v for k, v in record.items() if k not in ("curve", "recorded", "diagnostics")}

@@ -13,11 +13,7 @@ from .experiments import EXPERIMENTS
 
 
 def train(experiment, problem, setting, *, seed, device, out=None, stem="run", **options):
-    """Train and return (result, record); with ``out``, leave checkpoint, JSON and pictures there.
-
-    Files appear as ``out/stem.npz`` (during the run too), ``.json``, ``-loss.png`` and
-    ``-picture.png``, also when the run is interrupted.
-    """
+    """Train and return (result, record); with ``out``, save the run there from time to time."""
     recorder = experiment.recorder(problem) if hasattr(experiment, "recorder") else None
     callbacks = [recorder] if recorder else []
     if out:
@@ -31,12 +27,14 @@ def train(experiment, problem, setting, *, seed, device, out=None, stem="run", *
         record["recorded"] = records.thin(recorder.data)
     if result.diagnostics:
         record["diagnostics"] = records.thin(result.to_dict()["diagnostics"])
-    if out:
-        _leave_files(Path(out), stem, experiment, problem, result, record)
     return result, record
 
 
-def _leave_files(out, stem, experiment, problem, result, record):
+def leave_files(out, stem, experiment, problem, result, record):
+    """Write checkpoint, JSON, loss curve and picture of a run, also of an interrupted one.
+
+    They are ``out/stem.npz``, ``.json``, ``-loss.png`` and ``-picture.png``.
+    """
     save_checkpoint(out / f"{stem}.npz", result)
     records.write_json(out / f"{stem}.json", record | records.environment())
     label, title = record["optimizer"], f"{problem.name}, batch {record['batch']}"

@@ -1,6 +1,9 @@
 """The command line as a user meets it."""
 
+import errno
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +48,19 @@ def test_train_leaves_files_and_json(tiny, tmp_path):
     assert str(tmp_path.parent) not in json.dumps(saved)
     resumed = invoke(*arguments, "--steps", 9, "--resume", stem.with_suffix(".npz"))
     assert json.loads(resumed.stdout.splitlines()[-1])["steps"] == 9
+
+
+def test_a_full_disk_at_the_last_save(tiny, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    arguments = ("train", "oscillators", "--batch", 8, "--steps", 2, "--out", tmp_path)
+    run = invoke(*arguments)
+    assert (run.exit_code, run.exception.__class__) == (1, SystemExit)
+    assert "test loss" in run.stdout  # how it ended is told all the same
+    assert re.search(r"Error: .*could not be written \(No space left on device\)", run.stderr)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("optimizer", list(TINY.settings))
