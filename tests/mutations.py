@@ -153,7 +153,7 @@ MUTATIONS = [
     ("solvers/dipole.py", "scale = half * position[j]", "scale = half", DIPOLE),
     ("solvers/dipole.py", "pull[0, j, lane] = scale", "pull[0, j, lane] = -scale", DIPOLE),
     ("solvers/dipole.py", "wide[1, j, lane] = g[1", "wide[1, j, lane] = -g[1", DIPOLE),
-    ("solvers/dipole.py", "u_bar[1, lane] = 0.0", "u_bar[1, lane] = u_bar[0, lane]", DIPOLE),
+    ("solvers/dipole.py", "u_bar[1, lane] = 0.0", "u_bar[1, lane] = 1.0", DIPOLE),
     ("solvers/dipole.py", "transpose(2, 0, 3, 1)", "transpose(2, 0, 3, 1)[:, ::-1]", DIPOLE),
     ("solvers/dipole.py", "rows.reshape(b * r, 2, -1).transpose(1, 2, 0)", "rows.reshape(b * r, -1, 2).transpose(2, 1, 0)", DIPOLE),
     ("solvers/poisson.py", "y[:, :-1, :] += h1", "y[:, :-1, :] -= h1", POISSON),

@@ -76,10 +76,11 @@ def test_tiles_of_any_size_are_the_whole(tile, rng):
         assert np.allclose(step, reference, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("tile", [None, 5])  # None: all products are of J with itself
 @pytest.mark.parametrize("size", [1, 2**12, 2**30])
-def test_chunks_of_any_size_are_the_whole(size, rng, monkeypatch):
-    J = StackedJacobian(*jacobian_parts(rng))
-    K = J.gram()
+def test_chunks_of_any_size_are_the_whole(size, tile, rng, monkeypatch):
+    parts = jacobian_parts(rng)
+    J, K = StackedJacobian(*parts, tile=tile), StackedJacobian(*parts).gram()
     monkeypatch.setattr("higcore.rows.CHUNK_BYTES", size)
     assert np.abs(J.gram() - K).max() <= 1e-13 * np.abs(K).max()
 

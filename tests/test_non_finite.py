@@ -141,6 +141,17 @@ def test_a_bad_damping_is_not_used(name, value):
         LevenbergMarquardt().update(at, state | {name: value})
 
 
+@pytest.mark.parametrize("value", BAD)
+def test_a_bad_gram_matrix_is_not_solved_with(value, monkeypatch):
+    problem, optimizer = poison.task("toy", "float64"), LevenbergMarquardt()
+    theta = problem.network.init(np.random.default_rng(0))
+    at, K = problem.linearise(theta, problem.batch(0, 8)), np.eye(16)
+    K[3, 5] = value
+    monkeypatch.setattr(StackedJacobian, "gram", lambda self: K)
+    with pytest.raises(NonFiniteError, match="the Gram matrix holds 1 non-finite value"):
+        optimizer.update(at, optimizer.init(theta))
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("value", BAD)
 def test_start_parameters_are_looked_at(optimizer, value):
@@ -156,7 +167,9 @@ def test_start_parameters_are_looked_at(optimizer, value):
         fit(problem, setting, batch=8, steps=2, resume=spoiled)
 
 
-def test_threads_take_over_what_is_ignored():
+def test_threads_take_over_what_is_ignored(monkeypatch):
+    monkeypatch.setattr("higcore.kernels.CPU_COUNT", 2)  # threads even on a machine of one core
+
     def overflow(n):
         np.array([np.inf]) - np.array([np.inf])
 
