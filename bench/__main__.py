@@ -23,11 +23,14 @@ INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
 class Commands(click.Group):
-    """Commands that end with one sentence where a file cannot be read or written."""
+    """Commands that end with one sentence where a file cannot be read or written, or at Ctrl-C."""
 
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:  # where no run catches it; what was complete is saved
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
         except OSError as error:
             raise click.ClickException(str(error)) from error
 
@@ -285,17 +288,17 @@ def speed(part, experiments, out):
 @main.command()
 @click.argument("problem", type=choice(EXPERIMENTS))
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), default=10.0)
-@click.option("--seed", type=click.IntRange(0), default=0)
+@click.option("--seeds", type=click.IntRange(1), default=1, help="Seeds 0, 1, ... of every run.")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-def choices(problem, epochs, seed, out):
+def choices(problem, epochs, seeds, out):
     """HIG on PROBLEM with other b, eta, tau or kappa than the paper's; a table and a picture.
 
-    One parameter is changed at a time; 22 runs of so many epochs each.
+    One parameter is changed at a time; 20 runs of so many epochs for each seed.
     """
     from . import choices, figures, tables
 
     path = Path(out) / f"choices-{problem}-{epochs:g}epochs.json"
-    about = {"experiment": problem, "epochs": epochs, "seed": seed}
+    about = {"experiment": problem, "epochs": epochs}
 
     def keep(found):
         records.write_json(path, about | {"choices": found} | records.environment())
@@ -303,7 +306,7 @@ def choices(problem, epochs, seed, out):
     def say(line):
         click.echo(line, err=True)
 
-    found = choices.choices(EXPERIMENTS[problem], epochs, seed, say, keep)
+    found = choices.choices(EXPERIMENTS[problem], epochs, range(seeds), say, keep)
     click.echo(tables.choices(found))
     paper = EXPERIMENTS[problem].settings["hig"]
     title = f"{problem}: HIG after {epochs:g} epochs, one parameter changed"

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 from higcore.files import replacing
 
+from .choices import test_losses
+
 mpl.rcParams.update(
     {
         "font.size": 10,
@@ -216,21 +218,37 @@ def dipole_density(times, positions, density, control, target, title):
     return figure
 
 
+CHOICES = {"batch": "b (batch)", "lr": "η (lr)", "tau": "τ (tau)", "kappa": "κ (kappa)"}
+
+
 def choices(found, paper, title):
-    """Test loss at the end against each parameter of HIG; a dot marks the paper's value."""
+    """Test loss at the end against each parameter of HIG, median and range over seeds."""
     figure = Figure(figsize=(12, 3.4), layout="constrained")
     used = {"batch": paper.batch} | vars(paper.optimizer)
     panels = figure.subplots(1, len(found), sharey=True)
     for ax, (name, runs) in zip(panels, found.items(), strict=True):
-        values = [float(value) for value in runs]
-        losses = [run["test_loss"] for run in runs.values()]
-        ax.plot(values, losses, marker="o", mfc="white", color=STYLES[1][0])
-        ax.plot(used[name], losses[values.index(used[name])], "o", color=STYLES[1][0])
+        _choice(ax, runs, used[name])
         if name != "kappa":
             ax.set_xscale("log", base=10 if name == "tau" else 2)
+        if name in ("batch", "lr"):
             ax.xaxis.set_major_formatter("{x:g}")
         ax.set_yscale("log")
-        ax.set_xlabel(name)
-    figure.axes[0].set_ylabel("test loss")
+        ax.set_xlabel(CHOICES[name])
+    panels[0].set_ylabel("test loss")
+    panels[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _choice(ax, runs, used):
+    """The panel of one parameter; a run that failed counts as infinite, and a cross says so."""
+    values, color = np.array([float(value) for value in runs]), STYLES[1][0]
+    losses = np.array([sorted(test_losses(by_seed)) for by_seed in runs.values()])
+    middle = np.median(losses, axis=1)
+    start = np.median([run["curve"]["test_loss"][0] for run in runs[f"{used:g}"].values()])
+    ax.axhline(start, color="#777777", ls=":", label="before training")
+    ax.fill_between(values, losses[:, 0], losses[:, -1], color=color, alpha=0.15, lw=0)
+    ax.plot(values, middle, marker="o", mfc="white", color=color, label="median of seeds")
+    ax.plot(used, middle[values == used], "o", color=color, label="paper's value")
+    failed = np.isinf(losses[:, -1])
+    ax.plot(values[failed], np.full(failed.sum(), start), "x", color="k", label="a seed failed")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from statistics import median
 
+from .choices import test_losses
+
 REPORT_TIMES = (20, 60, 180, 300)  # training seconds
 
 
@@ -118,14 +120,20 @@ def by_size(methods, auto):
 
 
 def choices(found):
-    """One line a run of `choices.choices`."""
-    rows = [
-        (name, value, _number(_or_inf(run["test_loss"])), f"{run['seconds']:.3g}",
-         f"{1e3 * run['seconds_per_step']:.3g}", str(run["rank"]), run["status"])
+    """One line a value: the runs of `choices.choices` over their seeds."""
+    header = ("", "value", "test loss", "lowest", "highest", "steps", "rank", "status")
+    return markdown(header, [
+        (name, value, *_over_seeds(by_seed))
         for name, runs in found.items()
-        for value, run in runs.items()
-    ]  # fmt: skip
-    return markdown(("", "value", "test loss", "seconds", "ms/step", "rank", "status"), rows)
+        for value, by_seed in runs.items()
+    ])  # fmt: skip
+
+
+def _over_seeds(by_seed):
+    losses, runs = test_losses(by_seed), list(by_seed.values())
+    loss = (_number(of(losses)) for of in (median, min, max))
+    steps, rank = runs[0]["curve"]["step"][-1], runs[0]["rank"]
+    return (*loss, str(steps), str(rank), ", ".join(sorted({run["status"] for run in runs})))
 
 
 def report(folder):
