@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from higcore import GaussNewton, fit, load_checkpoint, memory_estimate
+from higcore import GaussNewton, load_checkpoint, memory_estimate
 from higcore.backend import to_device
 from higcore.gpu import DEVICES, choose_device
 from higcore.half_inverse import METHODS, TRUNCATIONS
@@ -191,8 +191,8 @@ def demo(seconds, seed, out):
     problem = experiment.problem(seed)
     results, found = {}, {}
     click.echo("Compiling (once; kept for later runs) ...")
-    for setting in DEMO.values():  # or the first run would pay for all
-        fit(problem, setting.optimizer, batch=setting.batch, steps=1, seed=seed)
+    for setting in DEMO.values():
+        runs.compile_step(problem, setting, seed)
     for label, setting in DEMO.items():
         click.echo(f"{label}: {setting.optimizer}, batch {setting.batch}")
         results[label], found[label] = runs.train(

@@ -30,6 +30,13 @@ def train(experiment, problem, setting, *, seed, device, out=None, stem="run", *
     return result, record
 
 
+def compile_step(problem, setting, seed):
+    """Make a step and forget it, or the first of several runs would pay for all."""
+    run = fit(problem, setting.optimizer, batch=setting.batch, steps=1, seed=seed)
+    if run.status == "interrupted":
+        raise KeyboardInterrupt
+
+
 def leave_files(out, stem, experiment, problem, result, record):
     """Write checkpoint, JSON, loss curve and picture of a run, also of an interrupted one.
 
@@ -54,8 +61,7 @@ def survey(experiment, optimizers, seeds, path, **budget):
         problem = experiment.problem(seed)
         for name in optimizers:
             setting = experiment.settings[name]
-            # Compile first, or the first run would pay for those after it.
-            fit(problem, setting.optimizer, batch=setting.batch, steps=1, seed=seed)
+            compile_step(problem, setting, seed)
             result, record = train(
                 experiment, problem, setting, seed=seed, device="cpu", progress=True, **budget
             )

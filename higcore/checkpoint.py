@@ -21,7 +21,7 @@ from .backend import to_host
 from .diagnostics import StepDiagnostics
 from .files import file_path
 from .half_inverse import HalfInverseInfo
-from .result import Epoch, History, Result, State
+from .result import Diagnostics, Epoch, History, Result, State
 from .validation import NonFiniteError, check_array, check_finite, check_real
 
 T = TypeVar("T")
@@ -216,7 +216,7 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
     return _build(Result, fields | {
         "state": _build(State, header["state"] | rest),
         "history": History(_rows(Epoch, fields["history"])),
-        "diagnostics": _rows(StepDiagnostics, fields.get("diagnostics", [])),
+        "diagnostics": Diagnostics(_rows(StepDiagnostics, fields.get("diagnostics", []))),
     })  # fmt: skip
 
 

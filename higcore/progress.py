@@ -17,19 +17,22 @@ Show: TypeAlias = "Callable[[float, Run], None]"  # (share of the budget, run)
 
 
 @contextmanager
-def progress_line(enabled: bool, label: str) -> Iterator[Show]:
-    """Yield ``show(share, run)``, to be called after every step; it does nothing if disabled."""
+def progress_line(enabled: bool, label: str, done: float = 0.0) -> Iterator[Show]:
+    """Yield ``show(share, run)``, to be called after every step; it does nothing if disabled.
+
+    ``done`` is the share of the budget that an earlier run has spent.
+    """
     if not enabled:
         yield lambda share, run: None
     elif sys.stderr.isatty():
-        with _bar(label) as show:
+        with _bar(label, done) as show:
             yield show
     else:
         yield _at_most_every(PLAIN_INTERVAL, lambda share, run: _write(label, share, run))
 
 
 @contextmanager
-def _bar(label):
+def _bar(label, done):
     try:
         from tqdm import tqdm
     except ImportError:
@@ -37,7 +40,8 @@ def _bar(label):
             "progress=True needs tqdm on a terminal: pip install 'higcore[bench]'"
         ) from None
     form = "{desc:<12} {percentage:3.0f}% |{bar:20}| {elapsed} < {remaining} {postfix}"
-    with tqdm(total=1.0, desc=label, bar_format=form, dynamic_ncols=True) as bar:
+    options = {"desc": label, "bar_format": form, "dynamic_ncols": True}
+    with tqdm(total=1.0, initial=min(done, 1.0), **options) as bar:
 
         def show(share, run):
             bar.set_postfix_str(_summary(run), refresh=False)
@@ -60,6 +64,7 @@ def _at_most_every(interval, show):
 
 
 def _write(label, share, run):
+    share = min(share, 1.0)
     remaining = run.state.seconds * (1 - share) / share
     line = f"{label:<12} {100 * share:3.0f} %, {remaining:.0f} s left, {_summary(run)}\n"
     sys.stderr.write(line)

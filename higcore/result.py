@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
 
 from .backend import Array, to_device
 from .diagnostics import StepDiagnostics
@@ -24,15 +26,16 @@ MESSAGES = {
     ),
     "diverged": (
         "Stopped because the test loss {reason}. Try a smaller lr or a larger tau, or start from "
-        "the parameters of a few epochs with Adam."
+        "the parameters of a few epochs with Adam; a wrong derivative does this too: check_solver."
     ),
     "failed": (
         "Stopped because a decomposition failed for good ({reason}). theta is the state before "
         "it; try another method or a larger tau."
     ),
     "non-finite": (
-        "Stopped because {reason}. theta is the last state with a finite step; "
-        "try a smaller lr or a larger tau, or look for NaN in the solver."
+        "Stopped because {reason}. theta is the last state with a finite step. At the first step, "
+        "look for NaN in the data and in the solver, with check_solver; later, try a smaller lr or "
+        "a larger tau."
     ),
 }
 UNSUCCESSFUL = ("stagnated", "diverged", "failed", "non-finite")
@@ -41,8 +44,10 @@ FELL_BACK = (
     "time: {reason}); if it happens often, name a method that works, or try a larger tau."
 )
 ROWS_SHOWN = 12
+DIVERGED = 1e6  # times the first test loss
 
 T = TypeVar("T")
+Row = TypeVar("Row", bound=NamedTuple)
 
 
 class Epoch(NamedTuple):
@@ -59,29 +64,56 @@ class Epoch(NamedTuple):
     test_loss: float
 
 
-class History(list[Epoch]):
-    """List of `Epoch` rows: one before the first step, one after each evaluation, one at the end.
+class Rows(list[Row]):
+    """List of rows of a NamedTuple; prints as a table of about a dozen of them.
 
-    Prints as a table of about a dozen rows, spread evenly in the logarithm of the row.
+    The rows shown are spread evenly in the logarithm of their number.
     """
+
+    kind: ClassVar[type]
+    shown: ClassVar[dict[str, str]]  # fields or properties of a row, and how they are printed
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Columns by name, each a list of plain numbers."""
-        return columns(Epoch, self)
+        names: tuple[str, ...] = self.kind._fields  # type: ignore[attr-defined]
+        return {name: [getattr(row, name) for row in self] for name in names}
 
     def to_pandas(self) -> Any:
         """The rows as a `pandas.DataFrame`."""
         return to_pandas(self.to_dict())
 
     def __str__(self) -> str:
-        lines = [f"{'epoch':>10} {'step':>9} {'seconds':>9} {'train loss':>11} {'test loss':>11}"]
+        widths = {name: form.partition(".")[0] for name, form in self.shown.items()}
+        lines = [" ".join(format(name.replace("_", " "), w) for name, w in widths.items())]
         for row in spread(self, ROWS_SHOWN):
-            train = "" if row.train_loss is None else f"{row.train_loss:.4e}"
-            lines.append(
-                f"{row.epoch:>10.6g} {row.step:>9} {row.seconds:>9.4g} {train:>11} "
-                f"{row.test_loss:>11.4e}"
-            )
+            values = ((getattr(row, name), name) for name in self.shown)
+            cells = (("", widths[k]) if v is None else (v, self.shown[k]) for v, k in values)
+            lines.append(" ".join(format(*cell) for cell in cells))
         return "\n".join(lines)
+
+
+class History(Rows[Epoch]):
+    """List of `Epoch` rows: one before the first step, one after each evaluation, one at the end.
+
+    Prints as a table of about a dozen rows, spread evenly in the logarithm of the row.
+    """
+
+    kind = Epoch
+    shown: ClassVar = {
+        "epoch": ">10.6g", "step": ">9", "seconds": ">9.4g", "train_loss": ">11.4e",
+        "test_loss": ">11.4e",
+    }  # fmt: skip
+
+
+class Diagnostics(Rows[StepDiagnostics]):
+    """List of `StepDiagnostics`, one for each step that was diagnosed; prints like a `History`."""
+
+    kind = StepDiagnostics
+    shown: ClassVar = {
+        "step": ">7", "loss": ">10.3e", "step_norm": ">9.3g", "predicted_decrease": ">18.3g",
+        "actual_decrease": ">15.3g", "ratio": ">9.3g", "rank": ">5", "condition": ">9.3g",
+        "gap_to_cutoff": ">13.3g",
+    }  # fmt: skip
 
 
 def spread(rows: Sequence[T], count: int) -> list[T]:
@@ -91,11 +123,6 @@ def spread(rows: Sequence[T], count: int) -> list[T]:
     ratio = len(rows) ** (1 / count)
     keep = {0, len(rows) - 1} | {int(ratio**k) - 1 for k in range(count)}
     return [rows[k] for k in sorted(keep)]
-
-
-def columns(kind: type[NamedTuple], rows: Iterable[NamedTuple]) -> dict[str, list[Any]]:
-    """``{field: list}`` of rows of a NamedTuple."""
-    return {name: [getattr(row, name) for row in rows] for name in kind._fields}
 
 
 def to_pandas(data: dict[str, list[Any]]) -> Any:
@@ -148,8 +175,8 @@ class Result:
         Median over the latest steps.
     fallbacks : int
         Steps in which a decomposition failed and another took its place.
-    diagnostics : list of StepDiagnostics
-        A row a step, if `fit` was asked for it.
+    diagnostics : Diagnostics
+        A row of `StepDiagnostics` for every step in which `fit` was asked for it.
     """
 
     state: State
@@ -161,7 +188,12 @@ class Result:
     first_step_seconds: float = 0.0
     seconds_per_step: float = 0.0
     fallbacks: int = 0
-    diagnostics: list[StepDiagnostics] = field(default_factory=list)
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+
+    @property
+    def _last_row(self) -> Epoch:
+        """Of the history, which is empty if Ctrl-C came before the first evaluation."""
+        return self.history[-1] if self.history else Epoch(0.0, 0, 0.0, None, math.nan)
 
     @property
     def theta(self) -> Array:
@@ -181,24 +213,24 @@ class Result:
     @property
     def epochs(self) -> float:
         """Epochs done at the last evaluation, as a fraction."""
-        return self.history[-1].epoch
+        return self._last_row.epoch
 
     @property
     def train_loss(self) -> float | None:
         """Mean training loss since the last evaluation, or before it if there was no step since."""
         if self.state.epoch_steps:
             return self.state.epoch_loss / self.state.epoch_steps
-        return self.history[-1].train_loss
+        return self._last_row.train_loss
 
     @property
     def test_loss(self) -> float:
         """Mean test loss at the last evaluation."""
-        return self.history[-1].test_loss
+        return self._last_row.test_loss
 
     @property
     def best_test_loss(self) -> float:
         """Smallest mean test loss of all evaluations."""
-        return min(row.test_loss for row in self.history)
+        return min((row.test_loss for row in self.history), default=math.nan)
 
     def test_loss_after(self, seconds: float) -> float:
         """Test loss at the last evaluation within the given training seconds."""
@@ -214,16 +246,25 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the arrays, as plain numbers, text, lists and dicts; JSON takes it."""
-        plain = ("status", "message", "steps", "seconds", "epochs", "batch", "identity",
-                 "test_loss", "best_test_loss", "first_step_seconds", "seconds_per_step",
-                 "fallbacks")  # fmt: skip
         info = self.state.info
         is_record = dataclasses.is_dataclass(info) and not isinstance(info, type)
-        return {name: getattr(self, name) for name in plain} | {
-            "info": dataclasses.asdict(info) if is_record else None,
+        return self._figures() | {
+            "batch": self.batch,
+            "identity": self.identity,
+            "info": _plain(dataclasses.asdict(info)) if is_record else None,
             "history": self.history.to_dict(),
-            "diagnostics": columns(StepDiagnostics, self.diagnostics),
+            "diagnostics": self.diagnostics.to_dict(),
         }
+
+    def to_pandas(self) -> Any:
+        """One row: what was trained, and the figures of the run; for `pandas.concat` of many."""
+        row = self.identity | self._figures()
+        return to_pandas({name: [value] for name, value in row.items()})
+
+    def _figures(self) -> dict[str, Any]:
+        names = ("status", "message", "steps", "seconds", "epochs", "test_loss", "best_test_loss",
+                 "first_step_seconds", "seconds_per_step", "fallbacks")  # fmt: skip
+        return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
         return (
@@ -243,9 +284,15 @@ class TrainingError(RuntimeError):
         self.result = result
 
 
+def _plain(values):
+    """Those of the values that JSON takes, NumPy's scalars as Python's."""
+    found = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+    return {k: v for k, v in found.items() if isinstance(v, (bool, int, float, str, type(None)))}
+
+
 def is_lost(loss: float, first: float) -> bool:
-    """Whether a test loss is so far above the first one, or no number, that the run is lost."""
-    return not math.isfinite(loss) or loss > DIVERGED * max(first, SMALLEST)
+    """Whether a test loss is no number, or so far above the first one that the run is lost.
 
-
-DIVERGED, SMALLEST = 1e6, 1e-30
+    A loss that begins at 0 or below it has no scale to compare with.
+    """
+    return not math.isfinite(loss) or loss > DIVERGED * first > 0

@@ -16,12 +16,22 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .backend import Array, is_host
-from .diagnostics import StepDiagnostics, diagnose
+from .diagnostics import diagnose
 from .linearisation import Linearisation
 from .problem import Problem
 from .progress import Show
 from .protocols import Optimizer
-from .result import FELL_BACK, MESSAGES, Epoch, History, Result, State, is_lost
+from .result import (
+    FELL_BACK,
+    MESSAGES,
+    UNSUCCESSFUL,
+    Diagnostics,
+    Epoch,
+    History,
+    Result,
+    State,
+    is_lost,
+)
 from .spectral.modes import DecompositionError
 from .validation import NonFiniteError, check_finite
 
@@ -90,8 +100,10 @@ class Run:
     identity: dict[str, Any]
     on_step: Sequence[Callback] = ()
     on_epoch: Sequence[Callback] = ()
-    diagnostics: list[StepDiagnostics] | None = None
+    diagnosed: bool = False
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
     history: History = field(default_factory=History)
+    best: int = 0  # row of the history with the smallest test loss
     first_step_seconds: float = 0.0
     fallbacks: int = 0
     first_fallback: str = ""
@@ -104,10 +116,13 @@ class Run:
     def take_over(self, earlier: Result) -> None:
         """Go on with what an earlier `Result` counted and recorded."""
         self.history.extend(earlier.history)
+        if self.state.epoch_steps and self.history[-1].step == self.state.steps:
+            self.history.pop()  # the last row of a run that ended within an epoch
+        losses = [row.test_loss for row in self.history]
+        self.best = losses.index(min(losses)) if losses else 0
         self.first_step_seconds, self.fallbacks = earlier.first_step_seconds, earlier.fallbacks
         self.first_fallback = "in the run before" if earlier.fallbacks else ""
-        if self.diagnostics is not None:
-            self.diagnostics.extend(earlier.diagnostics)
+        self.diagnostics.extend(earlier.diagnostics)
 
     def complete(self, show: Show) -> Result:
         """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
@@ -117,8 +132,6 @@ class Run:
             status, reason = stop.args
         except NonFiniteError as error:
             status, reason = "non-finite", str(error)
-        except (DecompositionError, np.linalg.LinAlgError) as error:
-            status, reason = "failed", str(error)
         except KeyboardInterrupt:
             status, reason = "interrupted", ""
         return self.finish(status, reason)
@@ -129,16 +142,20 @@ class Run:
             # Compiling the forward pass counts as training time; evaluating the test set does not.
             self.problem.predict(self.state.theta, self.problem.sample[:1])
             self.record()
-        interval = self.problem.steps_per_epoch(self.batch) * self.evaluate_every
         while not (spent := self.spent_budget()):
             self.advance()
             if self.on_step:
                 with self.clock.paused():
                     self.call(self.on_step)
-            if self.state.steps % interval == 0:
+            if self.is_time_to_evaluate():
                 self.record()
             show(self.largest_share(), self)
         raise _Stop("budget", spent)
+
+    def is_time_to_evaluate(self) -> bool:
+        """Whether the steps so far make whole epochs, as many as `fit` was told."""
+        interval = self.problem.steps_per_epoch(self.batch) * self.evaluate_every
+        return self.state.steps % interval == 0
 
     def call(self, callbacks: Sequence[Callback]) -> None:
         """Hand the run so far to callbacks, which may ask to stop."""
@@ -163,7 +180,10 @@ class Run:
         on_host = is_host(old.theta)
         loss = at.loss if on_host else at.mean_loss
         look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})
-        change, optimizer_state, info = self.optimizer.update(at, old.optimizer)
+        try:
+            change, optimizer_state, info = self.optimizer.update(at, old.optimizer)
+        except (DecompositionError, np.linalg.LinAlgError) as error:
+            raise _Stop("failed", str(error)) from error
         theta = old.theta - change
         arrays = {k: v for k, v in optimizer_state.items() if hasattr(v, "shape")}
         look({"the step": change, "theta after the step": theta})
@@ -185,7 +205,7 @@ class Run:
             if self.fallbacks == 1:
                 self.first_fallback = reason
                 log.warning("step %d: %s", self.state.steps, reason)
-        if self.diagnostics is not None:
+        if self.diagnosed:
             with self.clock.paused():
                 self.diagnostics.append(diagnose(self.state.steps, at, change, info))
 
@@ -211,14 +231,17 @@ class Run:
         Batches are a function of the step, so all of it comes out as it did before.
         """
         self.state, self.total = self.settled, 0.0
-        if self.diagnostics:
-            del self.diagnostics[self.state.steps :]
+        self.diagnostics = Diagnostics(d for d in self.diagnostics if d.step <= self.state.steps)
         while self.state.steps < steps:
             self.step(require_finite)
             self.settled = self.state
 
-    def record(self) -> None:
-        """Append the losses to the history and call the callbacks, off the clock."""
+    def record(self, within: bool = False) -> None:
+        """Append the losses to the history and call the callbacks, off the clock.
+
+        Of a row ``within`` the epochs between two evaluations, the last one, the sum of training
+        losses is kept for a run that goes on.
+        """
         self.settle()
         with self.clock.paused():
             state = self.state
@@ -226,18 +249,22 @@ class Run:
             epoch = state.steps / self.problem.steps_per_epoch(self.batch)
             test = self.problem.evaluate(state.theta)
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
-            self.state = self.settled = state._replace(epoch_loss=0.0, epoch_steps=0)
+            if not within:
+                self.state = self.settled = state._replace(epoch_loss=0.0, epoch_steps=0)
             log.info("epoch %.6g, step %d: train %s, test %.4e", epoch, state.steps, train, test)
             self.call(self.on_epoch)
             self.look_back()
 
     def look_back(self) -> None:
         """End the run if its history says that it is lost, or gets nowhere."""
-        losses = [row.test_loss for row in self.history[-1 - (self.patience or 0) :]]
-        first = self.history[0].test_loss
-        if is_lost(losses[-1], first):
-            raise _Stop("diverged", f"is {losses[-1]:.3g}; it began with {first:.3g}")
-        if self.patience and len(self.history) > self.patience and min(losses) == losses[0]:
+        row, first, latest = self.history[-1], self.history[0], len(self.history) - 1
+        if not math.isfinite(first.test_loss):
+            raise _Stop("non-finite", f"the test loss is {first.test_loss:g} before any step")
+        if is_lost(row.test_loss, first.test_loss):
+            raise _Stop("diverged", f"is {row.test_loss:.3g}; it began with {first.test_loss:.3g}")
+        if row.test_loss < self.history[self.best].test_loss:
+            self.best = latest
+        if self.patience and latest - self.best >= self.patience:
             raise _Stop("stagnated", f"{self.patience} evaluations")
 
     def shares(self) -> dict[str, float]:
@@ -255,16 +282,21 @@ class Run:
         return next((name for name, share in self.shares().items() if share >= 1), "")
 
     def finish(self, status: str, reason: str) -> Result:
-        """The `Result` at the end, with a last row of the history."""
+        """The `Result` at the end, with a last row of the history unless Ctrl-C comes again."""
         try:
             self.settle()
             if not self.history or self.history[-1].step < self.state.steps:
-                self.record()
+                self.record(within=not self.is_time_to_evaluate())
         except NonFiniteError as error:
             status, reason = "non-finite", str(error)
+        except KeyboardInterrupt:
+            status, reason = "interrupted", ""
         except _Stop as stop:
             status, reason = stop.args if status == "budget" else (status, reason)
-        return self.result(status, reason)
+        result = self.result(status, reason)
+        if status in UNSUCCESSFUL:
+            log.warning(result.message)
+        return result
 
     def result(self, status: str = "running", reason: str = "") -> Result:
         """The run so far as a `Result`."""
@@ -283,5 +315,5 @@ class Run:
             self.first_step_seconds,
             median(times) if times else 0.0,
             self.fallbacks,
-            list(self.diagnostics or ()),
+            Diagnostics(self.diagnostics),
         )

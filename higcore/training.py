@@ -103,6 +103,8 @@ def fit(
     budget = {"seconds": seconds, "steps": steps, "epochs": epochs}
     _check(problem, optimizer, batch, budget, seed, evaluate_every, patience)
     _check_callbacks(on_step=on_step, on_epoch=on_epoch)
+    if diagnostics:
+        _check_tangents(network=problem.network, solver=problem.solver)
     identity = _identity(problem, optimizer, batch, seed)
     if resume is None:
         state = _initial_state(problem, optimizer, seed, theta)
@@ -111,7 +113,7 @@ def fit(
         state = resume.state
     run = Run(
         problem, optimizer, int(batch), budget, evaluate_every, patience, Clock(state.seconds),
-        state, identity, tuple(on_step), tuple(on_epoch), [] if diagnostics else None,
+        state, identity, tuple(on_step), tuple(on_epoch), diagnostics,
     )  # fmt: skip
     if resume is not None:
         run.take_over(resume)
@@ -128,8 +130,9 @@ def _complete(run: Run, progress: bool) -> Result:
     policy = thread_policy(2 * batch * size, min(batch * problem.solver.output_size, size))
     # Overflow is met by the finiteness checks, not by warnings.
     quiet = np.errstate(over="ignore", invalid="ignore")
+    shown = progress_line(progress, type(optimizer).__name__, run.largest_share())
     try:
-        with quiet, policy, progress_line(progress, type(optimizer).__name__) as show:
+        with quiet, policy, shown as show:
             return within_memory(
                 lambda: run.complete(show),
                 lambda reason: ran_out_of_memory(problem, batch, optimizer, reason),
@@ -169,6 +172,15 @@ def _check_callbacks(**callbacks):
     for name, value in callbacks.items():
         if not isinstance(value, (tuple, list)) or not all(map(callable, value)):
             raise TypeError(f"{name} must be a list of callables, got {value!r}")
+
+
+def _check_tangents(**parts):
+    for name, part in parts.items():
+        if not hasattr(part, "tangent"):
+            raise TypeError(
+                f"diagnostics=True predicts the decrease by tangents, and problem.{name}, a "
+                f"{type(part).__name__}, has no tangent"
+            )
 
 
 def _initial_state(problem, optimizer, seed, theta):

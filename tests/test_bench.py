@@ -197,6 +197,25 @@ def test_survey_report_and_figures(tiny, tmp_path):
     assert "python -m bench train dipole" in run.output
 
 
+@pytest.mark.parametrize(
+    "command", ["demo", "survey oscillators --epochs 1", "choices oscillators"]
+)
+def test_ctrl_c_where_no_run_is_kept(command, tmp_path, monkeypatch):
+    """It ends the command, and does not just skip one of many runs."""
+    calls = []
+
+    def interrupted(*_, **options):
+        calls.append(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("higcore.run.Run.step", interrupted)
+    run = invoke(*command.split(), "--out", tmp_path)
+    assert run.exit_code == 130, run.output
+    assert "Interrupted." in run.stderr
+    assert len(calls) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_choices(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(choices, "BATCH_FACTORS", (0.5, 1))
     monkeypatch.setattr(choices, "LR_FACTORS", (1, 1e30))

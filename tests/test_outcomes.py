@@ -110,7 +110,102 @@ def test_a_lost_run():
     assert is_lost(math.inf, 1.0)
     assert is_lost(2e6, 1.0)
     assert not is_lost(5e5, 1.0)
-    assert not is_lost(1e-26, 0.0)
+    assert not is_lost(1.0, 0.0)  # such a loss has no scale
+    assert not is_lost(60.0, -0.001)
+
+
+class Sick:
+    """A chain whose ``solve`` does something else at one of its calls."""
+
+    def __init__(self, chain, call, does):
+        self.chain, self.left, self.does = chain, call, does
+
+    def __getattr__(self, name):
+        return getattr(self.chain, name)
+
+    def solve(self, x, u):
+        self.left -= 1
+        return self.does() if self.left == 0 else self.chain.solve(x, u)
+
+
+def press(times):
+    """Ctrl-C, over and over in that many calls."""
+    calls = iter(range(times))
+
+    def callback(*_):
+        if next(calls, None) is not None:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+def same_run(one, other):
+    """Equal in every bit but for the times."""
+    rows = [[row._replace(seconds=0.0) for row in run.history] for run in (one, other)]
+    return np.array_equal(one.theta, other.theta) and rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("steps", [1, 5, 7])
+def test_ctrl_c_in_the_last_evaluation_loses_nothing(steps, problem):
+    """After 1 and 7 steps it stands within an epoch of 5."""
+    press_late = press(1)
+    late = [lambda run: press_late() if run.steps == steps else None]
+    result = fit(problem, HIG(), batch=8, steps=steps, on_epoch=late)
+    assert (result.status, result.steps) == ("interrupted", steps)
+    whole = fit(problem, HIG(), batch=8, steps=12)
+    assert same_run(fit(problem, HIG(), batch=8, steps=12, resume=result), whole)
+
+
+def test_ctrl_c_twice_before_the_first_evaluation(problem, monkeypatch):
+    start = problem.network.init(np.random.default_rng([0, 1]))
+    monkeypatch.setattr(Problem, "evaluate", press(2))
+    result = fit(problem, HIG(), batch=8, steps=12)
+    monkeypatch.undo()
+    assert (result.status, result.steps, result.epochs) == ("interrupted", 0, 0.0)
+    assert np.array_equal(result.theta, start)
+    assert "0 steps, 0 epochs, 0.0 s; test loss nan" in re.sub(r"[\d.]+ s;", "0.0 s;", str(result))
+    again = fit(problem, HIG(), batch=8, steps=12, resume=result)
+    assert same_run(again, fit(problem, HIG(), batch=8, steps=12))
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 6, 11])
+def test_a_resumed_run_has_the_history_of_an_uninterrupted_one(cut, problem):
+    options = {"batch": 8, "patience": 2, "evaluate_every": 2}
+    whole = fit(problem, Fixed(1e-3), steps=90, **options)
+    part = fit(problem, Fixed(1e-3), steps=cut, **options)
+    rest = fit(problem, Fixed(1e-3), steps=90, resume=part, **options)
+    assert same_run(rest, whole)
+    assert (rest.status, rest.train_loss) == (whole.status, whole.train_loss)
+
+
+def test_no_number_before_the_first_step(problem):
+    sick = dataclasses.replace(
+        problem, solver=Sick(problem.solver, 2, lambda: np.nan * np.ones((16, 4)))
+    )
+    result = fit(sick, Adam(), batch=8, steps=3)
+    assert (result.status, result.steps) == ("non-finite", 0)
+    assert "the test loss is nan before any step" in result.message
+    assert "in the solver, with check_solver" in result.message
+
+
+def test_only_an_optimizer_fails_for_good(problem):
+    """What a solver or callback raises is theirs to explain."""
+    sick = dataclasses.replace(problem, solver=Sick(problem.solver, 2, broken))
+    with pytest.raises(np.linalg.LinAlgError, match="no convergence"):
+        fit(sick, Adam(), batch=8, steps=3)
+    with pytest.raises(np.linalg.LinAlgError, match="no convergence"):
+        fit(problem, Adam(), batch=8, steps=3, on_step=[broken])
+
+
+@pytest.mark.parametrize("status", UNSUCCESSFUL)
+def test_what_went_wrong_is_logged(status, problem, monkeypatch, caplog):
+    options = {"batch": 8} | CASES[status][0]
+    if status == "failed":
+        monkeypatch.setattr("higcore.spectral.svd.scipy.linalg.svd", broken)
+    result = fit(problem, **options)
+    assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
+        result.message
+    ]
 
 
 def test_patience_counts_from_the_best(problem):
@@ -216,6 +311,30 @@ def test_diagnostics_survive_a_checkpoint(problem, tmp_path):
     resumed = fit(problem, HIG(), batch=8, steps=6, diagnostics=True, resume=loaded)
     whole = fit(problem, HIG(), batch=8, steps=6, diagnostics=True)
     assert resumed.diagnostics == whole.diagnostics
+    assert fit(problem, HIG(), batch=8, steps=6, resume=loaded).diagnostics == part.diagnostics
+
+
+def test_diagnostics_print_as_a_table(problem):
+    rows = fit(problem, HIG(), batch=8, steps=30, diagnostics=True).diagnostics
+    lines = str(rows).splitlines()
+    assert re.sub(" +", " ", lines[0].strip()).startswith("step loss step norm predicted decrease")
+    assert len(lines) <= 15
+    assert len({len(line) for line in lines}) == 1
+    first = rows[0]
+    assert first.ratio == first.actual_decrease / first.predicted_decrease
+    assert lines[1].split()[5] == f"{first.ratio:.3g}"
+    assert math.isnan(first._replace(predicted_decrease=0.0).ratio)
+    adam = fit(problem, Adam(), batch=8, steps=2, diagnostics=True).diagnostics
+    assert len(str(adam).splitlines()[1].split()) == 6  # an optimizer without rank, ...
+
+
+def test_diagnostics_need_tangents(problem):
+    names = ("state_size", "control_size", "output_size", "solve", "forward", "backward", "rows")
+    bare = types.SimpleNamespace(**{name: getattr(problem.solver, name) for name in names})
+    untold = dataclasses.replace(problem, solver=bare)
+    assert fit(untold, HIG(), batch=8, steps=2).steps == 2
+    with pytest.raises(TypeError, match=r"problem\.solver, a SimpleNamespace, has no tangent"):
+        fit(untold, HIG(), batch=8, steps=2, diagnostics=True)
 
 
 def test_history_prints_as_a_table(problem):
@@ -249,10 +368,39 @@ def test_plain_dicts(problem):
     assert fit(problem, Adam(), batch=8, steps=1).to_dict()["info"] is None
 
 
+@dataclasses.dataclass(frozen=True)
+class Remarks:
+    """What an optimizer of a user's own may say of its step."""
+
+    rank: object
+    sigma_max: object = np.float32(2)
+    sigma_min: object = np.float32(1)
+    condition: object = np.float32(2)
+    gap_to_cutoff: object = np.float64(0.5)
+    modes: object = None
+
+
+class Talkative(Fixed):
+    def update(self, at, state):
+        return 0 * at.theta, state, Remarks(np.int64(3), modes=np.ones(3))
+
+
+def test_what_an_optimizer_says_in_numpy_is_plain_in_records(problem, tmp_path):
+    result = fit(problem, Talkative(0.0), batch=8, steps=2, diagnostics=True)
+    info = json.loads(json.dumps(result.to_dict()))["info"]
+    assert (info["rank"], info["gap_to_cutoff"], "modes" in info) == (3, 0.5, False)
+    save_checkpoint(tmp_path / "run.npz", result)
+    assert load_checkpoint(tmp_path / "run.npz").diagnostics == result.diagnostics
+
+
 def test_pandas(problem, monkeypatch):
-    history = fit(problem, Adam(), batch=8, epochs=2).history
+    result = fit(problem, Adam(), batch=8, epochs=2)
+    history = result.history
     monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=dict))
     assert history.to_pandas()["step"] == [0, 5, 10]
+    row = result.to_pandas()
+    assert row["test_loss"] == [result.test_loss]
+    assert (row["batch"], row["solver"]) == ([8], [repr(problem.solver)])
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="to_pandas needs pandas: pip install pandas"):
         history.to_pandas()
@@ -263,6 +411,8 @@ def test_pandas_itself(problem):
     frame = fit(problem, Adam(), batch=8, epochs=2).history.to_pandas()
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame.columns) == list(Epoch._fields)
+    runs = [fit(problem, Adam(), batch=8, epochs=2, seed=seed).to_pandas() for seed in (0, 1)]
+    assert list(pandas.concat(runs)["seed"]) == [0, 1]
 
 
 def test_evaluations_are_logged_and_nothing_is_printed(problem, caplog, capfd):

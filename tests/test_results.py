@@ -1,11 +1,14 @@
 """Small things a user asks of batches, results and the progress line."""
 
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from higcore import Adam, Batch, fit
+from bench.experiments import EXPERIMENTS
+from higcore import Adam, Batch, fit, progress
 from higcore.progress import progress_line
 
 
@@ -18,8 +21,6 @@ def test_a_batch_is_a_tuple_and_a_slice_of_it_a_batch():
 
 
 def test_the_test_loss_after_some_seconds():
-    from bench.experiments import EXPERIMENTS
-
     run = fit(EXPERIMENTS["toy"].problem(), Adam(), batch=256, epochs=3)
     times = [row.seconds for row in run.history]
     losses = [row.test_loss for row in run.history]
@@ -32,3 +33,20 @@ def test_a_progress_bar_without_tqdm(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(ImportError, match="needs tqdm on a terminal: pip install"):
         progress_line(True, "Adam").__enter__()
+
+
+def test_a_progress_bar_that_begins_in_the_middle(monkeypatch):
+    """What remains is told from the rate of this run, not of what an earlier one has done."""
+    made = {}
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("tqdm.tqdm", lambda **options: made.update(options) or nullcontext())
+    with progress_line(True, "Adam", 0.25):
+        assert (made["initial"], made["total"]) == (0.25, 1.0)
+
+
+def test_a_plain_line_past_the_end(monkeypatch, capsys):
+    run = fit(EXPERIMENTS["toy"].problem(), Adam(), batch=256, steps=1)
+    progress._write(
+        "Adam", 1.2, SimpleNamespace(state=run.state, history=run.history, step_times=[])
+    )
+    assert capsys.readouterr().err.startswith("Adam         100 %, 0 s left, loss")
