@@ -73,7 +73,7 @@ def describe_variants():
 @click.option("--epochs", type=float, help="Budget of epochs.")
 @click.option("--patience", type=click.IntRange(1), help="Evaluations without improvement.")
 @click.option(
-    "--diagnostics", is_flag=True, help="Rank, condition, ... of every step, in the JSON."
+    "--diagnostics", is_flag=True, help="Rank, condition, ... of the steps, in JSON and picture."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of data and parameters.")
 @click.option("--dtype", type=choice(["float64", "float32"]), default="float64")

@@ -218,6 +218,34 @@ def dipole_density(times, positions, density, control, target, title):
     return figure
 
 
+PANELS = {
+    "loss": "loss of the batch",
+    "step_norm": "norm of the step",
+    "condition": "condition of the kept modes",
+    "ratio": "actual / predicted decrease",
+}
+
+
+def diagnostics(rows, title):
+    """Loss, norm of the step, condition, and actual over predicted decrease against the step.
+
+    The ratio is 1 where the solver is linear over the step; it is cut at -1 and 3.
+    """
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    predicted = np.array(rows["predicted_decrease"], dtype=float)  # null: not finite, or not there
+    actual = np.array(rows["actual_decrease"], dtype=float)
+    rows = rows | {"ratio": np.clip(actual / predicted, -1, 3)}
+    for ax, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        ax.plot(rows["step"], np.array(rows[name], dtype=float), color=STYLES[0][0])
+        ax.set_yscale("linear" if name == "ratio" else "log")
+        ax.set_xlabel("step")
+        ax.set_title(label, fontsize=10)
+    figure.axes[-1].axhline(1, color="#777777", ls=":")
+    figure.axes[-1].set_ylim(-1.1, 3.1)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
 CHOICES = {"batch": "b (batch)", "lr": "η (lr)", "tau": "τ (tau)", "kappa": "κ (kappa)"}
 
 

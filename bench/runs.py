@@ -40,12 +40,17 @@ def compile_step(problem, setting, seed):
 def leave_files(out, stem, experiment, problem, result, record):
     """Write checkpoint, JSON, loss curve and picture of a run, also of an interrupted one.
 
-    They are ``out/stem.npz``, ``.json``, ``-loss.png`` and ``-picture.png``.
+    They are ``out/stem.npz``, ``.json``, ``-loss.png``, ``-picture.png`` and, if there are any,
+    ``-diagnostics.png``.
     """
     save_checkpoint(out / f"{stem}.npz", result)
     records.write_json(out / f"{stem}.json", record | records.environment())
     label, title = record["optimizer"], f"{problem.name}, batch {record['batch']}"
     figures.save(figures.loss_curves({label: record["curve"]}, title), out / f"{stem}-loss.png")
+    if rows := record.get("diagnostics"):
+        figures.save(
+            figures.diagnostics(rows, f"{label}, {title}"), out / f"{stem}-diagnostics.png"
+        )
     picture = experiment.picture(problem.on("cpu"), to_host(result.theta))
     figures.save(picture, out / f"{stem}-picture.png")
 

@@ -150,6 +150,10 @@ def test_diagnostics_and_patience(tiny, tmp_path):
     saved = json.loads((tmp_path / "oscillators-hig-seed0.json").read_text())
     assert saved["diagnostics"]["step"] == [1, 2, 3, 4, 5]
     assert min(saved["diagnostics"]["condition"]) >= 1
+    assert (tmp_path / "oscillators-hig-seed0-diagnostics.png").stat().st_size > 1000
+    run = invoke("train", "oscillators", "--optimizer", "adam", *options)  # has no condition
+    assert run.exit_code == 0, run.output
+    assert (tmp_path / "oscillators-adam-seed0-diagnostics.png").stat().st_size > 1000
 
 
 def test_unknown_variant_lists_the_known(tmp_path):
