@@ -12,6 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from bench import lessons
+from higcore import HIG, Adam, Batch, Problem, check_solver, fit
+from higcore.losses import SquaredError
+from nets import Network
+from nets.layers import Dense
+from solvers import Solver
 
 LESSONS = sorted(Path(lessons.__file__).parent.glob("lesson*.py"))
 MARK = re.compile(r"^# %%.*$", re.MULTILINE)  # begins a cell
@@ -63,3 +68,33 @@ def test_pictures_go_where_they_are_sent(tmp_path, monkeypatch):
     picture = lessons.show(Figure(figsize=(2, 1)), "empty.png")
     assert picture.path == tmp_path / "new" / "empty.png"
     assert picture._repr_png_().startswith(b"\x89PNG")
+
+
+class EverySecond(Solver):
+    """y is every second number of u, returned as a view or as a copy."""
+
+    state_size, control_size, output_size = 1, 6, 3
+
+    def __init__(self, view):
+        self.view = view
+
+    def solve(self, x, u):
+        return u[:, ::2] if self.view else u[:, ::2].copy()
+
+    def adjoint(self, x, u, y_bar):
+        u_bar = np.zeros_like(u)
+        u_bar[:, ::2] = y_bar
+        return u_bar
+
+
+@pytest.mark.parametrize("optimizer", [HIG(), Adam()])
+def test_what_a_solver_returns_may_be_a_view_of_the_control(optimizer, rng):
+    network = Network([Dense(2, 6, "tanh", start=0)])  # its derivative reads u again
+    data = Batch(*(rng.random((32, n)) for n in (1, 2, 3)))
+    thetas = []
+    for view in (True, False):
+        solver = EverySecond(view)
+        assert check_solver(solver, show=False)
+        problem = Problem(network, solver, SquaredError(), data, data)
+        thetas.append(fit(problem, optimizer, batch=8, epochs=3).theta)
+    assert np.array_equal(*thetas)

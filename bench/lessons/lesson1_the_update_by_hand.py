@@ -42,9 +42,9 @@ COLORS = {kappa: STYLES[k][0] for k, kappa in enumerate(KAPPAS)}
 # %% [markdown]
 # ## A network and a solver with two numbers each
 #
-# The network is u = W theta. The solver is the one of eq. 4: it passes the first output on and
-# scales the second by gamma. Together they are y = J theta with J = dy/dtheta. With the loss
-# L = |y - target|^2 / 2 of eq. 2 the loss gradient is g = dL/dy = y - target.
+# The network gives w = W theta. The solver is the one of eq. 4: it passes w_1 on and scales w_2 by
+# gamma. Together they are y = J theta with J = dy/dtheta. With the loss L = |y - target|^2 / 2 of
+# eq. 2 the loss gradient is g = dL/dy = y - target.
 
 # %%
 gamma = 0.2
@@ -59,8 +59,8 @@ print("J =", J.tolist(), "  g =", g)
 # ## The singular values with a pencil
 #
 # $J^\top J = V S^2 V^\top$, so the squares of the singular values are the roots of
-# $\lambda^2 - \mathrm{tr}\,\lambda + \det = 0$. A column v of V solves
-# $(J^\top J - \lambda) v = 0$, and u = J v / s is the matching column of U.
+# $\lambda^2 - \mathrm{tr}\,\lambda + \det = 0$, trace and determinant those of $J^\top J$. The
+# columns $v_i$ of V solve $(J^\top J - s_i^2)\, v_i = 0$, and $u_i = J v_i / s_i$ are those of U.
 
 # %%
 A = J.T @ J
@@ -84,13 +84,16 @@ assert s[0] / s[1] > 1.9 * np.linalg.cond(W)
 #
 # ## What J does to a circle
 #
-# V says which directions of theta do not mix, S how far each reaches, U where they end in y.
+# V says which directions of theta do not mix, S how far each reaches, U where they end in y: the
+# unit circle becomes an ellipse, and $v_i$ becomes its half-axis $s_i u_i$.
 
 # %%
 turn = np.linspace(0, 2 * np.pi, 200)
 circle = np.stack([np.cos(turn), np.sin(turn)])
 
-figure = Figure(figsize=(8.5, 3.3), layout="constrained")
+ARROW = {"arrowstyle": "->", "lw": 2, "shrinkA": 0, "shrinkB": 0}  # from point to point
+
+figure = Figure(figsize=(9.5, 3.3), layout="constrained")
 left, right = figure.subplots(1, 2)
 names = (("$v_1$", "$v_2$"), ("$s_1 u_1$", "$s_2 u_2$"))
 for ax, curve, arrows, labels in zip(
@@ -98,11 +101,11 @@ for ax, curve, arrows, labels in zip(
 ):
     ax.plot(*curve, color="#777777")
     for arrow, label, color in zip(arrows.T, labels, ("#0b3c8c", "#c1440e"), strict=True):
-        ax.annotate("", arrow, (0, 0), arrowprops={"arrowstyle": "->", "lw": 2, "color": color})
-        beyond = 14 * arrow / np.linalg.norm(arrow)
+        ax.annotate("", arrow, (0, 0), arrowprops=ARROW | {"color": color})
+        beyond = 22 * arrow / np.linalg.norm(arrow)
         style = {"color": color, "fontsize": 13, "ha": "center", "va": "center"}
         ax.annotate(label, arrow, xytext=beyond, textcoords="offset points", **style)
-    ax.set(aspect="equal", xlim=(-1.9, 1.9), ylim=(-1.3, 1.3))
+    ax.set(aspect="equal", xlim=(-2.2, 2.2), ylim=(-1.4, 1.4))
 left.set(title="parameters: the unit circle", xlabel=r"$\theta_1$", ylabel=r"$\theta_2$")
 right.set(title="physics: its image under J", xlabel="$y_1$", ylabel="$y_2$")
 show(figure, "lesson1-circle.png")
@@ -111,7 +114,7 @@ show(figure, "lesson1-circle.png")
 # ## Three exponents
 #
 # $J^\kappa$ is a matrix from y-space back to parameters: U^T reads off how much of g lies along
-# each u, $S^\kappa$ weighs it, V puts it along the v. For $\kappa = 1$ that is $J^\top$, and
+# each $u_i$, $S^\kappa$ weighs it, V puts it along $v_i$. For $\kappa = 1$ that is $J^\top$, and
 # $J^\top g$ is the gradient of eq. 1; for $\kappa = -1$ it is the inverse, eq. 3.
 
 
@@ -174,14 +177,15 @@ assert counts[-0.5] > counts[-1.0] == 1
 #
 # ## The paths
 #
-# With tiny steps the iterates follow the curve on which g along u_i is
-# $z_i e^{-s_i^{1+\kappa} t}$. The left two panels draw it in parameters and in physics, over the
-# contours of the loss; at the k-th dot the error along u_1 has shrunk by $e^{-k}$ on every path.
+# Let $z = U^\top g$ at the start. With tiny steps the iterates follow the curve on which g along
+# u_i is $z_i e^{-s_i^{1+\kappa} t}$. The left two panels draw it in parameters and in physics, over
+# the contours of the loss; at the k-th dot the error along u_1 has shrunk by $e^{-k}$ on every
+# path.
 #
 # The right one looks at the start alone: -step is the steepest descent of the linearised loss
 # g . J d, whose contours are straight lines, if the length of d is measured by $|d|$,
 # $|J^{3/4} d|$ or $|J d|$ (eq. 14 to 17 and table 1). Each ellipse holds all d that are as long
-# as the step; the arrow ends where the ellipse touches the lowest line.
+# as the step; the arrow ends where the ellipse touches the lowest line that it reaches, dotted.
 
 
 # %%
@@ -211,7 +215,7 @@ figure = Figure(figsize=(12, 4.4), layout="constrained")
 parameters, physics, balls = figure.subplots(1, 3)
 theta_grid = np.stack(np.meshgrid(np.linspace(-4, 2.5, 100), np.linspace(-1.9, 4.6, 100)))
 y_grid = np.stack(np.meshgrid(np.linspace(-1.4, 1.6, 100), np.linspace(-1.3, 1.7, 100)))
-d_grid = np.stack(np.meshgrid(np.linspace(-6, 6, 30), np.linspace(-6, 6, 30)))
+d_grid = np.stack(np.meshgrid(np.linspace(-7, 7, 30), np.linspace(-7, 7, 30)))
 thin = {"colors": "#bbbbbb", "linewidths": 0.8, "linestyles": "solid"}
 for ax, grid, y in (
     (parameters, theta_grid, np.tensordot(J, theta_grid, 1)),
@@ -219,7 +223,8 @@ for ax, grid, y in (
 ):
     loss = 0.5 * ((y - target[:, None, None]) ** 2).sum(axis=0)
     ax.contour(*grid, loss, levels=np.geomspace(0.01, 8, 12), **thin)
-balls.contour(*d_grid, np.tensordot(g @ J, d_grid, 1), levels=16, **thin)
+decrease = np.tensordot(g @ J, d_grid, 1)  # g . J d
+balls.contour(*d_grid, decrease, levels=16, **thin)
 
 time, dots = np.concatenate([[0], np.geomspace(1e-2, 300, 400)]), np.arange(1, 9)
 for kappa, name in KAPPAS.items():
@@ -228,17 +233,18 @@ for kappa, name in KAPPAS.items():
         ax.plot(*into @ path(kappa, time).T, color=color, label=name)
         ax.plot(*into @ path(kappa, dots).T, ".", color=color, ms=7)
     balls.plot(*ball(kappa), color=color)
-    arrow = {"arrowstyle": "->", "color": color, "lw": 2}
-    balls.annotate("", -steps[kappa], (0, 0), arrowprops=arrow)
+    balls.annotate("", -steps[kappa], (0, 0), arrowprops=ARROW | {"color": color})
+    lowest = [-g @ J @ steps[kappa]]
+    balls.contour(*d_grid, decrease, levels=lowest, colors=color, linewidths=0.8, linestyles=":")
 for ax, into in ((parameters, np.eye(2)), (physics, J)):
-    ax.plot(*into @ start, "ko")
-    ax.plot(*into @ np.linalg.solve(J, target), "k*", ms=11)
+    ax.plot(*into @ start, "ko", label="start")
+    ax.plot(*into @ np.linalg.solve(J, target), "k*", ms=11, label="target")
 parameters.set(title="parameters", xlabel=r"$\theta_1$", ylabel=r"$\theta_2$", aspect="equal")
 physics.set(title="physics", xlabel="$y_1$", ylabel="$y_2$", aspect="equal")
 balls.set(title="balls of three norms", xlabel="$d_1$", ylabel="$d_2$", aspect="equal")
-balls.set(xlim=(-6, 6), ylim=(-6, 6))
+balls.set(xlim=(-7, 7), ylim=(-7, 7))
 figure.legend(
-    *parameters.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+    *parameters.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False
 )
 show(figure, "lesson1-paths.png")
 

@@ -17,7 +17,7 @@
 # Training through a solver needs S = dy/du, the derivative of the final state with respect to the
 # control. Two programs give it without any framework: the *tangent*, v -> S v, which
 # differentiates the march line by line, and the *adjoint*, w -> S^T w, which runs the transposed
-# lines backwards. Here both are written for the paper's oscillators, then proved, then broken on
+# lines backwards. Here both are written for the paper's oscillators, then tested, then broken on
 # purpose.
 
 # %%
@@ -35,13 +35,17 @@ rng = np.random.default_rng(2)
 # ## The system
 #
 # Two oscillators, coupled by a cubic spring and pushed by one control u(t). The Hamiltonian of
-# eq. 8, with the coefficients and the sign of u of the authors' code, gives x' = f(x, u) for
-# x = (q_1, q_2, p_1, p_2):
+# eq. 8 gives x' = f(x, u) for x = (q_1, q_2, p_1, p_2):
 #
 # $$q_i' = p_i, \qquad p_i' = -q_i + \mathrm{pull}_i\,(q_1 - q_2)^3 + c_i u$$
 #
 # The spring pulls the two oscillators in opposite directions: pull = (-1, +1). It is an argument,
 # so that it can be given a wrong sign later.
+#
+# Two numbers are not the paper's but those of the authors' code, as everywhere in this library. The
+# derivative of $\alpha (q_1 - q_2)^4$ puts $4 \alpha$ before the cube, which is 4 for the
+# $\alpha = 1$ of B.2; the code has 1 there, so $\alpha = 1/4$. And eq. 8 pushes with $-c_i u$, the
+# code with $+c_i u$, which only turns the sign of the control.
 
 # %%
 PULL = np.array([-1.0, 1.0])
@@ -177,7 +181,7 @@ def march_adjoint(x, u, y_bar, pull=PULL, adjoint_pull=PULL):
 
 
 # %% [markdown]
-# ## Three proofs
+# ## Three tests
 #
 # - *Dot test*: $\langle w, S v\rangle = \langle S^\top w, v\rangle$ to rounding, for random v and
 #   w, says that the two programs are each other's transpose.
@@ -210,8 +214,9 @@ assert 1e-13 < error < 1e-7
 # ## What a wrong sign looks like
 #
 # Turn one sign, pull = (-1, -1), in some of the three programs. This is no invented mistake: it is
-# how eq. 20 of the paper prints the force. Beside the two tests, watch a law of physics: with the
-# control off, the energy of eq. 8 must not change.
+# how eq. 20 of the paper prints the force. Beside the first two tests, watch a law of physics: with
+# the control off, the energy of eq. 8 must not change, but for the small error of the scheme. (The
+# march begins at twice x_0, where the spring pulls harder.)
 
 # %%
 PRINTED = np.array([-1.0, -1.0])
@@ -225,7 +230,7 @@ CASES = {
 
 
 def energy(states):
-    """H of eq. 8 without control, with the coefficients of the authors' code."""
+    """H of eq. 8 without control, with alpha = 1/4."""
     q, p = states[:, :2], states[:, 2:]
     return 0.5 * (q**2 + p**2).sum(axis=1) + 0.25 * (q[:, 0] - q[:, 1]) ** 4
 
@@ -281,7 +286,7 @@ for k, label in enumerate(("$q_1$", "$q_2$", "$p_1$", "$p_2$")):
         times, march(x_0, u)[:, k], "-" if k < 2 else "--", color=STYLES[k % 2][0], label=label
     )
 path.fill_between(times[:-1], u, step="post", color="#9ec3e6", alpha=0.6, label="u")
-path.set(title="the march", xlabel="time t")
+path.set(title="the march", xlabel="time t", ylabel="positions q, momenta p, control u")
 path.legend(frameon=False, ncols=3)
 
 sizes = 2.0 ** -np.arange(4, 30)
@@ -292,8 +297,8 @@ curves = {
 }
 for (label, Sv), (color, _), marker in zip(curves.items(), STYLES[::-1], "osD", strict=False):
     taylor.loglog(sizes, remainders(sizes, Sv), marker, ms=4, mfc="none", color=color, label=label)
-for order, scale in ((1, 60.0), (2, 15.0)):
-    taylor.loglog(sizes, scale * sizes**order, color="#999999", lw=0.8)
+for order, scale, label in ((1, 60.0, "guides: h and $h^2$"), (2, 15.0, None)):
+    taylor.loglog(sizes, scale * sizes**order, color="#999999", lw=0.8, label=label)
 taylor.set(title="$|y(u + h v) - y(u) - h S v|$", xlabel="h", ylim=(1e-17, 300))
 taylor.legend(frameon=False)
 

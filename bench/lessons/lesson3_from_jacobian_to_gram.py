@@ -36,21 +36,21 @@ rng = np.random.default_rng(3)
 # %% [markdown]
 # ## A network of two layers, by hand
 #
-# u = tanh(x W_1 + c_1) W_2 + c_2 controls two oscillators for eight steps. Three samples, b = 3;
-# four outputs a sample, r = 4; so J has m = b r = 12 rows.
+# u = tanh(x W_1 + bias_1) W_2 + bias_2 controls two oscillators for eight steps. Three samples,
+# b = 3; four outputs a sample, r = 4; so J has m = b r = 12 rows.
 
 # %%
 sizes = (4, 5, 8)
 b, r = 3, 4
-W_1, c_1 = 0.5 * rng.standard_normal((4, 5)), 0.1 * rng.standard_normal(5)
-W_2, c_2 = 0.5 * rng.standard_normal((5, 8)), 0.1 * rng.standard_normal(8)
-theta = np.concatenate([part.ravel() for part in (W_1, c_1, W_2, c_2)])
+W_1, bias_1 = 0.5 * rng.standard_normal((4, 5)), 0.1 * rng.standard_normal(5)
+W_2, bias_2 = 0.5 * rng.standard_normal((5, 8)), 0.1 * rng.standard_normal(8)
+theta = np.concatenate([part.ravel() for part in (W_1, bias_1, W_2, bias_2)])
 x = rng.random((b, 4))
 solver = OscillatorChain(steps=8, dt=0.5)
 
 a_1 = x  # (b, 4), what W_1 multiplies
-a_2 = np.tanh(a_1 @ W_1 + c_1)  # (b, 5), what W_2 multiplies
-u = a_2 @ W_2 + c_2  # (b, 8)
+a_2 = np.tanh(a_1 @ W_1 + bias_1)  # (b, 5), what W_2 multiplies
+u = a_2 @ W_2 + bias_2  # (b, 8)
 y, S = solver.jacobian(x, u)  # (b, r), and dy/du (b, r, 8) of every sample: lesson 2
 
 # %% [markdown]
@@ -59,7 +59,7 @@ y, S = solver.jacobian(x, u)  # (b, r), and dy/du (b, r, 8) of every sample: les
 # Pull the rows of S back through the network, as one pulls back a gradient, but r rows a sample
 # instead of one: delta_l holds them where layer l adds its bias. The chain rule then says that
 # output j of sample i has the derivative $a_i \otimes \delta_{ij}$ with respect to W_l, and
-# $\delta_{ij}$ with respect to c_l.
+# $\delta_{ij}$ with respect to its bias.
 
 # %%
 delta_2 = S  # (b, r, 8)
@@ -82,8 +82,8 @@ print("J is", J.shape, "and made of", a_1.size + a_2.size + delta_1.size + delta
 # %%
 def physics(theta):
     """y (m,) as a function of all parameters."""
-    W_1, c_1, W_2, c_2 = np.split(theta, np.cumsum([20, 5, 40]))
-    u = np.tanh(x @ W_1.reshape(4, 5) + c_1) @ W_2.reshape(5, 8) + c_2
+    W_1, bias_1, W_2, bias_2 = np.split(theta, np.cumsum([20, 5, 40]))
+    u = np.tanh(x @ W_1.reshape(4, 5) + bias_1) @ W_2.reshape(5, 8) + bias_2
     return solver.solve(x, u).ravel()
 
 
@@ -158,7 +158,7 @@ def backward_pass(c):
     parts = []
     for a, delta in ((a_1, delta_1), (a_2, delta_2)):
         weighted = (c[:, :, None] * delta).sum(axis=1)  # (b, n_out)
-        parts += [(a.T @ weighted).ravel(), weighted.sum(axis=0)]  # W_bar, c_bar
+        parts += [(a.T @ weighted).ravel(), weighted.sum(axis=0)]  # for W, for its bias
     return np.concatenate(parts)
 
 

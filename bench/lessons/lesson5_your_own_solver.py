@@ -111,7 +111,7 @@ class Burgers(Solver):
         return states
 
     def solve(self, x, u):
-        return self.march(x, u)[-1][:, :: self.every].copy()
+        return self.march(x, u)[-1][:, :: self.every]
 
     def tangent(self, x, u, du):
         D, L, bumps = self.matrices(x)
@@ -120,7 +120,7 @@ class Burgers(Solver):
         for step, v in enumerate(self.march(x, u)[:-1]):
             slope = self.viscosity * dv @ L.T - (v * dv) @ D.T + df[:, self.pulse(step)]
             dv = dv + self.dt * slope
-        return dv[:, :: self.every].copy()
+        return dv[:, :: self.every]
 
     def adjoint(self, x, u, y_bar):
         D, L, bumps = self.matrices(x)
@@ -139,8 +139,9 @@ class Burgers(Solver):
 
 
 # %% [markdown]
-# That is all. `Solver` makes the rest: the Jacobian S = dy/du of each sample comes from 8 adjoints,
-# one for each measured number, since these are fewer than the 32 tangents.
+# That is all. What a method returns may be a view, as the values at the sensors are here: nobody
+# writes into it. `Solver` makes the rest: the Jacobian S = dy/du of each sample comes from 8
+# adjoints, one for each measured number, since these are fewer than the 32 tangents.
 #
 # ## Never trust a derivative that you have not checked
 #
@@ -172,8 +173,8 @@ for row in check_solver(Forgot(), show=False).failed:
 #
 # The task: turn one wave, a cos x + b sin x, into another one. The network sees both pairs of
 # coefficients and has to give the 32 strengths of the jets. A batch of 32 waves has a Jacobian with
-# 32 x 8 rows, stacked as in eq. 7. Of learning rates from 0.001 to 0.02, those from 0.003 to 0.01
-# serve Adam best.
+# 32 x 8 rows, stacked as in eq. 7. The half-inverse takes the paper's eta = 1; Adam, whose rate has
+# to be found, gets four tries. Each training has six seconds.
 
 # %%
 rng = np.random.default_rng(0)
@@ -188,17 +189,22 @@ def draw(n):
 
 network = MLP((4, 20, 20, 20, burgers.control_size))
 problem = Problem(network, burgers, SquaredError(), draw(1024), draw(256), name="burgers")
+optimizers = {"HIG": HIG(lr=1.0, tau=1e-6)}
+optimizers |= {f"Adam, {lr:g}": Adam(lr=lr) for lr in (1e-3, 3e-3, 1e-2, 3e-2)}
 results = {
-    "HIG": fit(problem, HIG(lr=1.0, tau=1e-6), batch=32, seconds=12),
-    "Adam": fit(problem, Adam(lr=3e-3), batch=32, seconds=12),
+    label: fit(problem, optimizer, batch=32, seconds=6) for label, optimizer in optimizers.items()
 }
+print("              steps  test loss")
 for label, result in results.items():
-    print(f"{label}: {result}")
+    print(f"{label:12s}  {result.steps:5d}  {result.test_loss:.1e}")
+
+assert results["HIG"].test_loss < min(results[label].test_loss for label in list(results)[1:])
 
 # %% [markdown]
-# A step of half-inverse gradients takes seven times as long as one of Adam's here, since each of
-# the eight adjoints marches forward once more; and still it pays. Why? Look at the singular values
-# of the solver's Jacobian S for one sample, and of the Jacobian J of network and solver, stacked:
+# Adam is slow at the smallest rate, jumps about at the largest, and does best between. A step of
+# half-inverse gradients takes about seven times as long as one of Adam's here, since each of the
+# eight adjoints marches forward once more; and still it pays. Why? Look at the singular values of
+# the solver's Jacobian S for one sample, and of the Jacobian J of network and solver, stacked:
 
 # %%
 at = problem.linearise(results["HIG"].theta, problem.batch(0, 32))
@@ -245,8 +251,8 @@ profile.legend(
 for (label, result), (color, dash) in zip(results.items(), figures.STYLES, strict=False):
     seconds, losses = zip(*((row.seconds, row.test_loss) for row in result.history), strict=True)
     loss.plot(seconds, losses, dash, color=color, label=label)
-loss.set(title="mean test loss", xlabel="training time [s]", yscale="log")
-loss.legend(frameon=False)
+loss.set(title="mean test loss", xlabel="training time [s]", yscale="log", ylim=(None, 1e3))
+loss.legend(frameon=False, fontsize=7, ncols=2, loc="upper right")
 
 show(figure, "lesson5-burgers.png")
 
