@@ -18,7 +18,11 @@ class StepDiagnostics(NamedTuple):
     theta <- theta - d. With L the mean loss of a sample on the step's own batch, h its curvature in
     y, and J d the tangent along d,
 
-    .. math:: predicted = (g \cdot J d - h |J d|^2 / 2), \qquad actual = L(\theta) - L(\theta - d),
+    .. math::
+
+        predicted = \nabla L \cdot d - h |J d|^2 / 2, \qquad actual = L(\theta) - L(\theta - d),
+
+    with the gradient from the adjoint, as in training, so that a wrong one shows.
 
     Near 1, their ``ratio`` says that the solver is linear over the step and lr may grow; far below
     1, or negative, that the step is too long. With a small lr, 0.01, it must be 1 to about three
@@ -46,7 +50,7 @@ def diagnose(number: int, at: Linearisation, change: Array, info: Any) -> StepDi
     """The `StepDiagnostics` of update ``number``, theta - change, linearised ``at`` theta."""
     Jd = at.tangent(change)  # (b, |y|)
     curvature = getattr(at.problem.loss, "curvature", 0.0) * at.scale
-    predicted = float((at.loss_gradient * Jd).sum() - curvature * (Jd * Jd).sum() / 2)
+    predicted = float((at.gradient() * change).sum() - curvature * (Jd * Jd).sum() / 2)
     spectrum: dict[str, Any] = {}
     if hasattr(info, "sigma_min"):
         names = ("sigma_max", "condition", "gap_to_cutoff")

@@ -22,6 +22,8 @@
 # `python -m bench.lessons.lesson5_your_own_solver [folder]`, or open it as a notebook.
 
 # %%
+import dataclasses
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -218,6 +220,37 @@ for label, matrix in {"S": S[0], "J": at.jacobian().dense()}.items():
 # Gauss-Newton (eq. 3) would divide by the singular values; the exponent -1/2 of eq. 5 and 6 divides
 # by their square roots, which moves the weak directions without throwing the network about.
 #
+# ## What a wrong derivative looks like in training
+#
+# A falling loss proves nothing: the solver that forgot the sign trains too, only worse, and one
+# would blame the optimizer. The decrease of the loss tells them apart. With a step so short that
+# everything is linear, eta = 0.01, it must be what the derivatives predict, to about three digits:
+
+# %%
+solvers = {"right": burgers, "sign forgotten": Forgot()}
+ratios = {
+    label: fit(
+        dataclasses.replace(problem, solver=solver),
+        HIG(lr=0.01, tau=1e-6), batch=32, steps=32, diagnostics=True,
+    ).diagnostics
+    for label, solver in solvers.items()
+}  # fmt: skip
+print(ratios["sign forgotten"])
+off = {label: max(abs(row.ratio - 1) for row in rows) for label, rows in ratios.items()}
+print(
+    "actual / predicted is off 1 by up to", {label: f"{value:.1g}" for label, value in off.items()}
+)
+assert off["right"] < 2e-3 < 1e-2 < off["sign forgotten"]
+
+figure = Figure(figsize=(5.6, 3.2), layout="constrained")
+ax = figure.subplots()
+for (label, rows), (color, dash) in zip(ratios.items(), figures.STYLES, strict=False):
+    ax.plot([row.step for row in rows], [row.ratio for row in rows], dash, color=color, label=label)
+ax.set(xlabel="step", ylabel="actual / predicted decrease", title="HIG with eta = 0.01")
+ax.legend(frameon=False)
+show(figure, "lesson5-ratio.png")
+
+# %% [markdown]
 # ## Look at it
 
 # %%
