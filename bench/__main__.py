@@ -118,6 +118,7 @@ def train(
             patience=patience,
             diagnostics=diagnostics,
             resume=run,
+            checkpoint=resume,
             theta=theta,
             progress=True,
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from higcore.backend import CPU_COUNT
 from higcore.files import replacing
+from higcore.result import spread
 
 CURVE_POINTS = 150  # a curve in a file is thinned to about this many rows
 
@@ -109,18 +110,15 @@ def summary(problem, setting, result, seed, device):
 def curve(result):
     """Columns of the history, thinned evenly in log(epoch) and always with both ends."""
     names = ("epoch", "step", "seconds", "train_loss", "test_loss")
-    return thin({n: [_short(getattr(row, n)) for row in result.history] for n in names})
+    return thin({n: [short(getattr(row, n)) for row in result.history] for n in names})
 
 
 def thin(columns):
     """Keep about `CURVE_POINTS` rows of columns of equal length, evenly in the log of the row."""
-    count = len(next(iter(columns.values())))
-    if count <= CURVE_POINTS:
-        return columns
-    ratio = count ** (1 / CURVE_POINTS)
-    keep = sorted({0, count - 1} | {int(ratio**k) - 1 for k in range(CURVE_POINTS)})
+    keep = spread(range(len(next(iter(columns.values())))), CURVE_POINTS)
     return {name: [column[k] for k in keep] for name, column in columns.items()}
 
 
-def _short(value):
+def short(value):
+    """A float to five digits, None if it is not finite; anything else as it is."""
     return finite(float(f"{value:.5g}")) if isinstance(value, float) else value

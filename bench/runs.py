@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from higcore import Checkpoints, fit, load_checkpoint, save_checkpoint
@@ -12,9 +13,18 @@ from . import figures, records
 from .experiments import EXPERIMENTS
 
 
-def train(experiment, problem, setting, *, seed, device, out=None, stem="run", **options):
-    """Train and return (result, record); with ``out``, save the run there from time to time."""
+def train(
+    experiment, problem, setting, *, seed, device, out=None, stem="run", checkpoint=None, **options
+):
+    """Train and return (result, record); with ``out``, save the run there from time to time.
+
+    ``checkpoint`` is the path that ``resume`` was loaded from: its part of the run may have left a
+    JSON file beside it or in ``out``, with what was recorded then.
+    """
     recorder = experiment.recorder(problem) if hasattr(experiment, "recorder") else None
+    if recorder and checkpoint:
+        left = [Path(checkpoint).with_suffix(".json"), Path(out or ".") / f"{stem}.json"]
+        recorder.data = recorded_before(options["resume"], left) or recorder.data
     callbacks = [recorder] if recorder else []
     if out:
         callbacks.append(Checkpoints(Path(out) / f"{stem}.npz"))
@@ -35,6 +45,20 @@ def compile_step(problem, setting, seed):
     run = fit(problem, setting.optimizer, batch=setting.batch, steps=1, seed=seed)
     if run.status == "interrupted":
         raise KeyboardInterrupt
+
+
+def recorded_before(run, paths):
+    """What the same run recorded up to now, from the first of the JSON files that is of it."""
+    known = {(row.step, records.short(row.test_loss)) for row in run.history}
+    for path in filter(Path.is_file, paths):
+        with suppress(ValueError, KeyError, TypeError):  # a file of something else
+            record = json.loads(path.read_text())
+            curve, recorded = record["curve"], record["recorded"]
+            rows = zip(curve["step"], curve["test_loss"], strict=True)
+            if known.issuperset(row for row in rows if row[0] <= run.steps):
+                count = sum(epoch <= run.epochs for epoch in recorded["epoch"])
+                return {name: column[:count] for name, column in recorded.items()}
+    return None
 
 
 def leave_files(out, stem, experiment, problem, result, record):

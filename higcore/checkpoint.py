@@ -19,7 +19,7 @@ import numpy as np
 from . import __version__, sealed_npz
 from .backend import to_host
 from .diagnostics import StepDiagnostics
-from .files import file_path
+from .files import file_path, make_folder
 from .half_inverse import HalfInverseInfo
 from .result import Diagnostics, Epoch, History, Result, State
 from .validation import NonFiniteError, check_array, check_finite, check_real
@@ -49,8 +49,8 @@ def save_checkpoint(path: str | Path, result: Result) -> None:
     TypeError, ValueError
         If ``result`` could not be loaded again, as with NaN in theta; nothing is written.
     OSError
-        If the file cannot be written. On a full disk the message says how many bytes are needed
-        and free.
+        If the file cannot be written; the message names ``path``, and on a full disk it says how
+        many bytes are needed and free.
     """
     if not isinstance(result, Result):
         raise TypeError(f"result must be a Result, such as fit returns, got {result!r}")
@@ -110,7 +110,7 @@ class Checkpoints:
     def __init__(self, path: str | Path, every: float = 30.0) -> None:
         check_real("every", every, 0.0)
         self.path, self.every = file_path(path), every
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         self._last_try, self._failing = time.monotonic(), False
 
     def __call__(self, result: Result) -> None:
@@ -194,7 +194,7 @@ def _check_version(header, sealed):
             f"this higcore {__version__} reads up to version {VERSION}, so upgrade higcore"
         )
     if not sealed:
-        raise ValueError("its checksum is missing, so some of its bytes were altered")
+        raise ValueError("its checksum is missing, so some of its bytes were altered or cut off")
 
 
 def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota and file size limit
+STEM = 40  # characters of a name that its partial file repeats: names may have 255 bytes
 ABANDONED = 3600.0  # seconds without a write, after which the writer of a partial file is dead
 
 _calls = itertools.count()
@@ -26,6 +27,15 @@ def file_path(path: object) -> Path:
     if named.is_dir():
         raise IsADirectoryError(f"path {str(path)!r} is a folder, not a file such as 'run.npz'")
     return named
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that ``path`` names a file in, if need be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        place = f"its folder {str(path.parent)!r} cannot be made"
+        raise OSError(error.errno, _unwritable(path, error) + f": {place}") from error
 
 
 @contextmanager
@@ -47,45 +57,56 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If writing fails; on a full disk with a sentence that says how much room there is.
+        If writing fails, with a sentence that names ``path``; on a full disk it says how much room
+        there is.
     """
     target = file_path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     _remove_abandoned(target)
     # A name for every call: threads and signal handlers may write the same path at a time.
     label = f"{os.getpid()}-{next(_calls)}"
-    partial = target.with_name(f".{target.stem}.{label}.partial{target.suffix}")
+    partial = target.with_name(f".{target.stem[:STEM]}.{label}.partial{target.suffix}")
     try:
         yield partial
         with open(partial, "r+b") as stream:
             os.fsync(stream.fileno())
         os.replace(partial, target)
     except OSError as error:
-        partial.unlink(missing_ok=True)  # before free bytes are counted
-        if error.errno not in NO_ROOM:
-            raise
-        raise OSError(error.errno, _no_room(target, size, error)) from error
+        _discard(partial)  # before free bytes are counted
+        if error.errno in NO_ROOM:
+            raise OSError(error.errno, _no_room(target, size, error)) from error
+        if str(error.filename) == str(partial):  # a name that the caller never gave
+            raise OSError(error.errno, _unwritable(target, error)) from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        _discard(partial)
     _flush_folder(target.parent)
 
 
 def _remove_abandoned(path):
-    name, suffix = glob.escape(path.stem), glob.escape(path.suffix)
-    for partial in path.parent.glob(f".{name}.*.partial{suffix}"):
-        with suppress(OSError):  # another process may be doing the same
-            if time.time() - partial.stat().st_mtime > ABANDONED:
-                partial.unlink()
+    for stem in {path.stem, path.stem[:STEM]}:  # the whole one: in files of earlier versions
+        name, suffix = glob.escape(stem), glob.escape(path.suffix)
+        for partial in path.parent.glob(f".{name}.*.partial{suffix}"):
+            with suppress(OSError):  # another process may be doing the same
+                if time.time() - partial.stat().st_mtime > ABANDONED:
+                    partial.unlink()
+
+
+def _discard(partial):
+    with suppress(OSError):  # what went wrong before is what is to be told
+        partial.unlink()
+
+
+def _unwritable(path, error):
+    return f"path {str(path)!r} could not be written ({os.strerror(error.errno)})"
 
 
 def _no_room(path, size, error):
     size = "an unknown number of" if size is None else f"about {size}"
     free = shutil.disk_usage(path.parent).free
     kept = "the previous file is kept" if path.exists() else "there was no previous file"
-    return (
-        f"{str(path)!r} could not be written ({os.strerror(error.errno)}): it takes {size} bytes, "
-        f"and {free} are free on its disk; {kept}"
-    )
+    room = f"it takes {size} bytes, and {free} are free on its disk"
+    return f"{_unwritable(path, error)}: {room}; {kept}"
 
 
 def _flush_folder(folder):

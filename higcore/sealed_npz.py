@@ -75,6 +75,8 @@ def open_archive(stream: BinaryIO) -> zipfile.ZipFile:
     stream.seek(0)
     if stream.read(4) != b"PK\x03\x04":
         raise ValueError("it is no npz file" if size else "it is empty")
+    if not zipfile.is_zipfile(stream):
+        raise ValueError("it is cut off: it begins as an npz file, but its end is missing")
     archive = zipfile.ZipFile(stream)
     members = archive.infolist()
     if len(members) > len({info.filename for info in members}):

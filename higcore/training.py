@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from .backend import Array, array_module, release_memory, thread_policy
 from .half_inverse import within_memory
+from .identity import check_same_run, identity
 from .memory import ran_out_of_memory
 from .problem import Problem
 from .progress import progress_line
@@ -58,7 +58,9 @@ def fit(
         Initial parameters instead of random ones.
     resume : Result, optional
         Go on from there; with the same problem, optimizer and batch the bits are those of an
-        uninterrupted run.
+        uninterrupted run. Others are refused: parts of your own are compared by their repr or, if
+        their class has none, by its name and their public attributes that are numbers, text,
+        lists or tuples of them, or arrays; data by their bytes.
     evaluate_every : int
         Epochs between evaluations of the test loss.
     patience : int, optional
@@ -105,15 +107,15 @@ def fit(
     _check_callbacks(on_step=on_step, on_epoch=on_epoch)
     if diagnostics:
         _check_tangents(network=problem.network, solver=problem.solver)
-    identity = _identity(problem, optimizer, batch, seed)
+    run_identity = identity(problem, optimizer, batch, seed)
     if resume is None:
         state = _initial_state(problem, optimizer, seed, theta)
     else:
-        _check_resume(problem, resume, theta, identity)
+        _check_resume(problem, resume, theta, run_identity)
         state = resume.state
     run = Run(
         problem, optimizer, int(batch), budget, evaluate_every, patience, Clock(state.seconds),
-        state, identity, tuple(on_step), tuple(on_epoch), diagnostics,
+        state, run_identity, tuple(on_step), tuple(on_epoch), diagnostics,
     )  # fmt: skip
     if resume is not None:
         run.take_over(resume)
@@ -198,49 +200,10 @@ def _check_theta(problem, theta):
     check_finite("theta", theta)
 
 
-def _check_resume(problem, resume, theta, identity):
+def _check_resume(problem, resume, theta, run_identity):
     if not isinstance(resume, Result):
         raise TypeError(f"resume must be a Result, such as load_checkpoint returns, got {resume!r}")
     if theta is not None:
         raise ValueError("theta cannot be given together with resume, which has its own")
-    _check_same_run(resume.identity, identity)
+    check_same_run(resume.identity, run_identity)
     _check_theta(problem, resume.theta)
-
-
-def _identity(problem, optimizer, batch, seed):
-    """What a run and the one it resumes must agree in."""
-    return {
-        "problem": problem.name,
-        "network": _describe(problem.network),
-        "parameters": int(problem.network.size),
-        "solver": _describe(problem.solver),
-        "loss": _describe(problem.loss),
-        "batch_mean": bool(problem.batch_mean),
-        "samples": int(problem.train.count),
-        "dtype": str(problem.sample.x.dtype),
-        "optimizer": _describe(optimizer),
-        "batch": int(batch),
-        "seed": int(seed),
-    }
-
-
-def _describe(part):
-    """The repr without memory addresses; of a class that has none of its own, the name."""
-    if type(part).__repr__ is object.__repr__:
-        return type(part).__name__
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(part))
-
-
-def _check_same_run(was, now):
-    if not was:
-        raise ValueError(
-            "resume does not say which run it is from, as checkpoints of format 1 do not; "
-            "begin a new run from its parameters: fit(..., theta=resume.theta)"
-        )
-    differing = [
-        f"{name} {was.get(name)}, this run has {value}"
-        for name, value in now.items()
-        if was.get(name) != value
-    ]
-    if differing:
-        raise ValueError("resume was made for " + "; for ".join(differing))

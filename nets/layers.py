@@ -62,10 +62,14 @@ class Dense:
     """a_out = act(a W + c) with W (n_in, n_out) and bias c (n_out,)."""
 
     def __init__(self, n_in: int, n_out: int, activation: str, start: int) -> None:
+        self.settings = n_in, n_out, activation, start
         self.n_in, self.n_out, self.start = n_in, n_out, start
         self.activation = ACTIVATIONS[activation]
         self.size = (n_in + 1) * n_out
         self.factor_shape = (1, n_in, n_out)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self.settings}"
 
     def parameters(self, theta: Array) -> tuple[Array, Array]:
         """Views of theta (t,): W (n_in, n_out) and c (n_out,)."""
@@ -131,6 +135,7 @@ class Conv1d:
         start: int,
         channels_first: bool = False,
     ) -> None:
+        self.settings = points, channels, features, width, activation, start, channels_first
         self.points, self.channels, self.features, self.width = points, channels, features, width
         self.positions = points - width + 1
         self.n_in, self.n_out = points * channels, self.positions * features
@@ -139,6 +144,9 @@ class Conv1d:
         self.channels_first = channels_first
         self.size = (self.fan_in + 1) * features
         self.factor_shape = (self.positions, self.fan_in, features)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self.settings}"
 
     def parameters(self, theta: Array) -> tuple[Array, Array]:
         """Views of theta (t,): W (width channels, features) and c (features,)."""

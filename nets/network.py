@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from higcore.backend import Array, array_module
+from higcore.identity import describe
 from higcore.rows import OuterProductRows
 from higcore.validation import check_array, check_dtype, check_same_dtype
 
@@ -36,6 +37,9 @@ class Network:
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = layers
         self.size = sum(layer.size for layer in layers)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}([{', '.join(map(describe, self.layers))}])"
 
     @property
     def input_size(self) -> int:

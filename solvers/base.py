@@ -21,6 +21,9 @@ class Solver:
     S[i] = dy_i/du_i. Everything else follows: S itself takes |y| adjoints or |u| tangents, the
     fewer where both are given. What each default costs is said beside it.
 
+    A subclass that has all of S at once gives ``jacobian(x, u) -> (y, S)``, beside these two or in
+    place of them: it is then what every default takes S from.
+
     A faster subclass keeps what a backward sweep needs on a tape of its own. It gives
 
     - ``forward(x, u) -> (y, tape)`` in place of ``solve``,
@@ -70,7 +73,9 @@ class Solver:
     def jacobian(self, x: Array, u: Array) -> tuple[Array, Array]:
         """Return y (b, |y|) and S (b, |y|, |u|), S[i] = dy_i/du_i."""
         y, tape = self.forward(x, u)
-        return y, self.rows(tape)
+        if _gives(type(self), "rows"):
+            return y, self.rows(tape)
+        return y, self._from_products(tape)  # a jacobian of one's own may call this one
 
     def forward(self, x: Array, u: Array) -> tuple[Array, Any]:
         """Return y (b, |y|) and the tape, by default (x, u)."""
@@ -82,10 +87,11 @@ class Solver:
     def backward(self, tape: Any, y_bar: Array) -> Array:
         """Pull cotangents back: y_bar (b, |y|) or (b, r, |y|) to u_bar alike.
 
-        By default one adjoint for each of the r cotangents, or all of S if no adjoint is given.
+        By default one adjoint for each of the r cotangents; or all of S if no adjoint is given, or
+        a tape of one's own, which does not say x and u.
         """
         rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]  # (b, r, |y|)
-        if _gives(type(self), "adjoint"):
+        if _gives(type(self), "adjoint") and not _gives(type(self), "forward"):
             x, u = tape
             u_bar = self._adjoints(x, u, rows)
         else:
@@ -93,15 +99,34 @@ class Solver:
         return u_bar.reshape(*y_bar.shape[:-1], self.control_size)
 
     def rows(self, tape: Any) -> Array:
-        """Return S (b, |y|, |u|); by default from |y| adjoints or |u| tangents."""
+        """Return S (b, |y|, |u|); by default of `jacobian`, or from |y| adjoints or |u| tangents.
+
+        ``tape`` is the default one, (x, u): a class with another must give its own ``rows``.
+        """
+        if not _gives(type(self), "jacobian"):
+            return self._from_products(tape)
         x, u = tape
-        cls, size = type(self), self.output_size
+        try:
+            _, S = self.jacobian(x, u)
+        except RecursionError:
+            raise TypeError(
+                f"jacobian of solver {type(self).__name__} calls a default that is made from "
+                "jacobian itself; give adjoint or tangent too, or make S without rows"
+            ) from None
+        check_array("S of y, S = jacobian(x, u)", S, (len(u), self.output_size, self.control_size))
+        return S
+
+    def _from_products(self, tape):
+        """S (b, |y|, |u|) from |y| adjoints or |u| tangents: what is there, or the fewer."""
+        (x, u), cls, size = tape, type(self), self.output_size
         by_adjoints = _gives(cls, "adjoint") or _gives(cls, "backward")
         if _gives(cls, "tangent") and (self.control_size < size or not by_adjoints):
             return self._tangents(x, u)
         xp = array_module(u=u)
-        identity = xp.eye(size, dtype=u.dtype)
-        return self.backward(tape, xp.broadcast_to(identity, (len(u), size, size)))
+        rows = xp.broadcast_to(xp.eye(size, dtype=u.dtype), (len(u), size, size))
+        if _gives(cls, "backward"):
+            return self.backward(tape, rows)
+        return self._adjoints(x, u, rows)
 
     def _adjoints(self, x, u, rows):
         """(b, r, |u|) from cotangents (b, r, |y|), one after the other."""
@@ -143,10 +168,10 @@ def _missing(cls):
     given = {name for name in vars(Solver) if not name.startswith("__") and _gives(cls, name)}
     if not given & {"solve", "forward"}:
         return "must give solve(x, u) -> y, with y (b, |y|) for x (b, |x|) and u (b, |u|)"
-    if not given & {"adjoint", "tangent", "backward", "rows"}:
+    if not given & {"adjoint", "tangent", "jacobian", "backward", "rows"}:
         return (
             "must give a derivative beside solve: adjoint(x, u, y_bar) -> u_bar, or "
-            "tangent(x, u, du) -> dy, or both"
+            "tangent(x, u, du) -> dy, or both, or jacobian(x, u) -> (y, S)"
         )
     if "forward" in given and "rows" not in given:
         return (

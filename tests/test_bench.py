@@ -11,7 +11,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from bench import choices
+from bench import choices, records
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Oscillators
 
@@ -48,6 +48,49 @@ def test_train_leaves_files_and_json(tiny, tmp_path):
     assert str(tmp_path.parent) not in json.dumps(saved)
     resumed = invoke(*arguments, "--steps", 9, "--resume", stem.with_suffix(".npz"))
     assert json.loads(resumed.stdout.splitlines()[-1])["steps"] == 9
+
+
+def recorded(folder):
+    return json.loads((folder / "toy-adam-seed0.json").read_text())["recorded"]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_resumed_run_keeps_what_was_recorded_before(tmp_path, moved):
+    """Also if it leaves its files elsewhere, as beside those of another run."""
+    start = ("train", "toy", "--optimizer", "adam", "--lr", 0.01)
+    folders = [tmp_path / name for name in ("whole", "first", "other" if moved else "first")]
+    whole, first, second = folders
+    for folder, epochs in ((whole, 9), (first, 6)):
+        assert invoke(*start, "--epochs", epochs, "--out", folder).exit_code == 0
+    if moved:
+        invoke(*start[:-1], 0.5, "--epochs", 8, "--out", second)
+    resume = ("--resume", first / "toy-adam-seed0.npz", "--epochs", 9, "--out", second)
+    assert invoke(*start, *resume).exit_code == 0
+    assert recorded(second) == recorded(whole)
+    assert recorded(whole)["epoch"] == list(range(10))
+
+
+@pytest.mark.parametrize("other", [None, "no JSON", "[1]", "7", "{}", '{"curve": 1}'])
+def test_what_another_run_recorded_is_not_taken(tmp_path, other):
+    """Its JSON file stays when a later run is killed and leaves a checkpoint only."""
+    start, saved = ("train", "toy", "--optimizer", "adam"), tmp_path / "toy-adam-seed0"
+    invoke(*start, "--lr", 0.5, "--epochs", 8, "--out", tmp_path)
+    other = other or saved.with_suffix(".json").read_text()
+    invoke(*start, "--epochs", 3, "--out", tmp_path)
+    saved.with_suffix(".json").write_text(other)
+    resume = ("--resume", saved.with_suffix(".npz"), "--epochs", 5, "--out", tmp_path)
+    assert invoke(*start, *resume).exit_code == 0
+    assert recorded(tmp_path)["epoch"] == [4, 5]
+
+
+def test_curves_are_thinned_evenly_in_the_logarithm():
+    epochs = list(range(2000))
+    kept = records.thin({"epoch": epochs, "loss": [2 * k for k in epochs]})
+    assert kept["loss"] == [2 * k for k in kept["epoch"]]
+    assert kept["epoch"][:20] == epochs[:20]
+    assert kept["epoch"][-1] == 1999
+    assert len(kept["epoch"]) <= records.CURVE_POINTS + 1
+    assert records.thin({"epoch": epochs[:150]}) == {"epoch": epochs[:150]}
 
 
 def test_a_full_disk_at_the_last_save(tiny, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Runs that survive: saved, killed, loaded and resumed with the bits of an uninterrupted run."""
 
+import copy
 import dataclasses
 import errno
 import io
@@ -24,7 +25,9 @@ from higcore import (
     HIG,
     SGD,
     Adam,
+    Batch,
     Checkpoints,
+    FreshData,
     NonFiniteError,
     Result,
     fit,
@@ -32,9 +35,11 @@ from higcore import (
     save_checkpoint,
 )
 from higcore.half_inverse import HalfInverseInfo
+from higcore.identity import describe as in_words
 from higcore.losses import SquaredError
 from higcore.result import Epoch, State
-from nets import MLP, ConvNet1d
+from nets import MLP, ConvNet1d, Network
+from nets.layers import Conv1d, Dense
 from solvers import OscillatorChain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -289,6 +294,104 @@ def test_another_run_is_not_resumed(problem, run, options, message):
     assert fit(**same).steps == 9
     with pytest.raises(ValueError, match=message):
         fit(**same | options)
+
+
+class Spring(OscillatorChain):
+    """A solver whose author wrote no repr, with plain attributes and others."""
+
+    __repr__ = object.__repr__
+
+    def __init__(self, **attributes):
+        super().__init__(steps=12, dt=0.5)
+        self.__dict__ |= {"push": len, "_calls": np.random.default_rng().random()} | attributes
+
+
+def dense(activation, widths=(4, 6, 12)):
+    first = Dense(*widths[:2], activation, 0)
+    return Network([first, Dense(*widths[1:], "linear", first.size)])
+
+
+@pytest.mark.parametrize(
+    ("part", "was", "now", "message"),
+    [
+        (
+            "network", dense("tanh"), dense("relu"),
+            "Network([Dense(4, 6, 'tanh', 0), Dense(6, 12, 'linear', 30)]), this run has "
+            "Network([Dense(4, 6, 'relu', 0), Dense(6, 12, 'linear', 30)])",
+        ),
+        ("solver", Spring(k=1.0), Spring(k=50.0), "k=1.0), this run has Spring(.*k=50.0)"),
+        ("solver", Spring(k=True), Spring(k=None), "k=True), this run has Spring(.*k=None)"),
+        ("solver", Spring(k="a"), Spring(k=("a", [2])), "this run has Spring(.*k=('a', (2)))"),
+        (
+            "solver", Spring(k=np.arange(4)), Spring(k=np.arange(4) + 1),
+            "k=int64 (4,) sha256 .*), this run has Spring(.*k=int64 (4,) sha256 ",
+        ),
+    ],
+)  # fmt: skip
+def test_parts_of_ones_own_are_told_apart(problem, part, was, now, message):
+    run = fit(dataclasses.replace(problem, **{part: was}), Adam(), batch=8, steps=1)
+    options = {"batch": 8, "steps": 2, "resume": run}
+    same = dataclasses.replace(problem, **{part: copy.deepcopy(was)})
+    assert fit(same, Adam(), **options).steps == 2
+    pattern = re.escape(message).replace(r"\.\*", ".*")
+    with pytest.raises(ValueError, match=f"^resume was made for {part} .*{pattern}"):
+        fit(dataclasses.replace(problem, **{part: now}), Adam(), **options)
+
+
+def test_what_a_part_is_in_words():
+    assert in_words(Plain(np.float32(0.5))) == "Plain(network=0.5)"
+    assert in_words(Plain(np.array([{}]))).startswith("Plain(network=object (1,) sha256 ")
+    assert in_words(Plain((1, len))) == in_words(object.__new__(Plain)) == "Plain"
+    assert in_words(Plain(np.eye(3)[:, 1])) == in_words(Plain(np.eye(3)[1]))
+    assert in_words(object()) == "object"
+    assert repr(Conv1d(8, 2, 3, 3, "relu", 0, True)) == "Conv1d(8, 2, 3, 3, 'relu', 0, True)"
+    own_layer = dense("tanh")
+    own_layer.layers[0] = Plain(1)
+    assert repr(own_layer).startswith("Network([Plain(network=1), Dense(")
+
+
+def other_values(batch):
+    return Batch(batch.x, batch.net_input, batch.target + 1e-9)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_other_data_of_the_same_size_are_not_resumed(problem, run, part):
+    other = dataclasses.replace(problem, **{part: other_values(getattr(problem, part))})
+    message = (
+        f"^resume was made for {part}_data sha256 [0-9a-f]{{16}}, this run has sha256 [0-9a-f]"
+    )
+    with pytest.raises(ValueError, match=message + "{15}.$"):
+        fit(other, Adam(), batch=8, steps=9, resume=run)
+
+
+def test_other_fresh_data_are_not_resumed(problem):
+    def fresh(seed, shift=0.0):
+        def draw(rng, size):
+            return Batch(*(rng.random((size, 4)) + shift for _ in range(3)))
+
+        data = FreshData(draw, seed, count=40)
+        return dataclasses.replace(problem, train=data)
+
+    options = {"batch": 8, "steps": 9, "resume": fit(fresh(0), Adam(), batch=8, steps=7)}
+    assert fit(fresh(0), Adam(), **options).steps == 9
+    with pytest.raises(
+        ValueError, match=r"^resume was made for data_seed 0, this run has 1; for t"
+    ):
+        fit(fresh(1), Adam(), **options)
+    with pytest.raises(ValueError, match=r"^resume was made for train_data sha256"):
+        fit(fresh(0, 1.0), Adam(), **options)
+
+
+def test_checkpoints_that_do_not_know_their_data_are_resumed(problem, run, tmp_path):
+    """Those of format 2 from before the data belonged to the identity."""
+    known = {k: v for k, v in run.identity.items() if not k.endswith(("_data", "data_seed"))}
+    assert len(known) == len(run.identity) - 3
+    save_checkpoint(tmp_path / "run.npz", dataclasses.replace(run, identity=known))
+    loaded = load_checkpoint(tmp_path / "run.npz")
+    whole = fit(problem, Adam(), batch=8, steps=9)
+    assert bits(fit(problem, Adam(), batch=8, steps=9, resume=loaded))[3:7] == bits(whole)[3:7]
+    with pytest.raises(ValueError, match=r"^resume was made for batch 8"):
+        fit(problem, Adam(), batch=4, steps=9, resume=loaded)
 
 
 def test_resume_has_its_own_theta(problem, run):

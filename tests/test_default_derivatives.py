@@ -47,7 +47,9 @@ def inputs(solver, rng, b=3, dtype=float, xp=np):
     return xp.asarray(x.astype(dtype)), xp.asarray(u.astype(dtype))
 
 
-@pytest.mark.parametrize("given", [("adjoint",), ("tangent",), ("adjoint", "tangent")])
+@pytest.mark.parametrize(
+    "given", [("adjoint",), ("tangent",), ("adjoint", "tangent"), ("jacobian",)]
+)
 @pytest.mark.parametrize("inner", SOLVERS, ids=repr)
 def test_defaults_are_the_solvers_own(inner, given, rng, xp):
     solver = wrapped(inner, *given)
@@ -69,7 +71,7 @@ def test_defaults_are_the_solvers_own(inner, given, rng, xp):
     assert abs(solver.backward(tape, y_bars) - many).max() < 1e-12
 
 
-@pytest.mark.parametrize("given", ["adjoint", "tangent"])
+@pytest.mark.parametrize("given", ["adjoint", "tangent", "jacobian"])
 def test_defaults_pass_the_checks(given):
     check_solver(wrapped(OscillatorChain(steps=6), given), show=False).raise_if_failed()
 
@@ -88,6 +90,47 @@ def test_the_jacobian_takes_the_fewer_calls(inner, given, calls, rng):
     solver = wrapped(inner, *given)
     solver.jacobian(*inputs(inner, rng))
     assert solver.calls == calls
+
+
+@pytest.mark.parametrize("others", [(), ("adjoint",), ("tangent",), ("adjoint", "tangent")])
+def test_a_jacobian_of_ones_own_is_what_training_takes_the_rows_from(others, rng):
+    solver = wrapped(SOLVERS[0], "jacobian", *others)
+    x, u = inputs(solver, rng)
+    rows = solver.rows(solver.forward(x, u)[1])
+    assert solver.calls == ["jacobian"]
+    assert abs(rows - SOLVERS[0].jacobian(x, u)[1]).max() < 1e-12
+
+
+def test_a_jacobian_of_ones_own_may_call_the_default(rng):
+    """As one that counts or times the calls does."""
+
+    class Counted(Wrapped, Solver):
+        def adjoint(self, x, u, y_bar):
+            return self.inner.adjoint(x, u, y_bar)
+
+        def jacobian(self, x, u):
+            self.calls.append("jacobian")
+            return super().jacobian(x, u)
+
+    solver = Counted(SOLVERS[0])
+    x, u = inputs(solver, rng)
+    assert abs(solver.rows((x, u)) - SOLVERS[0].jacobian(x, u)[1]).max() < 1e-12
+    assert solver.calls == ["jacobian"]
+
+
+@pytest.mark.parametrize(
+    "circle",
+    [
+        lambda self, x, u: Solver.jacobian(self, x, u),
+        lambda self, x, u: (self.solve(x, u), self.rows((x, u))),
+        lambda self, x, u: (self.solve(x, u), self.tangent(x, u, u)),
+        lambda self, x, u: (self.solve(x, u), self.adjoint(x, u, self.solve(x, u))),
+    ],
+)
+def test_a_jacobian_made_from_itself_is_told_so(circle, rng):
+    solver = type("Circle", (Wrapped, Solver), {"jacobian": circle})(SOLVERS[0])
+    with pytest.raises(TypeError, match=r"^jacobian of solver Circle calls a default that is made"):
+        solver.rows(inputs(solver, rng))
 
 
 def test_one_adjoint_a_cotangent(rng):
@@ -127,7 +170,53 @@ def test_rows_alone_are_enough():
     check_solver(Rows(), show=False).raise_if_failed()
 
 
-@pytest.mark.parametrize("given", ["adjoint", "tangent"])
+class OwnTape(Wrapped, Solver):
+    """A tape of its own, of as many parts as the default one, and rows; no backward."""
+
+    def forward(self, x, u):
+        return self.inner.solve(x, u), (u, x)
+
+    def rows(self, tape):
+        u, x = tape
+        return self.inner.jacobian(x, u)[1]
+
+    def adjoint(self, x, u, y_bar):
+        return self.inner.adjoint(x, u, y_bar)
+
+
+class NoTape(OwnTape):
+    """S does not depend on x and u, so nothing is kept."""
+
+    def forward(self, x, u):
+        return self.inner.solve(x, u), None
+
+    def rows(self, tape):
+        return self.inner.jacobian(np.ones((3, 1)), np.ones((3, 2)))[1]
+
+
+@pytest.mark.parametrize("solver", [OwnTape(OscillatorChain(steps=4)), NoTape(ScaledOutputs())])
+def test_backward_on_a_tape_of_ones_own_goes_by_its_rows(solver, rng):
+    x, u = inputs(solver, rng)
+    y, tape = solver.forward(x, u)
+    for y_bar in (rng.standard_normal(y.shape), rng.standard_normal((3, 5, y.shape[1]))):
+        expected = solver.inner.backward(solver.inner.forward(x, u)[1], y_bar)
+        assert abs(solver.backward(tape, y_bar) - expected).max() < 1e-12
+    check_solver(OwnTape(OscillatorChain(steps=4)), show=False).raise_if_failed()
+
+
+def test_rows_of_ones_own_may_call_the_default(rng):
+    class Same(OwnTape):
+        def forward(self, x, u):
+            return self.inner.solve(x, u), (x, u)
+
+        def rows(self, tape):
+            return Solver.rows(self, tape)
+
+    x, u = inputs(SOLVERS[0], rng)
+    assert abs(Same(SOLVERS[0]).rows((x, u)) - SOLVERS[0].jacobian(x, u)[1]).max() < 1e-12
+
+
+@pytest.mark.parametrize("given", ["adjoint", "tangent", "jacobian"])
 def test_float32_stays_float32(given, rng):
     solver = wrapped(SOLVERS[0], given)
     x, u = inputs(solver, rng, dtype=np.float32)
@@ -151,7 +240,7 @@ def test_cotangents_may_be_written_to_and_handed_to_other_libraries(rng):
     assert all(seen)
 
 
-@pytest.mark.parametrize("given", ["adjoint", "tangent"])
+@pytest.mark.parametrize("given", ["adjoint", "tangent", "jacobian"])
 def test_training_takes_the_same_steps(given, rng):
     inner = OscillatorChain(steps=8, dt=0.4)
     x = rng.random((16, 4))
@@ -212,6 +301,11 @@ class Identity(Solver):
             r"u_bar = adjoint\(x, u, y_bar\) must have shape \(3, 2\)",
         ),
         ("tangent", lambda x, u, v: v[0], r"dy = tangent\(x, u, du\) must have shape \(3, 2\)"),
+        (
+            "jacobian",
+            lambda x, u: (u, u),
+            r"S of y, S = jacobian\(x, u\) must have shape \(3, 2, 2\), got \(3, 2\)",
+        ),
         ("adjoint", lambda x, u, w: w.tolist(), "must be a NumPy or CuPy array, got list"),
     ],
 )
@@ -221,7 +315,7 @@ def test_wrong_shapes_do_not_broadcast(method, wrong, message, rng):
         body["adjoint"] = Solver.adjoint
     solver = type("Wrong", (Identity,), body)()
     with pytest.raises((TypeError, ValueError), match=message):
-        solver.jacobian(*inputs(solver, rng))
+        solver.rows(solver.forward(*inputs(solver, rng))[1])
 
 
 @pytest.mark.parametrize(

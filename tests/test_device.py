@@ -274,6 +274,7 @@ def test_resume_on_a_device(device):
     part = fit(problem, Adam(), batch=16, steps=4).on("cpu")
     assert isinstance(part.theta, np.ndarray)
     resumed = fit(problem, Adam(), batch=16, steps=9, resume=part.on("gpu"))
+    assert resumed.identity == fit(problem.on("cpu"), Adam(), batch=16, steps=1).identity
     assert np.array_equal(to_host(resumed.theta), to_host(whole.theta))
 
 

@@ -4,12 +4,14 @@ import errno
 import os
 import stat
 import time
+from pathlib import Path
 
 import pytest
 
+from higcore import Checkpoints
 from higcore.files import replacing
 
-FULL = r"run.txt' could not be written \(.*\): it takes about 7 bytes, and \d+ are free on its "
+FULL = r"path '.*run.txt' could not be written \(.*\): it takes about 7 bytes, and \d+ are free on "
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_a_full_disk_wherever_it_shows(path, number, place, monkeypatch):
 
     if place != "write":
         monkeypatch.setattr(os, place, fail)
-    with pytest.raises(OSError, match=FULL + "disk; the previous file is kept$") as caught:
+    with pytest.raises(OSError, match=FULL + "its disk; the previous file is kept$") as caught:
         write_half(path, 7, full if place == "write" else None)
     assert caught.value.errno == number
     assert os.strerror(number) in str(caught.value)
@@ -79,6 +81,36 @@ def test_a_full_disk_without_an_earlier_file(tmp_path):
     with pytest.raises(OSError, match=message):
         write_half(tmp_path / "run.txt", error=OSError(errno.ENOSPC, "full"))
     assert not names(tmp_path)
+
+
+def assert_unwritable(path, kind, reason, write=write_half):
+    """Writing fails with a sentence that names the path, and no file that nobody asked for."""
+    with pytest.raises(kind) as caught:
+        write(path)
+    assert type(caught.value) is kind
+    number = caught.value.errno
+    message = f"path {str(path)!r} could not be written ({os.strerror(number)}){reason}"
+    assert str(caught.value) == f"[Errno {number}] {message}"
+
+
+@pytest.mark.parametrize("write", [write_half, Checkpoints])
+def test_a_folder_that_cannot_be_made(path, write):
+    folder = f": its folder {str(path)!r} cannot be made"
+    assert_unwritable(path / "x.npz", FileExistsError, folder, write)
+    folder = f": its folder {str(path / 'a')!r} cannot be made"
+    assert_unwritable(path / "a" / "x.npz", NotADirectoryError, folder, write)
+
+
+def test_a_folder_that_takes_no_files(path):
+    assert_unwritable(path.with_name("a." + 249 * "b"), OSError, "")  # the suffix is kept
+    if os.path.isdir("/proc/self"):
+        assert_unwritable(Path("/proc/self/x.npz"), FileNotFoundError, "")
+
+
+@pytest.mark.parametrize("stem", [240 * "a", 251 * "a", 125 * "\u00e4", 60 * "\U0001f600"])
+def test_names_as_long_as_may_be(tmp_path, stem):
+    write_half(tmp_path / f"{stem}.npz")
+    assert names(tmp_path) == [f"{stem}.npz"]
 
 
 def test_calls_within_each_other_do_not_share_a_file(path):
@@ -107,6 +139,15 @@ def test_what_killed_processes_left_is_removed_after_an_hour(path):
         assert fresh.exists()
         assert other.exists()
         old.write_text("old")
+
+
+@pytest.mark.parametrize("stem", ["run", 200 * "a"])
+def test_what_earlier_versions_left_is_removed_too(tmp_path, stem):
+    left = tmp_path / f".{stem}.123-0.partial.npz"
+    left.write_text("partial")
+    os.utime(left, (0, 0))
+    write_half(tmp_path / f"{stem}.npz")
+    assert names(tmp_path) == [f"{stem}.npz"]
 
 
 def test_everything_is_flushed_before_and_after_the_rename(path, monkeypatch):

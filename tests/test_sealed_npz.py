@@ -113,6 +113,11 @@ def test_every_shortened_or_lengthened_file_is_refused(path, whole):
     for length in range(len(whole) - 1, -1, -1):
         os.truncate(path, length)
         assert "is no usable checkpoint" in refusal(path), length
+    for length in (10, 100, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        assert_refused(path, "it is cut off: it begins as an npz file, but its end is missing")
+    path.write_bytes(whole[:-10])
+    assert_refused(path, "its checksum is missing, so some of its bytes were altered or cut off")
     for longer in (whole + b"\0", b"\0" + whole, whole + whole):
         path.write_bytes(longer)
         assert_refused(path)
@@ -164,7 +169,7 @@ def test_a_header_with_anything_in_it_raises_nothing_else(tmp_path_factory, whol
     [
         (b"", "it is empty"),
         (b"theta = 1, 2, 3\n", "it is no npz file"),
-        (b"PK\x03\x04" + bytes(100), "File is not a zip file"),
+        (b"PK\x03\x04" + bytes(100), "it is cut off: it begins as an npz file, but its end"),
         (bytes(10_000), "it is no npz file"),
         (b"higcore sha256 " + b"0" * 64, "its checksum is not that of its bytes"),
         (b"PK\x05\x06" + bytes(18), "it is no npz file"),
