@@ -369,19 +369,127 @@ def test_a_solver_may_refuse_float32():
     assert row(report, "float32 in").verdict == "skipped: solve raised TypeError"
 
 
-def test_noise_is_not_taken_for_a_wrong_derivative():
-    def inexact(right, x, u, amplitude):
-        y = right(x, u)
-        return y + amplitude * np.sin(1e13 * y)  # as from an inner iteration that stops early
+class Inexact(Waves):
+    """With noise as from an inner iteration that stops early, less of it in the last output."""
 
-    for amplitude in (1e-12, 1e-9):
-        solver = broken(solve=lambda right, x, u, size=amplitude: inexact(right, x, u, size))
-        report = check_solver(solver, show=False)
+    def __init__(self, amplitude, shares=(1.0, 1.0, 0.01)):
+        super().__init__()
+        self.noise = amplitude * np.array(shares)
+
+    def solve(self, x, u):
+        if u.dtype != float:
+            raise TypeError("float64 only")
+        each = [super(Inexact, self).solve(x[i : i + 1], u[i : i + 1]) for i in range(len(u))]
+        y = np.concatenate(each)
+        return y + self.noise * np.sin(1e13 * y)
+
+
+@pytest.mark.parametrize("amplitude", [1e-12, 1e-9, 1e-7])
+def test_noise_is_not_taken_for_a_wrong_derivative(amplitude):
+    for seed in range(20):
+        report = check_solver(Inexact(amplitude), seed=seed, show=False)
         report.raise_if_failed()
         assert row(report, "adjoint against").passed
-    solver = broken(solve=lambda right, x, u: inexact(right, x, u, 1e-3))
-    report = check_solver(solver, show=False)
+
+
+def test_too_much_noise_ends_the_comparison():
+    report = check_solver(Inexact(1e-3), show=False)
+    report.raise_if_failed()
     assert "too rough or too noisy" in row(report, "adjoint against").verdict
+    report = check_solver(Inexact(1e-3, shares=(0, 1, 0)), show=False)
+    report.raise_if_failed()
+    assert row(report, "adjoint against").passed  # of the others
+    assert "too rough or too noisy" in row(report, "1 of 3 components of y, 1").verdict
+    assert str(report).endswith("all right; 2 skipped")
+
+
+class Units(Solver):
+    """y_j = scale_j (sin(x_j u_j) + u_j) + level_j, with a sign that the adjoint may have wrong."""
+
+    state_size = control_size = output_size = 2
+
+    def __init__(self, scale=(1.0, 1.0), level=0.0, sign=1.0):
+        self.scale, self.level, self.sign = map(np.array, (scale, (0.0, level), (1.0, sign)))
+
+    def solve(self, x, u):
+        scale, level = self.scale.astype(u.dtype), self.level.astype(u.dtype)
+        return scale * (np.sin(x * u) + u) + level
+
+    def tangent(self, x, u, du):
+        return self.scale.astype(u.dtype) * (x * np.cos(x * u) + 1) * du
+
+    def adjoint(self, x, u, y_bar):
+        return self.tangent(x, u, self.sign.astype(u.dtype) * y_bar)
+
+
+SCALES = [(1, 1), (1, 1e-2), (1, 1e-3), (1e5, 1e-6), (1, 1e-9), (1e-12, 1), (1e-9, 1e-9)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+def test_every_output_counts_in_its_own_units(scale, dtype, seed):
+    x = np.random.default_rng(seed).standard_normal((3, 2)).astype(dtype)
+    report = check_solver(Units(scale), x, seed=seed, show=False)
+    report.raise_if_failed()
+    assert all(row.passed for row in report.rows)
+    report = check_solver(Units(scale, sign=-1.0), x, seed=seed, show=False)
+    for what in ("adjoint against", "S against", "S du"):
+        assert "is worst in component 1 of" in row(report, what).verdict
+        assert row(report, what).verdict.endswith("wrong sign there")
+    assert row(report, "dot test").passed is False
+    assert "only in outputs 1 of 2" in row(report, "S against").verdict
+    assert "times" not in str(report)  # no factor near 1 is made of it
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("level", [1e2, 1e4, 1e6, 1e8, 1e12])
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_what_rounding_hides_is_said_to_be_skipped(scale, level, dtype):
+    x = np.random.default_rng(0).standard_normal((3, 2)).astype(dtype)
+    check_solver(Units((1.0, scale), level), x, show=False).raise_if_failed()
+    report = check_solver(Units((1.0, scale), level, -1.0), x, show=False)
+    skipped = [row for row in report.rows if row.what == "1 of 2 components of y, 1"]
+    assert report.failed or "hidden by the rounding of its values" in skipped[0].verdict
+
+
+def test_rounding_that_hides_everything_skips_everything():
+    class High(Units):
+        def solve(self, x, u):
+            return super().solve(x, u) + 1e12
+
+    report = check_solver(High(sign=-1.0), show=False)
+    for what in ("tangent against", "adjoint against", "S against"):
+        assert "hidden by the rounding of its values" in row(report, what).verdict
+
+
+def test_an_output_that_does_not_depend_on_u_has_no_derivative():
+    class Constant(Units):
+        """y_1 = x_1, and its derivative is said to be ``slope``."""
+
+        slope = 0.0
+
+        def solve(self, x, u):
+            y = super().solve(x, u)
+            y[:, 1] = x[:, 1]
+            return y
+
+        def adjoint(self, x, u, y_bar):
+            u_bar = super().adjoint(x, u, y_bar)
+            u_bar[:, 1] = self.slope * y_bar[:, 1]
+            return u_bar
+
+        def tangent(self, x, u, du):
+            dy = super().tangent(x, u, du)
+            dy[:, 1] = self.slope * du[:, 1]
+            return dy
+
+    right, wrong = Constant(), Constant()
+    wrong.slope = 1.0
+    check_solver(right, show=False).raise_if_failed()
+    report = check_solver(wrong, show=False)
+    for what in ("tangent against", "adjoint against", "S against"):
+        assert row(report, what).passed is False
 
 
 def test_sizes_must_be_there():
@@ -425,7 +533,7 @@ def test_the_table_is_printed_and_returned(capsys):
     assert capsys.readouterr().out == f"{report}\n"
     assert str(report).startswith("check_solver: Broken\nwhat ")
     assert "adjoint is minus the transpose of the tangent: wrong sign" in str(report)
-    assert str(report).endswith("5 of 22 checks failed")
+    assert str(report).endswith("5 of 24 checks failed")
     with pytest.raises(AssertionError, match=r"check_solver: Broken: 5 failed\n  adjoint against"):
         report.raise_if_failed()
     assert check_solver(Waves(), show=False)
