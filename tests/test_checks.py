@@ -691,3 +691,165 @@ def test_network_arguments_are_checked_first():
         check_network(MLP((3, 4, 2)), np.zeros(3))
     with pytest.raises(TypeError, match="theta is float64, x is float32"):
         check_network(MLP((3, 4, 2)), np.zeros(26), np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize(("what", "check"), [("solver", check_solver), ("network", check_network)])
+def test_a_class_is_no_instance(what, check):
+    message = rf"{what} must be an instance, Waves\(\), not the class Waves"
+    with pytest.raises(TypeError, match=message):
+        check(Waves)
+
+
+def test_one_sample_needs_a_sample_axis():
+    message = r"x must have shape \(b, 2\), got \(2,\); one sample is x\[None\]"
+    with pytest.raises(ValueError, match=message):
+        check_solver(Waves(), np.zeros(2), np.zeros(4))
+    with pytest.raises(
+        ValueError, match=r"u must have shape \(b, 4\), got \(4,\); one sample is u"
+    ):
+        check_solver(Waves(), u=np.zeros(4))
+    with pytest.raises(ValueError, match=r"x must have shape \(b, 3\), got \(4,\)$"):
+        check_network(MLP((3, 4, 2)), x=np.zeros(4))
+
+
+def bare(thing, *names):
+    """An object with the sizes and the named methods of another one, and no others."""
+    sizes = [name for name in dir(thing) if name == "size" or name.endswith("_size")]
+    return types.SimpleNamespace(**{name: getattr(thing, name) for name in (*sizes, *names)})
+
+
+PROTOCOL = ("solve", "forward", "backward", "rows")
+
+
+def test_what_the_protocol_calls_optional_is_skipped():
+    report = check_solver(bare(Waves(), *PROTOCOL), show=False)
+    report.raise_if_failed()
+    skipped = {row.what for row in report.rows if row.passed is None}
+    assert skipped == {"tangent against differences", "jacobian", "dot test, 3 pairs"}
+    assert row(report, "backward against").passed
+    assert row(report, "S against").passed
+    assert row(report, "S^T y_bar = backward").passed
+    report = check_network(bare(network(), "init", "forward", "backward", "rows"), show=False)
+    report.raise_if_failed()
+    skipped = {row.what for row in report.rows if row.passed is None}
+    assert {"tangent against differences", "dot test, 3 pairs", "J v = S tangent"} < skipped
+
+
+def test_backward_and_rows_alone_are_compared_with_differences():
+    wrong = bare(broken(rows=lambda right, tape: -right(tape)), *PROTOCOL)
+    report = check_solver(wrong, show=False)
+    assert "wrong sign" in row(report, "S against").verdict
+    wrong = bare(broken(backward=lambda right, tape, y_bar: -right(tape, y_bar)), *PROTOCOL)
+    report = check_solver(wrong, show=False)
+    assert "wrong sign" in row(report, "backward against").verdict
+
+
+def test_rows_are_checked_beside_a_jacobian_of_its_own():
+    honest = Waves()
+    solver = broken(
+        rows=lambda right, tape: -right(tape),
+        jacobian=lambda right, x, u: honest.jacobian(x, u),
+    )
+    report = check_solver(solver, show=False)
+    assert "wrong sign" in row(report, "S against").verdict
+    assert row(report, "S of jacobian = rows").passed is False
+
+
+def test_nan_in_the_arguments_is_no_change_of_them():
+    x = np.array([[1.0, np.nan], [1.0, 2.0]])
+    ignoring = broken(solve=lambda right, x, u: right(np.nan_to_num(x), u))
+    report = check_solver(ignoring, x, show=False)
+    assert row(report, "arguments").passed
+
+    def writing(right, x, u):
+        x[:] = np.nan_to_num(x)
+        return right(x, u)
+
+    report = check_solver(broken(solve=writing), x, show=False)
+    assert "solve changes the arrays it is given" in row(report, "arguments").verdict
+
+
+def flipped(k):
+    """Turn the sign of component k of what a method returns."""
+
+    def method(right, *arguments):
+        result = right(*arguments)
+        result[:, k] *= -1
+        return result
+
+    return method
+
+
+def test_a_wrong_sign_in_one_component_is_named():
+    report = check_solver(broken(adjoint=flipped(2)), show=False)
+    verdict = row(report, "adjoint against").verdict
+    assert verdict.startswith("adjoint is worst in component 2 of u")
+    assert verdict.endswith("1 of 4 components are off, from 2 to 2: wrong sign there")
+    report = check_solver(broken(tangent=flipped(1)), show=False)
+    verdict = row(report, "tangent against").verdict
+    assert verdict.startswith("tangent is worst in component 1 of y")
+    assert verdict.endswith("wrong sign there")
+    report = check_solver(broken(adjoint=without_component), show=False)
+    assert "wrong sign" not in row(report, "adjoint against").verdict
+
+
+def few(**methods):
+    """`Waves` that give solve and these methods, and leave the rest to `Solver`."""
+    body = {name: vars(Waves)[name] for name in ("__init__", "parts", "solve")}
+    return type("Few", (Solver,), body | methods)()
+
+
+def minus(method):
+    """The method with a wrong sign."""
+    return lambda *arguments: -method(*arguments)
+
+
+@pytest.mark.parametrize(("given", "made"), [("adjoint", "tangent"), ("tangent", "adjoint")])
+def test_what_is_made_from_another_derivative_says_so(given, made):
+    method = getattr(Waves, given)
+    check_solver(few(**{given: method}), show=False).raise_if_failed()
+    report = check_solver(few(**{given: minus(method)}), show=False)
+    label = f"{made} (made from {given})"
+    assert row(report, f"{label} against").verdict.startswith(f"{label} is minus")
+    assert row(report, f"{given} against").verdict.startswith(f"{given} is minus")
+    assert row(report, "dot test").verdict == f"skipped: both are made from {given}"
+
+
+def test_a_dot_test_of_rows_and_backward_is_none_of_one_with_itself():
+    honest = Waves()
+    own = {
+        "rows": lambda self, tape: -honest.rows(tape),
+        "backward": lambda self, tape, y_bar: honest.backward(tape, y_bar),
+    }
+    report = check_solver(few(**own), show=False)
+    assert row(report, "tangent (made from rows) against").passed is False
+    assert row(report, "adjoint (made from backward) against").passed
+    assert row(report, "dot test").passed is False
+    report = check_solver(few(rows=own["rows"]), show=False)
+    assert row(report, "adjoint (made from rows) against").passed is False
+    assert row(report, "dot test").verdict == "skipped: both are made from rows"
+
+
+def test_a_quantity_that_is_conserved_is_no_false_alarm():
+    """Its derivative is nothing but the rounding of what cancels."""
+
+    class Conserving(Waves):
+        def solve(self, x, u):
+            y = super().solve(x, u)
+            y[:, 2] = (y[:, 0] + np.sin(u[:, 1])) - np.sin(u[:, 1]) - y[:, 0]
+            return y
+
+        def tangent(self, x, u, du):
+            dy, d = super().tangent(x, u, du), np.cos(u[:, 1]) * du[:, 1]
+            dy[:, 2] = (dy[:, 0] + d) - d - dy[:, 0]
+            return dy
+
+        def adjoint(self, x, u, y_bar):
+            others = np.where(np.arange(3) < 2, y_bar, 0).astype(u.dtype)
+            u_bar = super().adjoint(x, u, others)
+            d = np.cos(u[:, 1]) * y_bar[:, 2]
+            u_bar[:, 1] += (d + 3 * y_bar[:, 2]) - 3 * y_bar[:, 2] - d
+            return u_bar
+
+    for seed in range(20):
+        check_solver(Conserving(), seed=seed, show=False).raise_if_failed()

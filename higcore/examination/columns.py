@@ -10,7 +10,7 @@ import numpy as np
 from .differences import largest
 
 ROUGH = 0.05  # relative uncertainty from which differences are no judge
-NEGLIGIBLE = 1e-30  # units relative to the largest ones; smaller ones come of underflow
+CANCELLING = 1e-3  # of the largest output or unit: what small numbers made of large ones count
 
 
 @dataclass
@@ -45,8 +45,14 @@ class Columns:
 
     @cached_property
     def unsure(self):
-        """How uncertain a derivative of each output is (n,), by the median."""
-        return np.median(self.uncertainty, axis=(0, 2))
+        """How uncertain a derivative of each output is (n,), by the median of those not zero."""
+        active = (self.value != 0) | (self.uncertainty > self.rounding[:, None])
+        active |= ~active.any(axis=(0, 2), keepdims=True)
+        return np.nanmedian(np.where(active, self.uncertainty, np.nan), axis=(0, 2))
+
+    def spread_noise(self):
+        """Let none be surer than is typical of its output: noise may be small by chance."""
+        self.uncertainty = np.maximum(self.uncertainty, self.unsure[:, None])
 
     @cached_property
     def untold(self):
@@ -62,11 +68,13 @@ class Columns:
     def units(self):
         """A derivative of each output (n,) that counts as one: the largest, or as far as known.
 
-        An output counts as little as differences know of it, and so never hides another one.
+        An output counts as little as differences know of it, and so never hides another one. One
+        without a derivative to be seen may still have the rounding of what cancels.
         """
         units = np.maximum(self.size, self.unsure / self.truncation)
         top = units.max() or 1.0
-        return np.where(units > NEGLIGIBLE * top, units, top)
+        unseen = self.untold | (self.size == 0)
+        return np.where(unseen, np.maximum(units, CANCELLING * top), units)
 
     def doubt(self, outputs):
         """Why these of the outputs cannot be judged: the first of them, and what it is like."""

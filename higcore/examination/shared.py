@@ -11,12 +11,11 @@ import numpy as np
 
 from ..backend import to_host
 from ..validation import check_count
-from .columns import Columns
+from .columns import CANCELLING, Columns
 from .diagnosis import CheckReport, Claim, Finding, diagnose, flaw
 from .differences import central_slope, largest, remainder_order, step_scale
 
 COLUMNS = 512  # columns of a Jacobian taken by differences; drawn, if there are more
-CANCELLING = 1e-3  # the least scale of an output, relative to the largest of all outputs
 PAIRS = 3  # of the dot test: one would not tell a factor from anything else
 NOT_GIVEN = "no {} is given; it is optional"
 REVERSED = "has the components of {} in reverse order"
@@ -195,9 +194,8 @@ class Examination:
         if not np.isfinite(uncertainty).all():
             self.add("differences", "finite", "NaN or Inf", f"NaN or Inf close to this {f.axes[0]}")
             raise _Flawed
-        typical = np.median(uncertainty, axis=(0, 2), keepdims=True)  # of noise
-        uncertainty, rounding = np.maximum(uncertainty, typical), rounding.max(axis=-1)
-        columns = Columns(numbers, value, uncertainty, rounding, self.truncation, size)
+        columns = Columns(numbers, value, uncertainty, rounding.max(axis=-1), self.truncation, size)
+        columns.spread_noise()
         self.units = columns.units
         self._name_untold(columns, f.axes[1])
         return columns
