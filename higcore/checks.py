@@ -131,14 +131,17 @@ def check_solver(
       and against ``tangent`` by `dot_test`.
     - ``forward``, ``backward``, ``rows`` and ``jacobian`` against all of these.
 
-    A wrong sign, a factor, S in place of its transpose or an order turned around are named, else
-    the worst component. Differences at a kink (ReLU, abs, a limiter) tell the one-sided slopes,
-    and a derivative between them passes.
+    A wrong sign, a factor, S in place of its transpose or an order turned around are named if they
+    are those of the whole, else the worst component, and whether its sign is wrong. Every component
+    of y is judged in its own units. Differences at a kink (ReLU, abs, a limiter) tell the one-sided
+    slopes, and a derivative between them passes. What cannot be judged, such as a derivative that
+    the rounding of a large value hides, and what the solver does not give, is a row that says so.
 
     Parameters
     ----------
     solver : object
-        Derived from `solvers.Solver`, or with all of its methods.
+        Derived from `solvers.Solver`, or as `protocols.Solver` says; ``tangent``, ``adjoint`` and
+        ``jacobian`` are checked if they are there.
     x, u : array (b, |x|), (b, |u|), optional
         Where to check, float64 or float32, NumPy or CuPy; by default normal random numbers, 3
         samples. Give your own where a solver needs others, say positive ones.
@@ -155,9 +158,10 @@ def check_solver(
     Raises
     ------
     TypeError, ValueError
-        For x and u that the solver's sizes do not allow. What the solver raises is in the table.
+        For a class, and for x and u that the solver's sizes do not allow. What the solver raises
+        is in the table.
     """
-    exam = _examination(f"check_solver: {type(solver).__name__}", seed, x=x, u=u)
+    exam = _examination("solver", solver, seed, x=x, u=u)
     sizes = exam.sizes(solver, ("state_size", "control_size", "output_size"))
     if sizes:
         samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
@@ -184,7 +188,7 @@ def check_network(
     Parameters
     ----------
     network : object
-        `nets.Network` of layers of your own, or an object with the same methods.
+        `nets.Network` of layers of your own, or an object as `protocols.Network` says.
     theta : array (t,), optional
         Where to check; by default what ``init`` gives, shaken a little so that no bias is 0.
     x : array (b, input_size), optional
@@ -200,9 +204,9 @@ def check_network(
     Raises
     ------
     TypeError, ValueError
-        For theta and x that the network's sizes do not allow.
+        For a class, and for theta and x that the network's sizes do not allow.
     """
-    exam = _examination(f"check_network: {type(network).__name__}", seed, theta=theta, x=x)
+    exam = _examination("network", network, seed, theta=theta, x=x)
     sizes = exam.sizes(network, ("size", "input_size", "output_size"))
     if sizes:
         if theta is not None:
@@ -212,8 +216,11 @@ def check_network(
     return _finished(exam.report, show)
 
 
-def _examination(title, seed, **given):
+def _examination(what, thing, seed, **given):
     """An empty `Examination` in the dtype and array module of what is given."""
+    if isinstance(thing, type):
+        name = thing.__name__
+        raise TypeError(f"{what} must be an instance, {name}(), not the class {name}")
     check_count("seed", seed, 0)
     arrays = {name: array for name, array in given.items() if array is not None}
     xp = array_module(**arrays) if arrays else np
@@ -221,13 +228,16 @@ def _examination(title, seed, **given):
         check_array(name, array, ("any",) * max(1, array.ndim))
     check_same_dtype(**arrays)
     dtype = next((array.dtype for array in arrays.values()), np.dtype(np.float64))
-    return Examination(title, xp, dtype, seed)
+    return Examination(f"check_{what}: {type(thing).__name__}", xp, dtype, seed)
 
 
 def _points(exam, name, array, shape):
     """The given array, or one that is drawn."""
     if array is None:
         return exam.draw(*shape)
+    if array.ndim == 1:
+        hint = f"; one sample is {name}[None]" if len(array) == shape[1] else ""
+        raise ValueError(f"{name} must have shape (b, {shape[1]}), got {array.shape}{hint}")
     check_array(name, array, shape)
     return array
 

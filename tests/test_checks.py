@@ -369,19 +369,127 @@ def test_a_solver_may_refuse_float32():
     assert row(report, "float32 in").verdict == "skipped: solve raised TypeError"
 
 
-def test_noise_is_not_taken_for_a_wrong_derivative():
-    def inexact(right, x, u, amplitude):
-        y = right(x, u)
-        return y + amplitude * np.sin(1e13 * y)  # as from an inner iteration that stops early
+class Inexact(Waves):
+    """With noise as from an inner iteration that stops early, less of it in the last output."""
 
-    for amplitude in (1e-12, 1e-9):
-        solver = broken(solve=lambda right, x, u, size=amplitude: inexact(right, x, u, size))
-        report = check_solver(solver, show=False)
+    def __init__(self, amplitude, shares=(1.0, 1.0, 0.01)):
+        super().__init__()
+        self.noise = amplitude * np.array(shares)
+
+    def solve(self, x, u):
+        if u.dtype != float:
+            raise TypeError("float64 only")
+        each = [super(Inexact, self).solve(x[i : i + 1], u[i : i + 1]) for i in range(len(u))]
+        y = np.concatenate(each)
+        return y + self.noise * np.sin(1e13 * y)
+
+
+@pytest.mark.parametrize("amplitude", [1e-12, 1e-9, 1e-7])
+def test_noise_is_not_taken_for_a_wrong_derivative(amplitude):
+    for seed in range(20):
+        report = check_solver(Inexact(amplitude), seed=seed, show=False)
         report.raise_if_failed()
         assert row(report, "adjoint against").passed
-    solver = broken(solve=lambda right, x, u: inexact(right, x, u, 1e-3))
-    report = check_solver(solver, show=False)
+
+
+def test_too_much_noise_ends_the_comparison():
+    report = check_solver(Inexact(1e-3), show=False)
+    report.raise_if_failed()
     assert "too rough or too noisy" in row(report, "adjoint against").verdict
+    report = check_solver(Inexact(1e-3, shares=(0, 1, 0)), show=False)
+    report.raise_if_failed()
+    assert row(report, "adjoint against").passed  # of the others
+    assert "too rough or too noisy" in row(report, "1 of 3 components of y, 1").verdict
+    assert str(report).endswith("all right; 2 skipped")
+
+
+class Units(Solver):
+    """y_j = scale_j (sin(x_j u_j) + u_j) + level_j, with a sign that the adjoint may have wrong."""
+
+    state_size = control_size = output_size = 2
+
+    def __init__(self, scale=(1.0, 1.0), level=0.0, sign=1.0):
+        self.scale, self.level, self.sign = map(np.array, (scale, (0.0, level), (1.0, sign)))
+
+    def solve(self, x, u):
+        scale, level = self.scale.astype(u.dtype), self.level.astype(u.dtype)
+        return scale * (np.sin(x * u) + u) + level
+
+    def tangent(self, x, u, du):
+        return self.scale.astype(u.dtype) * (x * np.cos(x * u) + 1) * du
+
+    def adjoint(self, x, u, y_bar):
+        return self.tangent(x, u, self.sign.astype(u.dtype) * y_bar)
+
+
+SCALES = [(1, 1), (1, 1e-2), (1, 1e-3), (1e5, 1e-6), (1, 1e-9), (1e-12, 1), (1e-9, 1e-9)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+def test_every_output_counts_in_its_own_units(scale, dtype, seed):
+    x = np.random.default_rng(seed).standard_normal((3, 2)).astype(dtype)
+    report = check_solver(Units(scale), x, seed=seed, show=False)
+    report.raise_if_failed()
+    assert all(row.passed for row in report.rows)
+    report = check_solver(Units(scale, sign=-1.0), x, seed=seed, show=False)
+    for what in ("adjoint against", "S against", "S du"):
+        assert "is worst in component 1 of" in row(report, what).verdict
+        assert row(report, what).verdict.endswith("wrong sign there")
+    assert row(report, "dot test").passed is False
+    assert "only in outputs 1 of 2" in row(report, "S against").verdict
+    assert "times" not in str(report)  # no factor near 1 is made of it
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("level", [1e2, 1e4, 1e6, 1e8, 1e12])
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_what_rounding_hides_is_said_to_be_skipped(scale, level, dtype):
+    x = np.random.default_rng(0).standard_normal((3, 2)).astype(dtype)
+    check_solver(Units((1.0, scale), level), x, show=False).raise_if_failed()
+    report = check_solver(Units((1.0, scale), level, -1.0), x, show=False)
+    skipped = [row for row in report.rows if row.what == "1 of 2 components of y, 1"]
+    assert report.failed or "hidden by the rounding of its values" in skipped[0].verdict
+
+
+def test_rounding_that_hides_everything_skips_everything():
+    class High(Units):
+        def solve(self, x, u):
+            return super().solve(x, u) + 1e12
+
+    report = check_solver(High(sign=-1.0), show=False)
+    for what in ("tangent against", "adjoint against", "S against"):
+        assert "hidden by the rounding of its values" in row(report, what).verdict
+
+
+def test_an_output_that_does_not_depend_on_u_has_no_derivative():
+    class Constant(Units):
+        """y_1 = x_1, and its derivative is said to be ``slope``."""
+
+        slope = 0.0
+
+        def solve(self, x, u):
+            y = super().solve(x, u)
+            y[:, 1] = x[:, 1]
+            return y
+
+        def adjoint(self, x, u, y_bar):
+            u_bar = super().adjoint(x, u, y_bar)
+            u_bar[:, 1] = self.slope * y_bar[:, 1]
+            return u_bar
+
+        def tangent(self, x, u, du):
+            dy = super().tangent(x, u, du)
+            dy[:, 1] = self.slope * du[:, 1]
+            return dy
+
+    right, wrong = Constant(), Constant()
+    wrong.slope = 1.0
+    check_solver(right, show=False).raise_if_failed()
+    report = check_solver(wrong, show=False)
+    for what in ("tangent against", "adjoint against", "S against"):
+        assert row(report, what).passed is False
 
 
 def test_sizes_must_be_there():
@@ -425,7 +533,7 @@ def test_the_table_is_printed_and_returned(capsys):
     assert capsys.readouterr().out == f"{report}\n"
     assert str(report).startswith("check_solver: Broken\nwhat ")
     assert "adjoint is minus the transpose of the tangent: wrong sign" in str(report)
-    assert str(report).endswith("5 of 22 checks failed")
+    assert str(report).endswith("5 of 24 checks failed")
     with pytest.raises(AssertionError, match=r"check_solver: Broken: 5 failed\n  adjoint against"):
         report.raise_if_failed()
     assert check_solver(Waves(), show=False)
@@ -583,3 +691,165 @@ def test_network_arguments_are_checked_first():
         check_network(MLP((3, 4, 2)), np.zeros(3))
     with pytest.raises(TypeError, match="theta is float64, x is float32"):
         check_network(MLP((3, 4, 2)), np.zeros(26), np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize(("what", "check"), [("solver", check_solver), ("network", check_network)])
+def test_a_class_is_no_instance(what, check):
+    message = rf"{what} must be an instance, Waves\(\), not the class Waves"
+    with pytest.raises(TypeError, match=message):
+        check(Waves)
+
+
+def test_one_sample_needs_a_sample_axis():
+    message = r"x must have shape \(b, 2\), got \(2,\); one sample is x\[None\]"
+    with pytest.raises(ValueError, match=message):
+        check_solver(Waves(), np.zeros(2), np.zeros(4))
+    with pytest.raises(
+        ValueError, match=r"u must have shape \(b, 4\), got \(4,\); one sample is u"
+    ):
+        check_solver(Waves(), u=np.zeros(4))
+    with pytest.raises(ValueError, match=r"x must have shape \(b, 3\), got \(4,\)$"):
+        check_network(MLP((3, 4, 2)), x=np.zeros(4))
+
+
+def bare(thing, *names):
+    """An object with the sizes and the named methods of another one, and no others."""
+    sizes = [name for name in dir(thing) if name == "size" or name.endswith("_size")]
+    return types.SimpleNamespace(**{name: getattr(thing, name) for name in (*sizes, *names)})
+
+
+PROTOCOL = ("solve", "forward", "backward", "rows")
+
+
+def test_what_the_protocol_calls_optional_is_skipped():
+    report = check_solver(bare(Waves(), *PROTOCOL), show=False)
+    report.raise_if_failed()
+    skipped = {row.what for row in report.rows if row.passed is None}
+    assert skipped == {"tangent against differences", "jacobian", "dot test, 3 pairs"}
+    assert row(report, "backward against").passed
+    assert row(report, "S against").passed
+    assert row(report, "S^T y_bar = backward").passed
+    report = check_network(bare(network(), "init", "forward", "backward", "rows"), show=False)
+    report.raise_if_failed()
+    skipped = {row.what for row in report.rows if row.passed is None}
+    assert {"tangent against differences", "dot test, 3 pairs", "J v = S tangent"} < skipped
+
+
+def test_backward_and_rows_alone_are_compared_with_differences():
+    wrong = bare(broken(rows=lambda right, tape: -right(tape)), *PROTOCOL)
+    report = check_solver(wrong, show=False)
+    assert "wrong sign" in row(report, "S against").verdict
+    wrong = bare(broken(backward=lambda right, tape, y_bar: -right(tape, y_bar)), *PROTOCOL)
+    report = check_solver(wrong, show=False)
+    assert "wrong sign" in row(report, "backward against").verdict
+
+
+def test_rows_are_checked_beside_a_jacobian_of_its_own():
+    honest = Waves()
+    solver = broken(
+        rows=lambda right, tape: -right(tape),
+        jacobian=lambda right, x, u: honest.jacobian(x, u),
+    )
+    report = check_solver(solver, show=False)
+    assert "wrong sign" in row(report, "S against").verdict
+    assert row(report, "S of jacobian = rows").passed is False
+
+
+def test_nan_in_the_arguments_is_no_change_of_them():
+    x = np.array([[1.0, np.nan], [1.0, 2.0]])
+    ignoring = broken(solve=lambda right, x, u: right(np.nan_to_num(x), u))
+    report = check_solver(ignoring, x, show=False)
+    assert row(report, "arguments").passed
+
+    def writing(right, x, u):
+        x[:] = np.nan_to_num(x)
+        return right(x, u)
+
+    report = check_solver(broken(solve=writing), x, show=False)
+    assert "solve changes the arrays it is given" in row(report, "arguments").verdict
+
+
+def flipped(k):
+    """Turn the sign of component k of what a method returns."""
+
+    def method(right, *arguments):
+        result = right(*arguments)
+        result[:, k] *= -1
+        return result
+
+    return method
+
+
+def test_a_wrong_sign_in_one_component_is_named():
+    report = check_solver(broken(adjoint=flipped(2)), show=False)
+    verdict = row(report, "adjoint against").verdict
+    assert verdict.startswith("adjoint is worst in component 2 of u")
+    assert verdict.endswith("1 of 4 components are off, from 2 to 2: wrong sign there")
+    report = check_solver(broken(tangent=flipped(1)), show=False)
+    verdict = row(report, "tangent against").verdict
+    assert verdict.startswith("tangent is worst in component 1 of y")
+    assert verdict.endswith("wrong sign there")
+    report = check_solver(broken(adjoint=without_component), show=False)
+    assert "wrong sign" not in row(report, "adjoint against").verdict
+
+
+def few(**methods):
+    """`Waves` that give solve and these methods, and leave the rest to `Solver`."""
+    body = {name: vars(Waves)[name] for name in ("__init__", "parts", "solve")}
+    return type("Few", (Solver,), body | methods)()
+
+
+def minus(method):
+    """The method with a wrong sign."""
+    return lambda *arguments: -method(*arguments)
+
+
+@pytest.mark.parametrize(("given", "made"), [("adjoint", "tangent"), ("tangent", "adjoint")])
+def test_what_is_made_from_another_derivative_says_so(given, made):
+    method = getattr(Waves, given)
+    check_solver(few(**{given: method}), show=False).raise_if_failed()
+    report = check_solver(few(**{given: minus(method)}), show=False)
+    label = f"{made} (made from {given})"
+    assert row(report, f"{label} against").verdict.startswith(f"{label} is minus")
+    assert row(report, f"{given} against").verdict.startswith(f"{given} is minus")
+    assert row(report, "dot test").verdict == f"skipped: both are made from {given}"
+
+
+def test_a_dot_test_of_rows_and_backward_is_none_of_one_with_itself():
+    honest = Waves()
+    own = {
+        "rows": lambda self, tape: -honest.rows(tape),
+        "backward": lambda self, tape, y_bar: honest.backward(tape, y_bar),
+    }
+    report = check_solver(few(**own), show=False)
+    assert row(report, "tangent (made from rows) against").passed is False
+    assert row(report, "adjoint (made from backward) against").passed
+    assert row(report, "dot test").passed is False
+    report = check_solver(few(rows=own["rows"]), show=False)
+    assert row(report, "adjoint (made from rows) against").passed is False
+    assert row(report, "dot test").verdict == "skipped: both are made from rows"
+
+
+def test_a_quantity_that_is_conserved_is_no_false_alarm():
+    """Its derivative is nothing but the rounding of what cancels."""
+
+    class Conserving(Waves):
+        def solve(self, x, u):
+            y = super().solve(x, u)
+            y[:, 2] = (y[:, 0] + np.sin(u[:, 1])) - np.sin(u[:, 1]) - y[:, 0]
+            return y
+
+        def tangent(self, x, u, du):
+            dy, d = super().tangent(x, u, du), np.cos(u[:, 1]) * du[:, 1]
+            dy[:, 2] = (dy[:, 0] + d) - d - dy[:, 0]
+            return dy
+
+        def adjoint(self, x, u, y_bar):
+            others = np.where(np.arange(3) < 2, y_bar, 0).astype(u.dtype)
+            u_bar = super().adjoint(x, u, others)
+            d = np.cos(u[:, 1]) * y_bar[:, 2]
+            u_bar[:, 1] += (d + 3 * y_bar[:, 2]) - 3 * y_bar[:, 2] - d
+            return u_bar
+
+    for seed in range(20):
+        check_solver(Conserving(), seed=seed, show=False).raise_if_failed()

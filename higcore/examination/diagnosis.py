@@ -64,7 +64,9 @@ class CheckReport:
             for line in table
         ]
         count = len(self.failed)
-        summary = f"{count} of {len(self.rows)} checks failed" if count else "all right"
+        skipped = sum(row.passed is None for row in self.rows)
+        good = f"all right; {skipped} skipped" if skipped else "all right"
+        summary = f"{count} of {len(self.rows)} checks failed" if count else good
         return "\n".join([self.title, *lines, summary])
 
 
@@ -95,31 +97,37 @@ class Claim(NamedTuple):
     mistakes: tuple[tuple[str, Any], ...] = ()
 
 
-def diagnose(claim, seen, expected, allowed, components=None):
+def diagnose(claim, seen, expected, allowed, scale, components=None):
     """Say in what way ``seen`` is not ``expected`` within ``allowed``; "" if it is.
 
     All are arrays (..., n), sample by sample if they have more than one axis; ``components`` are
-    the n numbers of the components, by default 0 to n - 1.
+    the n numbers of the components, by default 0 to n - 1. ``scale`` holds the units in which
+    entries compare.
     """
     if (abs(seen - expected) <= allowed).all():
         return ""
-    factor = float((seen * expected).sum() / (expected * expected).sum()) if expected.any() else 1
-    if _explains(factor * expected, seen, expected, allowed):
+    a, b = seen / scale, expected / scale
+    factor = float((a * b).sum() / (b * b).sum()) if b.any() else 1
+    if _explains(factor * expected, seen, expected, scale):
         return f"{claim.subject} is {_multiple(factor)} {claim.reference}{_sign(factor)}"
     for text, mistaken in claim.mistakes:
-        if _explains(mistaken, seen, expected, allowed):
+        if _explains(mistaken, seen, expected, scale):
             return f"{claim.subject} {text}"
     if not claim.axis:
         return f"{claim.subject} is not {claim.reference}"
-    return f"{claim.subject} {_worst(claim.axis, seen, expected, allowed, components)}"
+    return f"{claim.subject} {_worst(claim.axis, seen, expected, allowed, scale, components)}"
 
 
-def _explains(mistaken, seen, expected, allowed):
-    """True if ``mistaken`` leaves no more than a hundredth of the error."""
+def _explains(mistaken, seen, expected, scale):
+    """True if ``mistaken`` leaves next to nothing of the error.
+
+    Little beside what is allowed is not enough: a mistake in a small part would make a factor
+    near 1.
+    """
     if mistaken.shape != seen.shape:
         return False
-    left, error = np.linalg.norm(seen - mistaken), np.linalg.norm(seen - expected)
-    return left <= np.linalg.norm(allowed) + 0.01 * error
+    left, error = (np.linalg.norm((seen - other) / scale) for other in (mistaken, expected))
+    return left <= 0.05 * error
 
 
 def _multiple(factor):
@@ -132,9 +140,9 @@ def _sign(factor):
     return ": wrong sign" if factor < -1e-5 else ""
 
 
-def _worst(axis, seen, expected, allowed, components):
-    """The component that is farthest off, which are off, and in which samples."""
-    beyond = abs(seen - expected) - allowed
+def _worst(axis, seen, expected, allowed, scale, components):
+    """The component that is farthest off, which are off, where, and whether by their sign."""
+    beyond = (abs(seen - expected) - allowed) / scale
     where = np.unravel_index(beyond.argmax(), beyond.shape)  # the first NaN, if there is one
     wrong, n = ~(beyond <= 0), seen.shape[-1]
     numbers = np.arange(n) if components is None else components
@@ -144,7 +152,17 @@ def _worst(axis, seen, expected, allowed, components):
         f"{expected[where]:.3g} is right; {len(off)} of {n} components are off, "
         f"from {off[0]} to {off[-1]}"
     )
-    samples = wrong.reshape(len(wrong), -1).any(axis=1).nonzero()[0]
-    if seen.ndim > 1 and len(samples) < len(seen):
-        text += f", only in samples {', '.join(map(str, samples))} of {len(seen)}"
-    return text
+    if seen.ndim == 3:
+        text += _only("outputs", wrong.any(axis=(0, 2)))
+    if seen.ndim > 1:
+        text += _only("samples", wrong.reshape(len(wrong), -1).any(axis=1))
+    minus = abs(seen + expected) <= allowed + 0.05 * abs(expected)
+    return text + (": wrong sign there" if minus[wrong].all() else "")
+
+
+def _only(what, wrong):
+    """Which of several are wrong, unless all are."""
+    numbers = wrong.nonzero()[0]
+    if len(numbers) == len(wrong):
+        return ""
+    return f", only in {what} {', '.join(map(str, numbers))} of {len(wrong)}"

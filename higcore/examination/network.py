@@ -8,7 +8,7 @@ import numpy as np
 
 from ..linearisation import StackedJacobian
 from .diagnosis import Claim
-from .shared import Differentiable, host
+from .shared import NOT_GIVEN, Differentiable, host
 
 ROWS = 2  # of S, a sample
 SHAKE = 0.1  # of theta, relative to its size: no bias stays 0, where ReLU may have its kink
@@ -49,7 +49,7 @@ class _NetworkExamination:
         self.u = self.tape = None
         self.f = Differentiable(
             function=lambda theta: exam.call("forward", network.forward, theta, x)[0],
-            tangent=lambda d: exam.call("tangent", network.tangent, theta, self.tape, d),
+            tangent=self.tangent if hasattr(network, "tangent") else None,
             adjoint=lambda u_bar: exam.call("backward", network.backward, theta, self.tape, u_bar),
             v=theta,
             shape=(len(x), outputs),
@@ -57,6 +57,10 @@ class _NetworkExamination:
             axes=("theta", "u"),
             adjoint_name="backward",
         )
+
+    def tangent(self, dtheta):
+        """Call tangent."""
+        return self.exam.call("tangent", self.network.tangent, self.theta, self.tape, dtheta)
 
     def forward(self):
         """True if u is an array that the rest can be compared with."""
@@ -84,7 +88,8 @@ class _NetworkExamination:
     def stacked(self):
         """J = S du/dtheta as a `StackedJacobian`, with everything that is made of its factors."""
         exam, network = self.exam, self.network
-        S = exam.draw(len(self.x), ROWS, self.f.shape[1])
+        S = exam.cotangents(len(self.x), ROWS, self.f.shape[1])
+        S = S * exam.xp.asarray(~self.columns.rough)
         J = StackedJacobian(network, self.theta, self.tape, S)
         with exam.part("rows"):
             exam.add("rows", "all of theta, in order", *_coverage(J.blocks, network.size))
@@ -107,10 +112,11 @@ class _NetworkExamination:
     def rows(self, J, S):
         """The entries of J against differences."""
         value, uncertainty = self._by_differences(S)
-        self.exam.compare_with_slope(
-            f"J against differences{self.columns.share}",
-            Claim("J, made of rows,", "S du/dtheta", "theta"),
-            host(J.dense())[:, self.columns.numbers], value, uncertainty, self.columns.numbers,
+        columns = self.columns
+        self.exam.judge(
+            f"J against differences{columns.share}",
+            Claim("J, made of rows,", "S du/dtheta", "theta"), columns,
+            host(J.dense())[:, columns.numbers], value, uncertainty, components=columns.numbers,
         )  # fmt: skip
 
     def _by_differences(self, S):
@@ -122,9 +128,12 @@ class _NetworkExamination:
         """J v and J^T w against tangent and backward."""
         exam = self.exam
         v, w = exam.draw(J.shape[1]), exam.draw(J.shape[0])
-        expected = np.einsum("iru,iu->ir", S, host(self.f.tangent(v)))
-        claim = Claim(f"J v{how}", "S times tangent(v)", "the rows")
-        exam.compare(f"J v{how} = S tangent", claim, host(J.matvec(v)), expected.ravel())
+        if self.f.tangent:
+            expected = np.einsum("iru,iu->ir", S, host(self.f.tangent(v)))
+            claim = Claim(f"J v{how}", "S times tangent(v)", "the rows")
+            exam.compare(f"J v{how} = S tangent", claim, host(J.matvec(v)), expected.ravel())
+        else:
+            exam.skip(f"J v{how} = S tangent", NOT_GIVEN.format("tangent"))
         u_bar = np.einsum("iru,ir->iu", S, host(w).reshape(S.shape[:2])).astype(exam.dtype)
         expected = host(self.f.adjoint(exam.xp.asarray(u_bar)))
         claim = Claim(f"J^T w{how}", "backward of S^T w", "theta")
@@ -140,8 +149,8 @@ class _NetworkExamination:
             return
         D, unsure = self._by_differences(S)
         slack = unsure @ abs(D).T
-        exam.compare_with_slope(
-            "J J^T against differences", claim, host(K), D @ D.T, slack + slack.T
+        exam.judge(
+            "J J^T against differences", claim, self.columns, host(K), D @ D.T, slack + slack.T
         )
 
     def shapes(self, blocks):
@@ -159,7 +168,7 @@ class _NetworkExamination:
         exam = self.exam
         with exam.part("forward, again"):
             claim = "forward gives another u for the same theta and x the second time"
-            exam.compare("forward, again", claim, self.f.value(self.theta), self.u)
+            exam.compare_values("forward, again", claim, self.f.value(self.theta), self.u)
 
     def single_precision(self):
         """float32 arrays in, float32 arrays out, unless forward refuses them."""
@@ -171,15 +180,16 @@ class _NetworkExamination:
             exam.skip("float32 in", f"forward raised {type(error).__name__}")
             return
         with exam.part("float32 in"):
-            u_bar = exam.draw(*u.shape).astype(np.float32)
+            u_bar = exam.cotangents(*self.f.shape).astype(np.float32)
             S = exam.draw(len(x), ROWS, u.shape[1]).astype(np.float32)
             J = StackedJacobian(network, theta, tape, S)
             found = {
                 "forward": (u, self.f.shape),
-                "tangent": (network.tangent(theta, tape, theta), u.shape),
                 "backward": (network.backward(theta, tape, u_bar), theta.shape),
                 "J": (J.dense(), J.shape),
             }
+            if self.f.tangent:
+                found["tangent"] = network.tangent(theta, tape, theta), u.shape
             exam.float32(found, theta, u_bar)
 
 
