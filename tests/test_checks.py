@@ -442,6 +442,13 @@ def test_every_output_counts_in_its_own_units(scale, dtype, seed):
     assert "times" not in str(report)  # no factor near 1 is made of it
 
 
+@pytest.mark.parametrize("tiny", [1e-60, 1e-250])
+def test_cotangents_of_a_tiny_output_do_not_overflow(tiny):
+    check_solver(Units((1.0, tiny)), show=False).raise_if_failed()
+    report = check_solver(Units((1.0, tiny), sign=-1.0), show=False)
+    assert row(report, "S against").verdict.endswith("wrong sign there")
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("level", [1e2, 1e4, 1e6, 1e8, 1e12])
 @pytest.mark.parametrize("scale", [1.0, 1e-3])

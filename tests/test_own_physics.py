@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from oracles import half_inverse_by_svd
 
-from higcore import StackedJacobian, check_network, half_inverse
+from higcore import StackedJacobian, check_network, check_solver, half_inverse
 from higcore.half_inverse import METHODS
 from higcore.rows import OuterProductRows
 from nets import Network
 from nets.layers import Dense
+from solvers import Solver
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "your-own-physics.md").read_text()
@@ -60,6 +61,30 @@ def test_the_page_runs(needs, tmp_path):
     if not needs:
         (shown,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
         assert shown in printed
+
+
+def test_a_wrong_term_is_located_and_goes_with_its_coefficient(tmp_path, monkeypatch):
+    """What the page says of mistakes in one term, of one step, and of what is made from adjoint."""
+    (tmp_path / "damped.py").write_text(next(b for b in BLOCKS if b.startswith("# pendulum.py")))
+    monkeypatch.syspath_prepend(tmp_path)
+    Pendulum = importlib.import_module("damped").Pendulum
+
+    class Undamped(Pendulum):
+        tangent = Solver.tangent
+
+        def adjoint(self, x, u, y_bar):
+            q, _ = self.march(x, u)
+            return Pendulum(self.steps, self.dt, damping=0.0).sweep(q, y_bar)
+
+    def verdicts(**options):
+        return {r.what: r.verdict for r in check_solver(Undamped(**options), show=False).rows}
+
+    whole = verdicts()
+    assert "is worst in component" in whole["adjoint against differences"]
+    assert "is worst in" in whole["tangent (made from adjoint) against differences"]
+    assert whole["dot test, 3 pairs"] == "skipped: both are made from adjoint"
+    assert "is worst in component" in verdicts(steps=2)["adjoint against differences"]
+    assert check_solver(Undamped(damping=0.0), show=False)
 
 
 class Scale:

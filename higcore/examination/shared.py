@@ -16,6 +16,7 @@ from .diagnosis import CheckReport, Claim, Finding, diagnose, flaw
 from .differences import central_slope, largest, remainder_order, step_scale
 
 COLUMNS = 512  # columns of a Jacobian taken by differences; drawn, if there are more
+HEAVIEST = 1e30  # cotangent, or it would overflow
 PAIRS = 3  # of the dot test: one would not tell a factor from anything else
 NOT_GIVEN = "no {} is given; it is optional"
 REVERSED = "has the components of {} in reverse order"
@@ -78,7 +79,7 @@ class Examination:
     @property
     def weights(self):
         """1 for the outputs of the largest units, and more for the others."""
-        return self.units.max() / self.units
+        return np.minimum(self.units.max() / self.units, HEAVIEST)
 
     def add(self, what, expected, seen, wrong=""):
         """Add a row; a sentence in ``wrong`` makes it one that failed."""
