@@ -37,7 +37,7 @@ def rivals(say, keep, earlier, names):
     for label, reason in peers.absent().items():
         say(f"absent: {label}: {reason}")
     chosen = {name: RACES[name] for name in names or RACES}
-    known = earlier.get("rivals", {}) if names else {}
+    known = earlier.get("rivals", {})  # kept until they are raced again, should this be interrupted
     results = race.all_rivals(say, lambda found: keep({"rivals": found}), chosen, known)
     results = {name: results[name] for name in RACES if name in results}
     text = "\n\n".join(f"{name}\n{tables.race(found)}" for name, found in results.items())
