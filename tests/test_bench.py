@@ -101,8 +101,8 @@ def test_a_full_disk_at_the_last_save(tiny, tmp_path, monkeypatch):
     arguments = ("train", "oscillators", "--batch", 8, "--steps", 2, "--out", tmp_path)
     run = invoke(*arguments)
     assert (run.exit_code, run.exception.__class__) == (1, SystemExit)
-    assert "test loss" in run.stdout  # how it ended is told all the same
-    assert re.search(r"Error: .*could not be written \(No space left on device\)", run.stderr)
+    assert "test loss" in run.output  # how it ended is told all the same
+    assert re.search(r"Error: .*could not be written \(No space left on device\)", run.output)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,6 +159,8 @@ def test_ctrl_c_keeps_everything_and_exits_with_130(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Shells start what is in the background deaf to Ctrl-C, and children take that over.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     line = process.stdout.readline()
     assert line.startswith("oscillators: HIG")
@@ -258,7 +260,7 @@ def test_ctrl_c_where_no_run_is_kept(command, tmp_path, monkeypatch):
     monkeypatch.setattr("higcore.run.Run.step", interrupted)
     run = invoke(*command.split(), "--out", tmp_path)
     assert run.exit_code == 130, run.output
-    assert "Interrupted." in run.stderr
+    assert "Interrupted." in run.output
     assert len(calls) == 1
     assert list(tmp_path.iterdir()) == []
 
