@@ -234,7 +234,8 @@ def diagnostics(rows, title):
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     predicted = np.array(rows["predicted_decrease"], dtype=float)  # null: not finite, or not there
     actual = np.array(rows["actual_decrease"], dtype=float)
-    rows = rows | {"ratio": np.clip(actual / predicted, -1, 3)}
+    with np.errstate(divide="ignore", invalid="ignore"):  # a step of 0 predicts and does nothing
+        rows = rows | {"ratio": np.clip(actual / predicted, -1, 3)}
     for ax, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         ax.plot(rows["step"], np.array(rows[name], dtype=float), color=STYLES[0][0])
         ax.set_yscale("linear" if name == "ratio" else "log")

@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench import choices, records
+from bench import choices, figures, records
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Oscillators
 
@@ -263,6 +264,14 @@ def test_ctrl_c_where_no_run_is_kept(command, tmp_path, monkeypatch):
     assert "Interrupted." in run.output
     assert len(calls) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_of_steps_that_did_nothing():
+    names = ("step", "loss", "step_norm", "condition", "predicted_decrease", "actual_decrease")
+    rows = {name: [1.0, 1.0] for name in names} | {"predicted_decrease": [0.0, None]}
+    (line, _) = figures.diagnostics(rows, "").axes[-1].lines
+    assert line.get_ydata()[0] == 3
+    assert np.isnan(line.get_ydata()[1])
 
 
 def test_choices(tiny, tmp_path, monkeypatch):
