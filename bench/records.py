@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from higcore.backend import CPU_COUNT
+from higcore.threads import cores
 from higcore.files import replacing
 from higcore.result import spread
 
@@ -39,7 +39,7 @@ def environment():
     """Machine, versions, date and the command, without any path."""
     return {
         "command": " ".join(["python -m bench", *map(_without_folder, sys.argv[1:])]),
-        "machine": {"processor": _processor(), "cores": CPU_COUNT},
+        "machine": {"processor": _processor(), "cores": cores()},
         "versions": {"python": platform.python_version()}
         | versions("higcore", "numpy", "scipy", "numba", "threadpoolctl"),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),

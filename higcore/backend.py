@@ -1,20 +1,17 @@
-"""Which library the arrays belong to, moving them on purpose, and who gets the threads."""
+"""Which library the arrays belong to, moving them on purpose, and the memory where they live."""
 
 from __future__ import annotations
 
-import functools
 import math
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
-import threadpoolctl
 from numpy.typing import DTypeLike
+
+from .threads import thread_policy as thread_policy  # where scripts have it from
 
 # A NumPy array, or a CuPy array where one came in. CuPy has no annotations and is mostly not
 # installed where a program is checked, and NumPy's are of NumPy alone: so this says what is meant,
@@ -23,11 +20,6 @@ Array: TypeAlias = Any
 
 CACHE_LINE = 64  # bytes
 ALWAYS_THERE = 2**28  # bytes
-LARGE_PRODUCT = 5e8  # operations, some 10 ms of a core
-ROWS_FOR_THREADS = 500  # two threads: dipole, 448 rows, 17 ms a step instead of 14; 512 rows, even
-CPU_COUNT: int = (
-    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-)
 
 
 def array_module(**arrays: Array) -> ModuleType:
@@ -158,38 +150,3 @@ def _free_in_container() -> float:
         return int(limit) - int(used)
     except (OSError, ValueError):  # no container, or one without a limit
         return math.inf
-
-
-@functools.cache
-def _blas(package):
-    """Controller of the OpenBLAS copy inside a wheel; empty where BLAS is shared."""
-    controller = threadpoolctl.ThreadpoolController()
-    files = [c["filepath"] for c in controller.info()]
-    own = [f for f in files if f"{package}.libs" in f or f"{package}{os.sep}.dylibs" in f]
-    return controller.select(filepath=own)
-
-
-@contextmanager
-def thread_policy(operations: float = 0, rows: int | None = None) -> Iterator[None]:
-    """Keep the BLAS copies and the threads of the solvers out of each other's way.
-
-    NumPy's and SciPy's wheels carry one OpenBLAS each, whose threads spin for some 20 ms after
-    their last work, longer than a whole step may take: whatever another pool does then runs as on
-    half the cores. So
-
-    - NumPy's copy, which multiplies small matrices in most training steps, gets one thread, unless
-      a product takes so many ``operations`` that the spinning does not count (`LARGE_PRODUCT`);
-    - SciPy's copy, which decomposes a matrix of so many ``rows``, keeps all cores if there are
-      enough rows to win more than the spinning costs (`ROWS_FOR_THREADS`).
-    """
-    from .validation import check_count, check_real  # which import this module
-
-    check_real("operations", operations, 0.0)
-    if rows is not None:
-        check_count("rows", rows, 0)
-    with ExitStack() as limits:
-        if operations < LARGE_PRODUCT:
-            limits.enter_context(_blas("numpy").limit(limits=1))
-        if rows is not None and rows < ROWS_FOR_THREADS:
-            limits.enter_context(_blas("scipy").limit(limits=1))
-        yield

@@ -17,11 +17,11 @@ from .backend import (
     is_host,
     release_memory,
     short_of_memory,
-    thread_policy,
 )
 from .linearisation import DenseJacobian, Jacobian, StackedJacobian
 from .spectral import band, gram, qr, svd, tridiagonal
 from .spectral.modes import DecompositionError, Modes, Truncation, failures_of, require
+from .threads import thread_policy
 from .validation import NonFiniteError, check_array, check_choice, check_finite, check_real
 
 SQUARING = {"gram": gram, "tridiagonal": tridiagonal, "band": band}

@@ -21,19 +21,17 @@ callable from plain Python.
 
 from __future__ import annotations
 
-import contextvars
+import contextlib
 import functools
-import hashlib
-import inspect
-import os
-import types
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from .backend import CPU_COUNT, empty, is_host
+from . import threads
+from .backend import empty, is_host
+from .compilation.readings import Sources
 
 # Samples worked on together: one or two AVX-512 registers of float64; the scratch stays in cache.
 MIN_CHUNK, MAX_CHUNK = 8, 16
@@ -47,6 +45,20 @@ def no_scratch(samples: int, cotangents: int | None) -> Shapes:
     return ()
 
 
+_plainly: ContextVar[set[str] | None] = ContextVar("plainly", default=None)
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[set[str]]:
+    """Within it, kernels run as the plain Python that defines them; yield the names of those met."""
+    met: set[str] = set()
+    token = _plainly.set(met)
+    try:
+        yield met
+    finally:
+        _plainly.reset(token)
+
+
 class RangeKernel:
     """Run ``body(lo, hi, *args, *scratch)`` over ``n`` samples on the device where ``args`` live.
 
@@ -58,14 +70,29 @@ class RangeKernel:
         Samples worked on together, where one sample has many lanes and its scratch is large: that
         of a chunk should fit into a core's first cache. By default 8 to 16.
 
+    Raises
+    ------
+    ValueError
+        When called, if a global value that the body or a function that it calls reads is another
+        one than when it was compiled.
+
     Notes
     -----
     Threads are Python threads that run compiled code without the interpreter lock. Unlike an
     OpenMP pool they sleep between calls, so they take no time from the BLAS threads.
+
+    Compiled code is kept on the disk, and belongs to the source of all functions that the body can
+    reach and to the values that they read from outside.
     """
 
     def __init__(self, body: Callable[..., None], together: int | None = None) -> None:
         self.body, self.together = body, together
+        self._sources: Sources | None = None
+        self._compiled: Callable[..., None] | None = None
+        self._launch: Callable[..., None] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RangeKernel, (self.body, self.together)
 
     def plain(
         self, n: int, *args: Any, scratch: Scratch = no_scratch, cotangents: int | None = None
@@ -92,46 +119,63 @@ class RangeKernel:
         cotangents : int, optional
             Number r of cotangents of a sweep.
         """
-        if any(not is_host(a) for a in args if hasattr(a, "shape") and a.shape):
+        if (met := _plainly.get()) is not None:
+            met.add(self.body.__name__)
+            self.plain(n, *args, scratch=scratch, cotangents=cotangents)
+        elif all(is_host(a) for a in args if getattr(a, "shape", ())):
+            self._on_threads(n, args, scratch, cotangents)
+        else:
             self._cuda(n, args, scratch, cotangents)
-            return
-        chunk = self.together or min(MAX_CHUNK, max(MIN_CHUNK, -(-n // CPU_COUNT)))
-        workers = min(CPU_COUNT, -(-n // chunk))
+
+    def _on_threads(self, n, args, scratch, cotangents):
+        loop, count = self._loop(), threads.cores()
+        chunk = self.together or min(MAX_CHUNK, max(MIN_CHUNK, -(-n // count)))
+        workers = min(count, -(-n // chunk))
         bounds = [chunk * round(k * n / workers / chunk) for k in range(workers)] + [n]
         shapes = scratch(chunk, cotangents)
         ranges = () if cotangents is None else (np.uint64(0), np.uint64(cotangents))
 
         def run(k):
             own = [empty(np, shape, dtype_of(args)) for shape in shapes]
-            self._compiled(bounds[k], bounds[k + 1], chunk, *ranges, *args, *own)
+            loop(bounds[k], bounds[k + 1], chunk, *ranges, *args, *own)
 
-        jobs = [_pool().submit(run, k) for k in range(1, workers)]
-        run(0)
-        for job in jobs:
-            job.result()
+        threads.run_threaded(run, range(workers))
 
-    @functools.cached_property
-    def _compiled(self):
-        import numba
+    def _loop(self):
+        """The compiled loop over chunks; two threads that come first may both make it."""
+        if self._compiled is None or self._sources is None:
+            self._sources, self._compiled = _compiled_loop(self.body)
+        self._sources.require_unchanged()
+        return self._compiled
 
-        body = numba.extending.register_jitable(self.body)
-        fingerprint = _fingerprint(self.body)
+    def _cuda(self, n, args, scratch, cotangents):
+        """Launch the kernel on the device."""
+        if self._launch is None or self._sources is None:
+            from . import cuda_kernels
 
-        @numba.njit(nogil=True, cache=True)
-        def loop(lo, hi, chunk, *args):
-            fingerprint  # noqa: B018  part of the cache key: Numba itself looks at this file only
-            for start in range(lo, hi, chunk):
-                # Unsigned: a sample index that might be negative would be wrapped around, and a
-                # loop with such an address is not vectorised.
-                body(np.uint64(start), np.uint64(min(hi, start + chunk)), *args)
+            self._sources = self._sources or Sources(self.body)
+            self._launch = cuda_kernels.launcher(self.body)
+        self._sources.require_unchanged()
+        self._launch(n, args, scratch, cotangents)
 
-        return loop
 
-    @functools.cached_property
-    def _cuda(self):
-        from . import cuda_kernels
+def _compiled_loop(body):
+    """What a compiled loop over chunks of samples is made of, and the loop."""
+    import numba
 
-        return cuda_kernels.launcher(self.body)
+    from .compilation.store import compile_kept
+
+    numba.extending.register_jitable(body)
+
+    def loop(lo, hi, chunk, *args):
+        for start in range(lo, hi, chunk):
+            # Unsigned: a sample index that might be negative would be wrapped around, and a
+            # loop with such an address is not vectorised.
+            body(np.uint64(start), np.uint64(min(hi, start + chunk)), *args)
+
+    sources = Sources(loop)
+    sources.require_unchanged()
+    return sources, compile_kept(loop, sources, body.__name__)
 
 
 def dtype_of(args: Iterable[Any]) -> np.dtype:
@@ -156,68 +200,18 @@ def lazy_njit(
     def compiled():
         import numba
 
+        from .compilation.store import compile_kept
+
         fast = {"reassoc", "contract"} if sums_in_any_order else False
-        for helper in _reachable(function):
+        sources = Sources(function)
+        for helper in sources.functions:
             if helper is not function and helper.__module__ == function.__module__:
                 numba.extending.register_jitable(fastmath=fast)(helper)
-        return numba.njit(nogil=True, cache=True, fastmath=fast)(function)
+        return compile_kept(function, sources, function.__name__, fastmath=fast)
 
     @functools.wraps(function)
     def call(*args):
         return compiled()(*args)
 
+    call.compiled = compiled  # type: ignore[attr-defined]  # Numba's dispatcher, for tests
     return call
-
-
-def run_threaded(function: Callable[[int], object], items: Sequence[int]) -> None:
-    """Call ``function`` with every item, on all cores; it should spend its time without the GIL.
-
-    `numpy.errstate` of the caller holds in all threads.
-    """
-    if CPU_COUNT == 1 or len(items) == 1:
-        for item in items:
-            function(item)
-    else:
-        context = contextvars.copy_context()
-        list(_pool().map(lambda item: context.copy().run(function, item), items))
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(CPU_COUNT)
-
-
-if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child makes its own
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-def _fingerprint(function):
-    """Hash of every source file whose functions ``function`` can reach through its globals."""
-    digest = hashlib.sha256()
-    for file in sorted({_source_file(f) for f in _reachable(function)}):
-        with open(file, "rb") as stream:
-            digest.update(stream.read())
-    return digest.hexdigest()
-
-
-def _source_file(function: Callable[..., Any]) -> str:
-    file = inspect.getsourcefile(function)
-    if file is None:
-        raise ValueError(
-            f"{function.__name__} must be defined in a file, whose content tells whether compiled "
-            "code on the disk is that of the function"
-        )
-    return file
-
-
-def _reachable(function, seen=None):
-    seen = {} if seen is None else seen
-    seen[function] = None
-    names = function.__code__.co_names
-    scope = [function.__globals__.get(name) for name in names]
-    modules = [m for m in scope if isinstance(m, types.ModuleType) and m is not np]
-    scope += [getattr(module, name, None) for module in modules for name in names]
-    for value in scope:
-        if isinstance(value, types.FunctionType) and value not in seen:
-            _reachable(value, seen)
-    return list(seen)

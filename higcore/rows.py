@@ -12,8 +12,9 @@ from typing import TypeAlias
 import numpy as np
 from scipy.linalg.blas import dsyrk
 
-from .backend import Array, array_module, is_host, thread_policy
-from .kernels import lazy_njit, run_threaded
+from .backend import Array, array_module, is_host
+from .kernels import lazy_njit
+from .threads import run_threaded, thread_policy
 
 CHUNK_BYTES = 2**19  # of a product before it is added to K: it must stay in a core's cache
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from .backend import Array, is_host
 from .diagnostics import diagnose
+from .interrupts import Interrupts, held_back, is_interrupt
 from .linearisation import Linearisation
 from .problem import Problem
 from .progress import Show
@@ -126,23 +127,27 @@ class Run:
 
     def complete(self, show: Show) -> Result:
         """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
-        try:
-            self.train(show)
-        except _Stop as stop:
-            status, reason = stop.args
-        except NonFiniteError as error:
-            status, reason = "non-finite", str(error)
-        except KeyboardInterrupt:
-            status, reason = "interrupted", ""
-        return self.finish(status, reason)
+        with held_back() as interrupts:
+            try:
+                self.train(show, interrupts)
+            except _Stop as stop:
+                status, reason = stop.args
+            except NonFiniteError as error:
+                status, reason = "non-finite", str(error)
+            except (KeyboardInterrupt, SystemError) as error:
+                if not is_interrupt(error):
+                    raise
+                status, reason = "interrupted", ""
+            return self.finish(status, reason)
 
-    def train(self, show: Show) -> None:
+    def train(self, show: Show, interrupts: Interrupts) -> None:
         """Step until something raises `_Stop`, or worse."""
         if not self.history:
             # Compiling the forward pass counts as training time; evaluating the test set does not.
             self.problem.predict(self.state.theta, self.problem.sample[:1])
             self.record()
         while not (spent := self.spent_budget()):
+            interrupts.raise_pending()
             self.advance()
             if self.on_step:
                 with self.clock.paused():
@@ -289,7 +294,9 @@ class Run:
                 self.record(within=not self.is_time_to_evaluate())
         except NonFiniteError as error:
             status, reason = "non-finite", str(error)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemError) as error:
+            if not is_interrupt(error):
+                raise
             status, reason = "interrupted", ""
         except _Stop as stop:
             status, reason = stop.args if status == "budget" else (status, reason)

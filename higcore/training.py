@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from .backend import Array, array_module, release_memory, thread_policy
+from .backend import Array, array_module, release_memory
 from .half_inverse import within_memory
 from .identity import check_same_run, identity
+from .interrupts import held_back
 from .memory import ran_out_of_memory
 from .problem import Problem
 from .progress import progress_line
 from .protocols import Optimizer
-from .result import UNSUCCESSFUL, Result, State, TrainingError
+from .result import MESSAGES, UNSUCCESSFUL, Result, State, TrainingError
 from .run import Callback, Clock, Run
+from .threads import thread_policy
 from .validation import check_array, check_count, check_finite, check_real
 
 
@@ -107,19 +110,23 @@ def fit(
     _check_callbacks(on_step=on_step, on_epoch=on_epoch)
     if diagnostics:
         _check_tangents(network=problem.network, solver=problem.solver)
-    run_identity = identity(problem, optimizer, batch, seed)
-    if resume is None:
-        state = _initial_state(problem, optimizer, seed, theta)
-    else:
-        _check_resume(problem, resume, theta, run_identity)
-        state = resume.state
-    run = Run(
-        problem, optimizer, int(batch), budget, evaluate_every, patience, Clock(state.seconds),
-        state, run_identity, tuple(on_step), tuple(on_epoch), diagnostics,
-    )  # fmt: skip
-    if resume is not None:
-        run.take_over(resume)
-    result = _complete(run, progress)
+    with held_back() as interrupts:
+        run_identity = identity(problem, optimizer, batch, seed)
+        if resume is None:
+            state = _initial_state(problem, optimizer, seed, theta)
+        else:
+            _check_resume(problem, resume, theta, run_identity)
+            state = resume.state
+        run = Run(
+            problem, optimizer, int(batch), budget, evaluate_every, patience,
+            Clock(state.seconds), state, run_identity, tuple(on_step), tuple(on_epoch),
+            diagnostics,
+        )  # fmt: skip
+        if resume is not None:
+            run.take_over(resume)
+        result = _complete(run, progress)
+    if interrupts.pending:
+        result = _interrupted(result)
     if throw:
         _raise_if_bad(result)
     return result
@@ -141,6 +148,14 @@ def _complete(run: Run, progress: bool) -> Result:
             )
     finally:
         release_memory(run.state.theta)
+
+
+def _interrupted(result):
+    """A run that Ctrl-C met when all was done but the last evaluation."""
+    if result.status == "interrupted":
+        return result
+    message = f"{MESSAGES['interrupted']} {result.message}"
+    return replace(result, status="interrupted", message=message)
 
 
 def _raise_if_bad(result):

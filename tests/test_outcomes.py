@@ -215,7 +215,7 @@ def test_patience_counts_from_the_best(problem):
 
 
 def test_fallbacks_are_counted_said_and_logged_once(problem, monkeypatch, caplog):
-    monkeypatch.setattr(tridiagonal, "_diagonalise", lambda *args: (-1, args[3]))
+    monkeypatch.setattr(tridiagonal, "_diagonalise", lambda *args: tridiagonal.UNSETTLED)
     with caplog.at_level(logging.WARNING, "higcore"):
         result = fit(problem, HIG(), batch=8, steps=7)
     assert result.status == "budget"

@@ -23,7 +23,8 @@ import scipy.sparse.linalg as sla
 from scipy.linalg import blas
 
 from ..backend import Array, to_host
-from ..kernels import lazy_njit, run_threaded
+from ..kernels import lazy_njit
+from ..threads import run_threaded
 from . import panels
 from .gram import NOISE
 from .inplace import call

@@ -33,6 +33,7 @@ from .modes import EPS, Modes, Truncation, require
 
 MAX_SWEEPS = 40  # an eigenvalue; LAPACK allows 30, 1.7 are typical
 DEFLATE = EPS / 16  # off-diagonals under this times max |T| are zero; with EPS errors double
+UNSETTLED, FULL = -1, -2  # in place of a number of sweeps
 PATIENCE = 6  # sweeps after which rounding errors of equal eigenvalues are taken for what they are
 
 
@@ -74,10 +75,8 @@ def apply_tridiagonal(
     diagonal, off_diagonal = diagonal / scale, off_diagonal / scale
     # QL is accurate and quick when T is graded with its small entries first. Views, not copies.
     order = slice(None, None, -1 if abs(diagonal[0]) > abs(diagonal[-1]) else 1)
-    diagonal, off_diagonal, rotated = diagonal[order], off_diagonal[order], w[order]
-    rotations = np.empty((n * n, 2))
-    sweeps = np.empty((MAX_SWEEPS * n, 2), np.int64)
-    used, rotations = _diagonalise(diagonal, off_diagonal, rotated, rotations, sweeps, DEFLATE)
+    T, rotated = (diagonal[order], off_diagonal[order]), w[order]
+    diagonal, rotations, sweeps, used = _eigenvalues(*T, rotated)
     require(used >= 0, "implicit QL did not converge")
     # Orthogonal similarity keeps the trace and the length of the rotated vector.
     tolerance = 100 * n * EPS
@@ -87,6 +86,19 @@ def apply_tridiagonal(
     rotated *= truncation.power(np, sigma, 2 * power, NOISE)
     _play_back(rotated, rotations, sweeps, used)
     return sigma
+
+
+def _eigenvalues(diagonal, off_diagonal, w):
+    """Eigenvalues of T, with w <- W^T w: also the rotations of W and the sweeps they belong to."""
+    n = len(w)
+    sweeps = np.empty((MAX_SWEEPS * n, 2), np.int64)
+    room, used = n * n, FULL
+    while used == FULL:
+        d, rotated, rotations = diagonal.copy(), w.copy(), np.empty((room, 2))
+        used = _diagonalise(d, off_diagonal, rotated, rotations, sweeps, DEFLATE)
+        room *= 2
+    w[:] = rotated
+    return d, rotations, sweeps, used
 
 
 def _reduce(K):
@@ -122,9 +134,9 @@ def _diagonalise(d, off, w, rotations, sweeps, floor):
     """Implicit QL on the tridiagonal (d, off): d becomes lambda, w becomes W^T w.
 
     Rotations (cos, sin) and sweeps (first row, last row) are written down in order. Returns the
-    number of sweeps, -1 if an eigenvalue does not settle, and the array of rotations, which is
-    replaced by a larger one when full. Off-diagonals up to ``floor`` count as zero, and up to 32
-    times that for an eigenvalue that does not settle.
+    number of sweeps, `UNSETTLED` if an eigenvalue does not settle, `FULL` if there is no room for
+    more rotations. Off-diagonals up to ``floor`` count as zero, and up to 32 times that for an
+    eigenvalue that does not settle.
     """
     n = len(d)
     e = np.zeros(n)
@@ -141,12 +153,10 @@ def _diagonalise(d, off, w, rotations, sweeps, floor):
             if end == k:
                 break
             if tries == MAX_SWEEPS:
-                return -1, rotations
+                return UNSETTLED
             tries += 1
             if count + n > len(rotations):
-                grown = np.empty((2 * len(rotations) + n, 2))
-                grown[:count] = rotations[:count]
-                rotations = grown
+                return FULL
             # Wilkinson's shift: the eigenvalue of the leading 2 x 2 block closer to d[k].
             half = (d[k + 1] - d[k]) / (2.0 * e[k])
             root = np.sqrt(half * half + 1.0)
@@ -185,7 +195,7 @@ def _diagonalise(d, off, w, rotations, sweeps, floor):
                 d[k] -= shift
                 e[k] = bulge
                 e[end] = 0.0
-    return used, rotations
+    return used
 
 
 @lazy_njit

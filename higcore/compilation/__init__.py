@@ -1,0 +1,1 @@
+"""What Numba compiles: which source and values it is made of, and where it is kept."""

@@ -1,0 +1,127 @@
+"""Compiled code on the disk, a file for each: named by what it was made of, sealed, never trusted.
+
+Numba's own cache knows the file of a function, and not the values that the function reads; its
+index is written by several processes at a time. Here the name of a file is a digest of everything
+that decides what is in it, so that nothing can be found under a wrong name, and the file begins
+with a digest of the rest: one that is cut off or garbled is compiled anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import platform
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core.caching import FunctionCache, NullCache
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.serialize import dumps
+
+from .readings import Sources
+
+VERSIONS = (numba.__version__, llvmlite.__version__, np.__version__, platform.python_version())
+KEPT = 64  # files of one function: of other signatures, and of what it was made of before
+NOWHERE = (
+    "Kernels are compiled anew in every process, some seconds for each of them: no folder for "
+    "compiled code can be written (%s). Set NUMBA_CACHE_DIR to one that can."
+)
+
+log = logging.getLogger("higcore")
+_told: set[str] = set()
+
+
+def compile_kept(
+    function: Callable[..., Any], sources: Sources, name: str, **options: Any
+) -> Any:
+    """`numba.njit` of ``function``, kept on the disk under the fingerprint of its ``sources``.
+
+    ``name`` begins the names of its files; ``options`` are Numba's. What cannot be kept, for want of a folder or because some of what it
+    reads has no content that could be told, is compiled in every process.
+    """
+    dispatcher = numba.njit(nogil=True, **options)(function)
+    fingerprint = sources.fingerprint()
+    if fingerprint is None:
+        log.info("%s is compiled anew in every process", name)
+    else:
+        # Numba has no public place for a cache of one's own; `enable_caching` does just this.
+        dispatcher._cache = _store(name, f"{fingerprint} {sorted(options.items())} {VERSIONS}")
+    return dispatcher
+
+
+def _store(name, key):
+    try:
+        return Store(name, key)
+    except RuntimeError as error:  # what Numba raises where it finds no folder
+        _tell(error)
+        return NullCache()
+
+
+def _tell(reason):
+    """Say once in a process that nothing is kept."""
+    if NOWHERE not in _told:
+        _told.add(NOWHERE)
+        log.warning(NOWHERE, reason)
+
+
+class Store(FunctionCache):
+    """The files of one function; Numba asks for and hands over its compiled signatures."""
+
+    def __init__(self, name: str, key: str) -> None:
+        super().__init__(_store)  # all of them where Numba keeps what is compiled of this file
+        self.name, self.key = name.strip("<>_"), key
+
+    def _path(self, signature, codegen) -> Path:
+        text = f"{self.key} {signature} {codegen.magic_tuple()}"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+        return Path(self.cache_path) / f"{self.name}-{digest}.higcore"
+
+    def _load_overload(self, signature: Any, target_context: Any) -> Any:
+        """The compiled code of a signature; None if there is none that is whole."""
+        path = self._path(signature, target_context.codegen())
+        try:
+            digest, _, data = path.read_bytes().partition(b"\n")
+            if hashlib.sha256(data).hexdigest().encode() == digest:
+                return self._impl.rebuild(target_context, pickle.loads(data))
+            log.info("%s is damaged; compiled anew", path)
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # whatever is wrong with what is kept, it can be made again
+            log.info("%s cannot be read (%r); compiled anew", path, error)
+        return None
+
+    def _save_overload(self, signature: Any, data: Any) -> None:
+        if not self._impl.check_cachable(data):
+            return
+        path = self._path(signature, data.codegen)
+        code = dumps(self._impl.reduce(data))
+        partial = path.with_suffix(f".{os.getpid()}.partial")  # one thread compiles at a time
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
+            os.replace(partial, path)
+            self._remove_oldest(path.parent)
+        except OSError as error:
+            _tell(error)
+
+    def _remove_oldest(self, folder):
+        files = folder.glob(f"{self.name}-*")
+        with suppress(OSError):  # another process may be doing the same
+            for path in sorted(files, key=os.path.getmtime)[:-KEPT]:
+                path.unlink()
+
+
+if hasattr(os, "register_at_fork"):
+    # A child that is made while another thread compiles would wait for locks that nobody opens.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )

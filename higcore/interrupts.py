@@ -1,0 +1,62 @@
+"""Ctrl-C during a run: asked for between two steps, so that it never lands inside one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+SAID = b"\nEnding after this step; press Ctrl-C again to end at once.\n"
+
+
+class Interrupts:
+    """A handler of SIGINT that remembers the first Ctrl-C and raises at those that follow."""
+
+    def __init__(self) -> None:
+        self.pending = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.pending:
+            signal.default_int_handler(number, frame)
+        self.pending = True
+        with suppress(OSError):  # no logging here: it may be what was interrupted
+            os.write(2, SAID)
+
+    def raise_pending(self) -> None:
+        """Raise the KeyboardInterrupt of a Ctrl-C that came since."""
+        if self.pending:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def held_back() -> Iterator[Interrupts]:
+    """Hold Ctrl-C back for the block; `Interrupts.raise_pending` lets it through.
+
+    A handler of somebody else's is left alone, and a thread that is not the main one meets no
+    Ctrl-C. A block inside another one shares its handler, and so both end.
+    """
+    installed = signal.getsignal(signal.SIGINT)
+    if isinstance(installed, Interrupts):
+        yield installed
+    elif (
+        installed is not signal.default_int_handler
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield Interrupts()
+    else:
+        handler = Interrupts()
+        signal.signal(signal.SIGINT, handler)
+        try:
+            yield handler
+        finally:
+            signal.signal(signal.SIGINT, installed)
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether an exception is a KeyboardInterrupt, or what compiled code made of one."""
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
+    )

@@ -1,0 +1,183 @@
+"""How many threads there may be, and who gets them: our own workers, and two copies of BLAS."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import threadpoolctl
+
+LARGE_PRODUCT = 5e8  # operations, some 10 ms of a core
+ROWS_FOR_THREADS = 500  # two threads: dipole, 448 rows, 17 ms a step instead of 14; 512 rows, even
+PACKAGES = ("numpy", "scipy")  # whose wheels carry one copy of OpenBLAS each
+ASKED_FOR = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")  # limits in the environment
+
+
+def cores() -> int:
+    """Return how many threads our own work may take: the least of all limits there are.
+
+    They are the cores that the process may run on (its affinity), the quota of its container,
+    ``NUMBA_NUM_THREADS`` and ``OMP_NUM_THREADS``, and the threads that BLAS may take, which
+    `threadpoolctl.threadpool_limits` sets, and ``OPENBLAS_NUM_THREADS`` and its like.
+    """
+    return max(1, min(_affinity(), _quota(), _asked_for(), _blas_threads()))
+
+
+def _affinity():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@functools.cache
+def _quota(folder: Path = Path("/sys/fs/cgroup")) -> int:
+    """Whole cores that a container may use; many, where there is none or it has no limit."""
+    try:
+        if (folder / "cpu.max").exists():
+            allowed, period = (folder / "cpu.max").read_text().split()
+        else:  # the older hierarchy
+            files = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+            allowed, period = ((folder / name).read_text() for name in files)
+        share = math.inf if allowed.strip() in ("max", "-1") else int(allowed) / int(period)
+    except (OSError, ValueError):
+        share = math.inf
+    return max(1, math.ceil(share)) if math.isfinite(share) else os.cpu_count() or 1
+
+
+@functools.cache
+def _asked_for() -> int:
+    """The least number of threads that the environment names; OMP_NUM_THREADS may be a list."""
+    first = (os.environ.get(name, "").partition(",")[0].strip() for name in ASKED_FOR)
+    return min((int(n) for n in first if n.isdecimal() and int(n) > 0), default=os.cpu_count() or 1)
+
+
+def _blas_threads():
+    return max((_limit(package).allowed() for package in PACKAGES), default=1)
+
+
+class _Limit:
+    """One thread for a copy of BLAS while anybody, in any thread, asks for it."""
+
+    def __init__(self, package: str) -> None:
+        controller = threadpoolctl.ThreadpoolController()
+        files = [c["filepath"] for c in controller.info()]
+        own = [f for f in files if f"{package}.libs" in f or f"{package}{os.sep}.dylibs" in f]
+        self.blas = controller.select(filepath=own)  # empty where BLAS is shared
+        self.counted = self.blas if own else controller.select(user_api="blas")
+        self.users: list[int] = []  # the threads that asked, by number
+        self.before, self.limiter = 1, None
+        self.lock = threading.Lock()
+
+    def allowed(self) -> int:
+        """Threads that BLAS may take but for our own limit; many, if there is no BLAS to be seen."""
+        return self.before if self.users else self._now()
+
+    def _now(self):
+        found = (library.num_threads for library in self.counted.lib_controllers)
+        return min((n for n in found if n), default=os.cpu_count() or 1)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The limit holds for the block, and until the last of the overlapping ones ends."""
+        with self.lock:
+            if not self.users:
+                self.before, self.limiter = self._now(), self.blas.limit(limits=1)
+            self.users.append(threading.get_ident())
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users.remove(threading.get_ident())
+                self._restore()
+
+    def _restore(self):
+        if not self.users and self.limiter is not None:
+            self.limiter.restore_original_limits()
+            self.limiter = None
+
+    def after_fork(self) -> None:
+        """Only the thread that forked goes on in the child; others will not leave their blocks."""
+        self.lock = threading.Lock()
+        self.users = [user for user in self.users if user == threading.get_ident()]
+        self._restore()
+
+
+_limits: dict[str, _Limit] = {}
+
+
+def _limit(package):
+    if package not in _limits:
+        _limits[package] = _Limit(package)
+    return _limits[package]
+
+
+@contextmanager
+def thread_policy(operations: float = 0, rows: int | None = None) -> Iterator[None]:
+    """Keep the BLAS copies and the threads of the solvers out of each other's way.
+
+    NumPy's and SciPy's wheels carry one OpenBLAS each, whose threads spin for some 20 ms after
+    their last work, longer than a whole step may take: whatever another pool does then runs as on
+    half the cores. So
+
+    - NumPy's copy, which multiplies small matrices in most training steps, gets one thread, unless
+      a product takes so many ``operations`` that the spinning does not count (`LARGE_PRODUCT`);
+    - SciPy's copy, which decomposes a matrix of so many ``rows``, keeps all cores if there are
+      enough rows to win more than the spinning costs (`ROWS_FOR_THREADS`).
+
+    A limit belongs to the process: where blocks overlap in several threads, it ends with the last.
+    """
+    from .validation import check_count, check_real  # which import this module
+
+    check_real("operations", operations, 0.0)
+    if rows is not None:
+        check_count("rows", rows, 0)
+    with ExitStack() as limits:
+        if operations < LARGE_PRODUCT:
+            limits.enter_context(_limit("numpy").held())
+        if rows is not None and rows < ROWS_FOR_THREADS:
+            limits.enter_context(_limit("scipy").held())
+        yield
+
+
+def run_threaded(function: Callable[[int], object], items: Sequence[int]) -> None:
+    """Call ``function`` with every item, on all `cores`; it should spend its time without the GIL.
+
+    `numpy.errstate` of the caller holds in all threads. The caller's thread is one of them.
+    """
+    left = iter(items)
+
+    def work() -> None:
+        for item in left:  # a range's iterator hands every item to one thread
+            function(item)
+
+    context = contextvars.copy_context()
+    workers = min(cores(), len(items)) if len(items) > 1 else 1
+    jobs = [_pool().submit(context.copy().run, work) for _ in range(workers - 1)]
+    try:
+        work()
+    finally:
+        for job in jobs:
+            job.result()
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+def _after_fork() -> None:
+    """Threads do not survive a fork: the child makes its own."""
+    _pool.cache_clear()
+    for limit in _limits.values():
+        limit.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
