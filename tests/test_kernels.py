@@ -134,13 +134,3 @@ def test_any_number_of_cores_gives_the_same_bits(cores, rng, monkeypatch):
         found.append((S, StackedJacobian(net, theta, tape, S).gram()))
     assert np.array_equal(found[0][0], found[1][0])
     assert np.array_equal(found[0][1], found[1][1])
-
-
-def test_threads_get_every_item(monkeypatch):
-    for count in (1, 3):
-        monkeypatch.setattr(threads, "cores", lambda n=count: n)
-        seen = []
-        threads.run_threaded(seen.append, range(20))
-        assert sorted(seen) == list(range(20))
-        with pytest.raises(ZeroDivisionError):
-            threads.run_threaded(lambda n: 1 / n, range(3))

@@ -102,7 +102,7 @@ _FIRST: weakref.WeakKeyDictionary[Any, list[Reading]] = weakref.WeakKeyDictionar
 def _changed(function, reading):
     now = reading.look(reading.key)
     return (
-        f"{reading.name} was {reading.value!r} when {function.__qualname__} was compiled and is "
+        f"{reading.name} was {reading.value!r} when {function.__name__} was compiled and is "
         f"{now!r} now, but compiled code keeps the values that it met; define the kernel and the "
         f"functions it calls anew (or start Python again), or hand {reading.name} over as an "
         "argument"

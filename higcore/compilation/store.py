@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import llvmlite
+import llvmlite.binding
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache, NullCache
@@ -118,10 +118,24 @@ class Store(FunctionCache):
                 path.unlink()
 
 
+# Numba's lock, and the one around every call into LLVM, in the order in which Numba takes them.
+LOCKS = (global_compiler_lock, llvmlite.binding.ffi.lib._lock)
+
+
+def _wait_for_compilers():
+    """A child made while another thread compiles would wait for locks that nobody opens."""
+    for lock in LOCKS:
+        lock.__enter__()
+
+
+def _let_compilers_go_on():
+    for lock in reversed(LOCKS):
+        lock.__exit__(None, None, None)
+
+
 if hasattr(os, "register_at_fork"):
-    # A child that is made while another thread compiles would wait for locks that nobody opens.
     os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
+        before=_wait_for_compilers,
+        after_in_parent=_let_compilers_go_on,
+        after_in_child=_let_compilers_go_on,
     )
