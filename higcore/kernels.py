@@ -15,8 +15,8 @@ a sample back has ``body(lo, hi, first, last, *args, *scratch)`` and works on th
 A body allocates nothing. What it needs between its first and its last line is scratch, which it
 indexes from 0, whatever lo and first are: a worker thread's own few rows, which stay in its core's
 cache, or a GPU thread's registers and local memory. Arguments are arrays and scalars, no tuples.
-Functions that it calls are decorated with `numba.extending.register_jitable`, which leaves them
-callable from plain Python.
+Functions that it calls are plain ones, too, of any module: whatever a body can reach is compiled
+with it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _plainly: ContextVar[set[str] | None] = ContextVar("plainly", default=None)
 
 @contextlib.contextmanager
 def uncompiled() -> Iterator[set[str]]:
-    """Within it, kernels run as the plain Python that defines them; yield the names of those met."""
+    """Within it, kernels run as the plain Python that defines them; yield the names of those."""
     met: set[str] = set()
     token = _plainly.set(met)
     try:
@@ -154,18 +154,23 @@ class RangeKernel:
             from . import cuda_kernels
 
             self._sources = self._sources or Sources(self.body)
+            _make_callable(self._sources)
             self._launch = cuda_kernels.launcher(self.body)
         self._sources.require_unchanged()
         self._launch(n, args, scratch, cotangents)
 
 
+def _make_callable(sources, fastmath=False):
+    """Let compiled code call all plain functions that it can reach."""
+    from numba.extending import register_jitable
+
+    for function in sources.functions:
+        register_jitable(fastmath=fastmath)(function)
+
+
 def _compiled_loop(body):
     """What a compiled loop over chunks of samples is made of, and the loop."""
-    import numba
-
     from .compilation.store import compile_kept
-
-    numba.extending.register_jitable(body)
 
     def loop(lo, hi, chunk, *args):
         for start in range(lo, hi, chunk):
@@ -175,6 +180,7 @@ def _compiled_loop(body):
 
     sources = Sources(loop)
     sources.require_unchanged()
+    _make_callable(sources)
     return sources, compile_kept(loop, sources, body.__name__)
 
 
@@ -190,23 +196,19 @@ def lazy_njit(
 
     The compiled code is cached on disk and runs without the interpreter lock; the plain function
     stays reachable as ``.__wrapped__``. ``sums_in_any_order`` lets sums be reordered and products
-    fused into them, without which a loop that sums up does not vectorise. Plain functions of the
-    same module may be called.
+    fused into them, without which a loop that sums up does not vectorise. It may call plain
+    functions, as the body of a `RangeKernel` may.
     """
     if function is None:
         return functools.partial(lazy_njit, sums_in_any_order=sums_in_any_order)
 
     @functools.cache
     def compiled():
-        import numba
-
         from .compilation.store import compile_kept
 
         fast = {"reassoc", "contract"} if sums_in_any_order else False
         sources = Sources(function)
-        for helper in sources.functions:
-            if helper is not function and helper.__module__ == function.__module__:
-                numba.extending.register_jitable(fastmath=fast)(helper)
+        _make_callable(sources, fastmath=fast)
         return compile_kept(function, sources, function.__name__, fastmath=fast)
 
     @functools.wraps(function)

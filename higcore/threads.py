@@ -30,10 +30,12 @@ def cores() -> int:
     return max(1, min(_affinity(), _quota(), _asked_for(), _blas_threads()))
 
 
-def _affinity():
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
+def _all_cores() -> int:
     return os.cpu_count() or 1
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _all_cores()
 
 
 @functools.cache
@@ -48,17 +50,17 @@ def _quota(folder: Path = Path("/sys/fs/cgroup")) -> int:
         share = math.inf if allowed.strip() in ("max", "-1") else int(allowed) / int(period)
     except (OSError, ValueError):
         share = math.inf
-    return max(1, math.ceil(share)) if math.isfinite(share) else os.cpu_count() or 1
+    return max(1, math.ceil(share)) if math.isfinite(share) else _all_cores()
 
 
 @functools.cache
 def _asked_for() -> int:
     """The least number of threads that the environment names; OMP_NUM_THREADS may be a list."""
     first = (os.environ.get(name, "").partition(",")[0].strip() for name in ASKED_FOR)
-    return min((int(n) for n in first if n.isdecimal() and int(n) > 0), default=os.cpu_count() or 1)
+    return min((int(n) for n in first if n.isdecimal() and int(n) > 0), default=_all_cores())
 
 
-def _blas_threads():
+def _blas_threads() -> int:
     return max((_limit(package).allowed() for package in PACKAGES), default=1)
 
 
@@ -76,12 +78,12 @@ class _Limit:
         self.lock = threading.Lock()
 
     def allowed(self) -> int:
-        """Threads that BLAS may take but for our own limit; many, if there is no BLAS to be seen."""
+        """Threads that BLAS may take but for our own limit; many, if no BLAS is seen."""
         return self.before if self.users else self._now()
 
     def _now(self):
         found = (library.num_threads for library in self.counted.lib_controllers)
-        return min((n for n in found if n), default=os.cpu_count() or 1)
+        return min((n for n in found if n), default=_all_cores())
 
     @contextmanager
     def held(self) -> Iterator[None]:

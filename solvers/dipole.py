@@ -21,7 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba.extending import register_jitable
 
 from higcore.backend import Array, array_module, empty
 from higcore.kernels import RangeKernel
@@ -32,7 +31,6 @@ from .base import Solver
 from .samples import load, store
 
 
-@register_jitable
 def factor(width, physics, u, e, g):
     """Inverse pivots g of A for the control u (width,); e is scratch (n, width)."""
     half, kappa, position = physics
@@ -42,7 +40,6 @@ def factor(width, physics, u, e, g):
     tridiagonal.invert_pivots(width, kappa, e, g)
 
 
-@register_jitable
 def reflect(width, kappa, g, phi, psi):
     """psi <- 2 A^(-1) psi - psi; phi = A^(-1) psi is left for the caller."""
     tridiagonal.solve(width, kappa, g, psi, phi)
@@ -52,14 +49,12 @@ def reflect(width, kappa, g, phi, psi):
                 psi[c, j, i] = 2.0 * phi[c, j, i] - psi[c, j, i]
 
 
-@register_jitable
 def load_state(lo, width, source, target):
     """Copy some samples of source (2, n, b) to target (2, n, width)."""
     for c in range(2):
         load(lo, width, source[c], target[c])
 
 
-@register_jitable
 def store_state(lo, width, source, target):
     """Copy source (2, n, width) to its samples in target (2, n, b)."""
     for c in range(2):
@@ -99,7 +94,6 @@ def _tangent(lo, hi, half, kappa, position, U, dU, PSI, dPSI, u, psi, phi, e, g,
     store_state(lo, width, dpsi, dPSI)
 
 
-@register_jitable
 def two_phi(lo, width, PSI, s, psi):
     """psi = 2 phi_s = psi_s + psi_(s+1) of some samples."""
     for c in range(2):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba.extending import register_jitable
 
 from higcore.backend import Array, array_module, empty
 from higcore.kernels import RangeKernel
@@ -15,7 +14,6 @@ from . import rk4
 from .base import Solver
 
 
-@register_jitable
 def acceleration(width, physics, q, u, a):
     """a_i = c_i u - q_i - f(q_i - q_(i-1)) - f(q_i - q_(i+1)),  f(d) = cubic d^3 + linear d."""
     control, cubic, linear = physics
@@ -31,7 +29,6 @@ def acceleration(width, physics, q, u, a):
             a[j + 1, i] += force
 
 
-@register_jitable
 def acceleration_tangent(width, physics, q, dq, du, da):
     """da = a_q dq + a_u du; a spring's stiffness is f'(d) = 3 cubic d^2 + linear."""
     control, cubic, linear = physics
@@ -47,7 +44,6 @@ def acceleration_tangent(width, physics, q, dq, du, da):
             da[j + 1, i] += dforce
 
 
-@register_jitable
 def acceleration_adjoint(width, physics, q, a_bar, q_bar, u_bar):
     """q_bar = a_q^T a_bar (a_q is symmetric), u_bar += a_u^T a_bar."""
     control, cubic, linear = physics

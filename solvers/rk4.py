@@ -19,15 +19,12 @@ U (steps, b). ``physics`` is handed on to the three functions that describe the 
                                                                    u_bar += a_u^T a_bar
 """
 
-from numba.extending import register_jitable
-
 from .samples import load, store
 
 NODE = (0.0, 0.5, 0.5, 1.0)
 COUPLING = (0.0, 0.0, 0.25, 0.5)
 
 
-@register_jitable
 def stage_position(width, k, h, x, a, q):
     """q[k] = x_q + c_k h x_p + d_k h^2 a[k-2]."""
     n = q.shape[1]
@@ -39,7 +36,6 @@ def stage_position(width, k, h, x, a, q):
                 q[k, j, i] += COUPLING[k] * h * h * a[k - 2, j, i]
 
 
-@register_jitable
 def stage_position_adjoint(width, k, h, q_bar, x_bar, a_bar):
     """Transpose of `stage_position`, added to x_bar and a_bar."""
     n = q_bar.shape[0]
@@ -52,7 +48,6 @@ def stage_position_adjoint(width, k, h, q_bar, x_bar, a_bar):
                 a_bar[k - 2, j, i] += COUPLING[k] * h * h * q_bar[j, i]
 
 
-@register_jitable
 def advance(width, h, x, a):
     """x <- (q+, p+), by the accelerations of the stages."""
     n = a.shape[1]
@@ -65,7 +60,6 @@ def advance(width, h, x, a):
             x[n + j, i] += h / 6.0 * p_sum
 
 
-@register_jitable
 def advance_adjoint(width, h, x_bar, a_bar):
     """Transpose of `advance`: sets a_bar and turns x_bar, of (q+, p+), into that of x."""
     n = a_bar.shape[1]
@@ -80,7 +74,6 @@ def advance_adjoint(width, h, x_bar, a_bar):
             x_bar[n + j, i] += h * x_bar[j, i]
 
 
-@register_jitable
 def stages(width, acceleration, physics, h, x, u, q, a):
     """Positions and accelerations of the four stages of the step that starts at x."""
     for k in range(4):
@@ -88,7 +81,6 @@ def stages(width, acceleration, physics, h, x, u, q, a):
         acceleration(width, physics, q[k], u, a[k])
 
 
-@register_jitable
 def solve(lo, hi, acceleration, physics, h, U, X, x, u, q, a):
     """March X[0] through all steps."""
     width = hi - lo
@@ -100,7 +92,6 @@ def solve(lo, hi, acceleration, physics, h, U, X, x, u, q, a):
         store(lo, width, x, X[s + 1])
 
 
-@register_jitable
 def tangent(
     lo, hi, acceleration, acceleration_tangent, physics, h, U, dU, X, dX, x, u, q, a, dx, du, dq, da
 ):
@@ -121,7 +112,6 @@ def tangent(
     store(lo, width, dx, dX)
 
 
-@register_jitable
 def sweep(
     lo, hi, first, last, acceleration, acceleration_adjoint, physics, h, U, X, X_bar, U_bar,
     x, u, q, a, x_bar, u_bar, a_bar, q_bar,

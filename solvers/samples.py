@@ -4,10 +4,7 @@ A kernel copies what it needs of its samples lo <= i < lo + width into scratch, 
 indices from 0, and copies back what it found; see `higcore.kernels`.
 """
 
-from numba.extending import register_jitable
 
-
-@register_jitable
 def load(lo, width, source, target):
     """Copy some samples of source (rows, b) to target (rows, width)."""
     for j in range(target.shape[0]):
@@ -15,7 +12,6 @@ def load(lo, width, source, target):
             target[j, i] = source[j, lo + i]
 
 
-@register_jitable
 def store(lo, width, source, target):
     """Copy source (rows, width) to its samples in target (rows, b)."""
     for j in range(source.shape[0]):

@@ -10,10 +10,7 @@ The real part of every pivot stays >= 1, so nothing needs to be exchanged. Compl
 (2, n, width): real and imaginary parts, rows, and systems that are solved side by side.
 """
 
-from numba.extending import register_jitable
 
-
-@register_jitable
 def invert_pivots(width, kappa, e, g):
     """g (2, n, width) from e (n, width)."""
     n = e.shape[0]
@@ -31,7 +28,6 @@ def invert_pivots(width, kappa, e, g):
             g[1, j, i] *= -scale
 
 
-@register_jitable
 def solve(width, kappa, g, r, phi):
     """phi = A^(-1) r, all (2, n, width); r is left alone.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from bench.experiments import EXPERIMENTS
 from higcore import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics, fit
+
 from higcore import SGD, Adadelta, Adagrad, Adam, RMSprop, interrupts  # isort: skip
 from higcore.half_inverse import METHODS
 from higcore.result import Result

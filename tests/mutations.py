@@ -29,6 +29,8 @@ SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
+COMPILATION, THREADS = "tests/test_compilation.py", "tests/test_threads.py"
+INTERRUPTS = "tests/test_interrupts.py"
 ON_ONE_CORE = """
 import os, sys, pytest
 core = int(sys.argv.pop(1))
@@ -205,7 +207,7 @@ MUTATIONS = [
     ("higcore/run.py", 'look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})', "look({})", NON_FINITE),
     ("higcore/second_order.py", 'for name in ("damping", "growth"):', "for name in ():", NON_FINITE),
     ("higcore/second_order.py", 'check_finite("the Gram matrix", K)', "None", NON_FINITE),
-    ("higcore/kernels.py", "context.copy().run(function, item)", "function(item)", NON_FINITE),
+    ("higcore/threads.py", "submit(context.copy().run, work)", "submit(work)", NON_FINITE),
     ("solvers/oscillators.py", 'check_cotangents("y_bar", y_bar', 'check_cotangents("y_bar", 0 * march[:, :1, :1].T', BAD_INPUT),
     ("solvers/dipole.py", 'check_like("du", du, u.shape, u=u)', "None", BAD_INPUT),
     ("higcore/losses.py", 'check_like("target", target, y.shape, y=y)', "None", BAD_INPUT),
@@ -224,6 +226,29 @@ MUTATIONS = [
     ("higcore/examination/diagnosis.py", "if factor < -1e-5", "if factor > 1e-5", CHECKS),
     ("higcore/examination/diagnosis.py", "left <= 0.05 * error", "left <= 2 * error", CHECKS),
     ("higcore/examination/shared.py", "a.copy() if hasattr", "a if hasattr", CHECKS),
+
+    # Compiled code and what it reads, threads, Ctrl-C
+    ("higcore/compilation/readings.py", 'lines.append(f"{reading.name} = {reading.text}")', "pass", COMPILATION),
+    ("higcore/compilation/readings.py", "_FIRST.setdefault(function, readings)", "readings", COMPILATION),
+    ("higcore/compilation/readings.py", "if attribute in vars(value)", "if False", COMPILATION),
+    ("higcore/compilation/readings.py", "for name, cell in cells:", "for name, cell in ():", COMPILATION),
+    ("higcore/compilation/readings.py", "if function.__defaults__:", "if False:", COMPILATION),
+    ("higcore/compilation/store.py", "except RuntimeError as error:", "except KeyError as error:", COMPILATION),
+    ("higcore/compilation/store.py", "except Exception as error:", "except KeyError as error:", COMPILATION),
+    ("higcore/compilation/store.py", "except OSError as error:", "except KeyError as error:", COMPILATION),
+    ("higcore/kernels.py", "self._sources.require_unchanged()\n        return", "return", COMPILATION),
+    ("higcore/threads.py", "if not self.users and self.limiter is not None:", "if self.limiter is not None:", THREADS),
+    ("higcore/threads.py", "for user in self.users if user == threading.get_ident()", "for user in self.users", THREADS),
+    ("higcore/threads.py", "return self.before if self.users else self._now()", "return self._now()", THREADS),
+    ("higcore/threads.py", "_asked_for(), _blas_threads()", "_asked_for()", THREADS),
+    ("higcore/threads.py", "_affinity(), _quota(), ", "_quota(), ", THREADS),
+    ("higcore/interrupts.py", "        if self.pending:\n            signal", "        if False:\n            signal", INTERRUPTS),
+    ("higcore/interrupts.py", "if isinstance(installed, Interrupts):", "if False:", INTERRUPTS),
+    ("higcore/interrupts.py", "installed is not signal.default_int_handler", "False", INTERRUPTS),
+    ("higcore/interrupts.py", "isinstance(error, SystemError) and", "False and", INTERRUPTS),
+    ("higcore/run.py", "interrupts.raise_pending()", "pass", INTERRUPTS),
+    ("higcore/training.py", "    if interrupts.pending:", "    if False:", INTERRUPTS),
+    ("higcore/spectral/tridiagonal.py", "return FULL", "return used", HALF),
 ]  # fmt: skip
 
 

@@ -182,7 +182,7 @@ def test_a_helper_that_was_compiled_with_another_value(monkeypatch):
 
     assert times(RangeKernel(first)) == 2.0
     monkeypatch.setattr(sys.modules[__name__], "HELD", 5.0)
-    with pytest.raises(ValueError, match="HELD was 2.0 when held was compiled and is 5.0 now"):
+    with pytest.raises(ValueError, match=r"HELD was 2.0 when held was compiled and is 5.0 now"):
         times(RangeKernel(second))
 
 
@@ -196,7 +196,7 @@ def test_a_kernel_without_a_file(how, tmp_path):
     assert len(list((tmp_path / "cache").rglob("body-*"))) == 1
 
 
-Planet = namedtuple("Planet", "g")  # noqa: PYI024  as users write it
+Planet = namedtuple("Planet", "g")
 
 
 class Kind(enum.Enum):

@@ -13,7 +13,7 @@ import pytest
 from higcore import StackedJacobian, kernels, threads
 from higcore.kernels import RangeKernel
 from nets import MLP
-from solvers import OscillatorChain, QuantumDipole, dipole, oscillators, rk4
+from solvers import OscillatorChain, QuantumDipole, dipole, oscillators
 
 
 def square(lo, hi, x, y):

@@ -15,8 +15,8 @@ import pytest
 
 from bench.experiments import EXPERIMENTS, OPTIMIZERS
 from higcore import LevenbergMarquardt, NonFiniteError, StackedJacobian, fit
-from higcore.threads import run_threaded
 from higcore.losses import ComponentError, Infidelity, SquaredError
+from higcore.threads import run_threaded
 from nets import MLP, ConvNet1d
 from nets.activations import ACTIVATIONS
 

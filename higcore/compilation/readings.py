@@ -1,4 +1,4 @@
-"""What a function that is to be compiled reads beside its arguments, and a fingerprint of all of it.
+"""What a function that is to be compiled reads beside its arguments, and a fingerprint of it.
 
 Compiled code holds on to the values that globals, attributes of modules, closures and defaults had
 when it was compiled. So they belong to its identity, as its own source does and that of every
@@ -15,7 +15,7 @@ import hashlib
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ CONTAINERS = (list, dict, set, np.ndarray)  # their content may change, and they
 
 
 class Reading(NamedTuple):
-    """A value that compiled code took from ``look(key)``; ``text`` is its content, if it has one."""
+    """A value that compiled code took from ``look(key)``; ``text`` is its content, or None."""
 
     name: str
     look: Callable[[str], Any]
@@ -52,8 +52,8 @@ class Sources:
         Function -> list of its `Reading`.
     """
 
-    def __init__(self, function: types.FunctionType) -> None:
-        self.functions: dict[types.FunctionType, list[Reading]] = {}
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.functions: dict[Any, list[Reading]] = {}
         self._visit(function)
 
     def _visit(self, function):
@@ -125,7 +125,7 @@ def _is_versioned(module):
     return package in VERSIONED or package in sys.stdlib_module_names - {"__main__"}
 
 
-def _readings(function) -> Iterator[Reading]:
+def _readings(function: Any) -> Iterator[Reading]:
     """What one function reads: globals, attributes of modules, closure, defaults."""
     names = dict.fromkeys(_names(function.__code__))
     scope = function.__globals__
@@ -136,12 +136,18 @@ def _readings(function) -> Iterator[Reading]:
     for name, cell in cells:
         yield from _reading(name, cell.__getattribute__, "cell_contents", names)
     if function.__defaults__:
-        defaults = function.__defaults__
-        yield Reading("defaults", lambda key: function.__defaults__, "", defaults, content(defaults))
+        look, values = function.__getattribute__, function.__defaults__
+        yield Reading("defaults", look, "__defaults__", values, content(values))
 
 
-def _reading(name, look, key, names, seen=()) -> Iterator[Reading]:
-    """One value; of a module, all of its attributes that the code names, which is on the safe side."""
+def _reading(
+    name: str,
+    look: Callable[[str], Any],
+    key: str,
+    names: Iterable[str],
+    seen: tuple[Any, ...] = (),
+) -> Iterator[Reading]:
+    """One value; of a module, all of its attributes that the code names: rather too many."""
     value = look(key)
     if not isinstance(value, types.ModuleType):
         yield Reading(name, look, key, value, content(value))
@@ -152,7 +158,7 @@ def _reading(name, look, key, names, seen=()) -> Iterator[Reading]:
                 yield from _reading(inner, vars(value).get, attribute, names, (*seen, value))
 
 
-def _names(code) -> Iterator[str]:
+def _names(code: types.CodeType) -> Iterator[str]:
     """Names of globals and attributes in a code object and those inside it."""
     yield from code.co_names
     for constant in code.co_consts:
@@ -162,9 +168,7 @@ def _names(code) -> Iterator[str]:
 
 def _code(code):
     """All of a code object that says what it does; not where it stands."""
-    constants = [
-        _code(c) if isinstance(c, types.CodeType) else content(c) for c in code.co_consts
-    ]
+    constants = [_code(c) if isinstance(c, types.CodeType) else content(c) for c in code.co_consts]
     names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
     return code.co_code, constants, names, code.co_argcount, code.co_flags
 
@@ -185,17 +189,17 @@ def content(value: Any) -> str | None:
     return _name(value)
 
 
-def _content_of_items(value):
+def _content_of_items(value: Any) -> str | None:
     items = value.items() if isinstance(value, dict) else value
-    texts = [content(item) for item in items]
-    if None in texts:
+    texts = [text for item in items if (text := content(item)) is not None]
+    if len(texts) < len(items):
         return None
     ordered = sorted(texts) if isinstance(value, (set, frozenset)) else texts
     fields = getattr(value, "_fields", "")  # of a named tuple
     return f"{type(value).__qualname__}{fields}({', '.join(ordered)})"
 
 
-def _name(value):
+def _name(value: Any) -> str | None:
     """What is known by its name: functions, whose content is looked at elsewhere, and types."""
     if plain_function(value) is not None:
         return f"function {value.__name__} {getattr(value, 'targetoptions', '')}"

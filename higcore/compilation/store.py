@@ -38,13 +38,12 @@ log = logging.getLogger("higcore")
 _told: set[str] = set()
 
 
-def compile_kept(
-    function: Callable[..., Any], sources: Sources, name: str, **options: Any
-) -> Any:
+def compile_kept(function: Callable[..., Any], sources: Sources, name: str, **options: Any) -> Any:
     """`numba.njit` of ``function``, kept on the disk under the fingerprint of its ``sources``.
 
-    ``name`` begins the names of its files; ``options`` are Numba's. What cannot be kept, for want of a folder or because some of what it
-    reads has no content that could be told, is compiled in every process.
+    ``name`` begins the names of its files; ``options`` are Numba's. What cannot be kept, for want
+    of a folder or because some of what it reads has no content that could be told, is compiled in
+    every process.
     """
     dispatcher = numba.njit(nogil=True, **options)(function)
     fingerprint = sources.fingerprint()
@@ -78,7 +77,7 @@ class Store(FunctionCache):
         super().__init__(_store)  # all of them where Numba keeps what is compiled of this file
         self.name, self.key = name.strip("<>_"), key
 
-    def _path(self, signature, codegen) -> Path:
+    def _path(self, signature: Any, codegen: Any) -> Path:
         text = f"{self.key} {signature} {codegen.magic_tuple()}"
         digest = hashlib.sha256(text.encode()).hexdigest()[:32]
         return Path(self.cache_path) / f"{self.name}-{digest}.higcore"

@@ -82,7 +82,7 @@ def apply_tridiagonal(
     tolerance = 100 * n * EPS
     require(abs(diagonal.sum() - trace / scale) <= tolerance * n, "eigenvalues miss the trace of K")
     require(abs(np.linalg.norm(w) - norm_w) <= tolerance * norm_w, "Q and W are not orthogonal")
-    sigma = np.sqrt(scale * np.maximum(diagonal, 0.0))
+    sigma: np.ndarray = np.sqrt(scale * np.maximum(diagonal, 0.0))
     rotated *= truncation.power(np, sigma, 2 * power, NOISE)
     _play_back(rotated, rotations, sweeps, used)
     return sigma
