@@ -22,14 +22,8 @@ class Solver:
     fewer where both are given. What each default costs is said beside it.
 
     A subclass that has all of S at once gives ``jacobian(x, u) -> (y, S)``, beside these two or in
-    place of them: it is then what every default takes S from.
-
-    A faster subclass keeps what a backward sweep needs on a tape of its own. It gives
-
-    - ``forward(x, u) -> (y, tape)`` in place of ``solve``,
-    - ``rows(tape) -> S`` (b, |y|, |u|),
-    - ``backward(tape, y_bar) -> u_bar`` for cotangents (b, |y|) or (b, r, |y|),
-    - ``tape_size``, the numbers a sample on the tape, for estimates of memory.
+    place of them: it is then what every default takes S from. One that keeps what a backward sweep
+    needs on a tape of its own is a `TapedSolver`.
 
     Raises
     ------
@@ -50,14 +44,16 @@ class Solver:
         @property
         def output_size(self) -> int: ...
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if missing := _missing(cls):
-            raise TypeError(f"solver {cls.__name__} {missing}")
+        def solve(self, x: Array, u: Array) -> Array: ...
 
-    def solve(self, x: Array, u: Array) -> Array:
-        """Return y (b, |y|)."""
-        return self.forward(x, u)[0]
+    def __init_subclass__(cls, complete: bool = True, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if complete and (missing := _missing(cls)):
+            raise TypeError(f"solver {cls.__name__} {missing}")
+        if complete and _gives(cls, "forward"):  # it has a tape, whatever it was derived from
+            for name in ("solve", "backward"):
+                if not _gives(cls, name):
+                    setattr(cls, name, vars(TapedSolver)[name])
 
     def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, |y|) = S du for directions du (b, |u|); by default from all of S."""
@@ -75,10 +71,10 @@ class Solver:
         y, tape = self.forward(x, u)
         if _gives(type(self), "rows"):
             return y, self.rows(tape)
-        return y, self._from_products(tape)  # a jacobian of one's own may call this one
+        return y, self._from_products(x, u)  # a jacobian of one's own may call this one
 
     def forward(self, x: Array, u: Array) -> tuple[Array, Any]:
-        """Return y (b, |y|) and the tape, by default (x, u)."""
+        """Return y (b, |y|) and the tape, (x, u)."""
         self.check_inputs(x, u)
         y = self.solve(x, u)
         check_array("y = solve(x, u)", y, (len(x), self.output_size))
@@ -87,45 +83,38 @@ class Solver:
     def backward(self, tape: Any, y_bar: Array) -> Array:
         """Pull cotangents back: y_bar (b, |y|) or (b, r, |y|) to u_bar alike.
 
-        By default one adjoint for each of the r cotangents; or all of S if no adjoint is given, or
-        a tape of one's own, which does not say x and u.
+        One adjoint for each of the r cotangents, or all of S if no adjoint is given.
         """
-        rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]  # (b, r, |y|)
-        if _gives(type(self), "adjoint") and not _gives(type(self), "forward"):
-            x, u = tape
-            u_bar = self._adjoints(x, u, rows)
-        else:
-            u_bar = rows @ self.rows(tape)  # x (b, |y|, |u|)
+        if not _gives(type(self), "adjoint"):
+            return self._through_rows(tape, y_bar)
+        x, u = tape
+        u_bar = self._adjoints(x, u, _several(y_bar))
         return u_bar.reshape(*y_bar.shape[:-1], self.control_size)
 
     def rows(self, tape: Any) -> Array:
-        """Return S (b, |y|, |u|); by default of `jacobian`, or from |y| adjoints or |u| tangents.
-
-        ``tape`` is the default one, (x, u): a class with another must give its own ``rows``.
-        """
+        """Return S (b, |y|, |u|); of `jacobian`, or from |y| adjoints or |u| tangents."""
         if not _gives(type(self), "jacobian"):
-            return self._from_products(tape)
+            return self._from_products(*tape)
         x, u = tape
-        try:
-            _, S = self.jacobian(x, u)
-        except RecursionError:
-            raise TypeError(
-                f"jacobian of solver {type(self).__name__} calls a default that is made from "
-                "jacobian itself; give adjoint or tangent too, or make S without rows"
-            ) from None
+        _, S = self.jacobian(x, u)
         check_array("S of y, S = jacobian(x, u)", S, (len(u), self.output_size, self.control_size))
         return S
 
-    def _from_products(self, tape):
+    def _through_rows(self, tape, y_bar):
+        """S^T y_bar from all of S."""
+        u_bar = _several(y_bar) @ self.rows(tape)  # (b, r, |y|) x (b, |y|, |u|)
+        return u_bar.reshape(*y_bar.shape[:-1], self.control_size)
+
+    def _from_products(self, x, u):
         """S (b, |y|, |u|) from |y| adjoints or |u| tangents: what is there, or the fewer."""
-        (x, u), cls, size = tape, type(self), self.output_size
+        cls, size = type(self), self.output_size
         by_adjoints = _gives(cls, "adjoint") or _gives(cls, "backward")
         if _gives(cls, "tangent") and (self.control_size < size or not by_adjoints):
             return self._tangents(x, u)
         xp = array_module(u=u)
         rows = xp.broadcast_to(xp.eye(size, dtype=u.dtype), (len(u), size, size))
         if _gives(cls, "backward"):
-            return self.backward(tape, rows)
+            return self.backward((x, u), rows)
         return self._adjoints(x, u, rows)
 
     def _adjoints(self, x, u, rows):
@@ -158,22 +147,49 @@ class Solver:
         return xp
 
 
+class TapedSolver(Solver, complete=False):
+    """A solver that keeps what a backward sweep needs on a tape of its own.
+
+    A subclass gives
+
+    - ``forward(x, u) -> (y, tape)``,
+    - ``rows(tape) -> S`` (b, |y|, |u|),
+    - for speed ``backward(tape, y_bar) -> u_bar`` for cotangents (b, |y|) or (b, r, |y|), and
+      ``tangent(x, u, du) -> dy``,
+    - ``tape_size``, the numbers a sample on the tape, for estimates of memory.
+    """
+
+    def solve(self, x: Array, u: Array) -> Array:
+        """Return y (b, |y|)."""
+        return self.forward(x, u)[0]
+
+    def backward(self, tape: Any, y_bar: Array) -> Array:
+        """Pull cotangents back: y_bar (b, |y|) or (b, r, |y|) to u_bar alike, from all of S."""
+        return self._through_rows(tape, y_bar)
+
+
+def _several(y_bar):
+    """Cotangents (b, |y|) as one for each sample, (b, 1, |y|)."""
+    return y_bar if y_bar.ndim == 3 else y_bar[:, None, :]
+
+
 def _gives(cls, name):
-    """True if a subclass of `Solver` has a method of its own in place of the default."""
-    return getattr(cls, name) is not getattr(Solver, name)
+    """True if a subclass has a method of its own in place of the defaults."""
+    defaults = (getattr(base, name, None) for base in (Solver, TapedSolver))
+    return all(getattr(cls, name, None) is not default for default in defaults)
 
 
 def _missing(cls):
     """What keeps the defaults from working, as the end of a sentence; "" if nothing does."""
-    given = {name for name in vars(Solver) if not name.startswith("__") and _gives(cls, name)}
-    if not given & {"solve", "forward"}:
+    if not (_gives(cls, "solve") or _gives(cls, "forward")):
         return "must give solve(x, u) -> y, with y (b, |y|) for x (b, |x|) and u (b, |u|)"
-    if not given & {"adjoint", "tangent", "jacobian", "backward", "rows"}:
+    derivatives = ("adjoint", "tangent", "jacobian", "backward", "rows")
+    if not any(_gives(cls, name) for name in derivatives):
         return (
             "must give a derivative beside solve: adjoint(x, u, y_bar) -> u_bar, or "
             "tangent(x, u, du) -> dy, or both, or jacobian(x, u) -> (y, S)"
         )
-    if "forward" in given and "rows" not in given:
+    if _gives(cls, "forward") and not _gives(cls, "rows"):
         return (
             "makes a tape of its own in forward, so it must give rows(tape) -> S (b, |y|, |u|), "
             "and for speed backward(tape, y_bar) -> u_bar; or give solve in place of forward"

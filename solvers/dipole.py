@@ -27,7 +27,7 @@ from higcore.kernels import RangeKernel
 from higcore.validation import check_cotangents, check_count, check_like, check_real
 
 from . import tridiagonal
-from .base import Solver
+from .base import TapedSolver
 from .samples import load, store
 
 
@@ -148,7 +148,7 @@ SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(
 
 
 @dataclass(frozen=True)
-class QuantumDipole(Solver):
+class QuantumDipole(TapedSolver):
     r"""Crank-Nicolson for i psi' = (-Laplacian + u(t) x) psi in an infinite well.
 
     Parameters

@@ -11,7 +11,7 @@ from higcore.kernels import RangeKernel
 from higcore.validation import check_cotangents, check_count, check_like, check_real
 
 from . import rk4
-from .base import Solver
+from .base import TapedSolver
 
 
 def acceleration(width, physics, q, u, a):
@@ -82,7 +82,7 @@ SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(
 
 
 @dataclass(frozen=True)
-class OscillatorChain(Solver):
+class OscillatorChain(TapedSolver):
     r"""Oscillators on a line, coupled to their neighbours, pushed by one control signal.
 
     .. math::

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from higcore.backend import Array, array_module
 from higcore.validation import check_array, check_cotangents, check_count, check_like, check_real
 
-from .base import Solver
+from .base import TapedSolver
 
 
 @dataclass(frozen=True)
-class Poisson2D(Solver):
+class Poisson2D(TapedSolver):
     r"""y = Laplacian(u) by the five-point stencil, u = 0 outside the grid (zero Dirichlet).
 
     .. math::

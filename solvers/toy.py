@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from higcore.backend import Array, array_module
 from higcore.validation import check_cotangents, check_like, check_real
 
-from .base import Solver
+from .base import TapedSolver
 
 
 @dataclass(frozen=True)
-class ScaledOutputs(Solver):
+class ScaledOutputs(TapedSolver):
     """y = (u_1, gamma u_2), so that the loss is eq. 4 of the paper.
 
     Parameters

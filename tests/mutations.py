@@ -214,7 +214,7 @@ MUTATIONS = [
     ("higcore/problem.py", 'self.check_batch("batch", batch)\n        total', "total", BAD_INPUT),
 
     # Derivatives that Solver makes of others, and the checks of a user's
-    ("solvers/base.py", "u_bar = rows @ self.rows(tape)", "u_bar = -rows @ self.rows(tape)", DEFAULTS),
+    ("solvers/base.py", "u_bar = _several(y_bar) @", "u_bar = -_several(y_bar) @", DEFAULTS),
     ("solvers/base.py", "S[:, :, k] = column", "S[:, :, -k] = column", DEFAULTS),
     ("solvers/base.py", "u_bar[:, k] = column", "u_bar[:, -k] = column", DEFAULTS),
     ("solvers/base.py", "self.control_size < size or", "self.control_size > size or", DEFAULTS),
