@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 
 from .backend import Array, array_module
-from .examination.diagnosis import CheckReport
-from .examination.network import examine_network
-from .examination.shared import Examination
-from .examination.solver import examine_solver
+from .examination.examination import Examination
+from .examination.network import ParametrisedNetwork, initial_parameters
+from .examination.report import CheckReport
+from .examination.solver import ControlledSolver
 from .protocols import Network, Solver
 from .validation import (
     check_array,
@@ -162,13 +162,15 @@ def check_solver(
         is in the table.
     """
     exam = _examination("solver", solver, seed, x=x, u=u)
-    sizes = exam.sizes(solver, ("state_size", "control_size", "output_size"))
+    sizes = exam.sizes("state_size", "control_size", "output_size")
     if sizes:
         samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
         x = _points(exam, "x", x, (samples, sizes[0]))
         u = _points(exam, "u", u, (samples, sizes[1]))
-        examine_solver(exam, solver, x, u, sizes[2])
-    return _finished(exam.report, show)
+        ControlledSolver(exam, x, u).examine()
+    if show:
+        print(exam.report)
+    return exam.report
 
 
 def check_network(
@@ -183,7 +185,7 @@ def check_network(
 
     As `check_solver`, with theta in place of u and ``backward`` in place of ``adjoint``; then
     ``init``, and the rows: J v, J^T w, J and J J^T of a `StackedJacobian` with random S against
-    ``tangent``, ``backward`` and differences, also in tiles if the network has ``part``.
+    ``tangent``, ``backward`` and differences, J J^T also in tiles if the network has ``part``.
 
     Parameters
     ----------
@@ -207,16 +209,22 @@ def check_network(
         For a class, and for theta and x that the network's sizes do not allow.
     """
     exam = _examination("network", network, seed, theta=theta, x=x)
-    sizes = exam.sizes(network, ("size", "input_size", "output_size"))
+    sizes = exam.sizes("size", "input_size", "output_size")
     if sizes:
         if theta is not None:
             check_array("theta", theta, (sizes[0],))
         x = _points(exam, "x", x, (SAMPLES if x is None else len(x), sizes[1]))
-        examine_network(exam, network, theta, x, sizes[2])
-    return _finished(exam.report, show)
+        with exam.part("init"):
+            drawn = initial_parameters(exam)
+            theta = drawn if theta is None else theta
+        if theta is not None:
+            ParametrisedNetwork(exam, x, theta).examine()
+    if show:
+        print(exam.report)
+    return exam.report
 
 
-def _examination(what, thing, seed, **given):
+def _examination(what: str, thing: object, seed: int, **given: Array | None) -> Examination:
     """An empty `Examination` in the dtype and array module of what is given."""
     if isinstance(thing, type):
         name = thing.__name__
@@ -228,7 +236,7 @@ def _examination(what, thing, seed, **given):
         check_array(name, array, ("any",) * max(1, array.ndim))
     check_same_dtype(**arrays)
     dtype = next((array.dtype for array in arrays.values()), np.dtype(np.float64))
-    return Examination(f"check_{what}: {type(thing).__name__}", xp, dtype, seed)
+    return Examination(what, thing, xp, dtype, seed)
 
 
 def _points(exam, name, array, shape):
@@ -240,12 +248,6 @@ def _points(exam, name, array, shape):
         raise ValueError(f"{name} must have shape (b, {shape[1]}), got {array.shape}{hint}")
     check_array(name, array, shape)
     return array
-
-
-def _finished(report: CheckReport, show: bool) -> CheckReport:
-    if show:
-        print(report)
-    return report
 
 
 def _check_arguments(functions, **arrays):

@@ -218,12 +218,12 @@ MUTATIONS = [
     ("solvers/base.py", "self.control_size < size or", "self.control_size > size or", DEFAULTS),
     ("solvers/base.py", "rows[:, k].copy()", "rows[:, k]", DEFAULTS),
     ("higcore/examination/differences.py", "np.where(kinked, abs(half_bend) / (h / 2), 0)", "0", CHECKS),
-    ("higcore/examination/columns.py", "np.maximum(self.uncertainty, self.unsure[:, None])", "self.uncertainty", CHECKS),
+    ("higcore/examination/differences.py", "np.maximum(uncertainty, self.noise[:, None])", "uncertainty", CHECKS),
     ("higcore/examination/differences.py", "remainder[smooth]", "remainder", CHECKS),
     ("higcore/examination/differences.py", "h * (central - slope) + bend / 2", "bend / 2", CHECKS),
-    ("higcore/examination/diagnosis.py", "if factor < -1e-5", "if factor > 1e-5", CHECKS),
+    ("higcore/examination/diagnosis.py", "if factor < 0", "if factor > 0", CHECKS),
     ("higcore/examination/diagnosis.py", "left <= 0.05 * error", "left <= 2 * error", CHECKS),
-    ("higcore/examination/shared.py", "a.copy() if hasattr", "a if hasattr", CHECKS),
+    ("higcore/examination/examination.py", "a.copy() if hasattr", "a if hasattr", CHECKS),
 ]  # fmt: skip
 
 
