@@ -3,8 +3,8 @@
 __version__ = "0.1.0"
 
 from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
-from .checks import check_network, check_solver, dot_test, taylor_test
 from .diagnostics import StepDiagnostics
+from .examination import check_network, check_solver, dot_test, taylor_test
 from .half_inverse import DoesNotFitError, HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
 from .memory import MemoryEstimate, memory_estimate

@@ -201,8 +201,8 @@ MUTATIONS = [
     ("higcore/spectral/modes.py", "max(tau, noise * sigma_max)", "min(tau, noise * sigma_max)", HALF),
     ("higcore/spectral/tridiagonal.py", "require(used >= 0", "require(True", HALF),
     ("higcore/spectral/svd.py", "require(residual <= bound", "require(True", SPECTRAL),
-    ("higcore/checks.py", "- h * slope", "- slope", CHECKS),
-    ("higcore/checks.py", "abs(forward - backward) / scale", "abs(forward + backward) / scale", CHECKS),
+    ("higcore/examination/derivative_tests.py", "- h * slope", "- slope", CHECKS),
+    ("higcore/examination/derivative_tests.py", "abs(forward - backward) / scale", "abs(forward + backward) / scale", CHECKS),
     ("higcore/run.py", 'look({"the step": change, "theta after the step": theta})', "look({})", NON_FINITE),
     ("higcore/run.py", 'look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})', "look({})", NON_FINITE),
     ("higcore/second_order.py", 'for name in ("damping", "growth"):', "for name in ():", NON_FINITE),
@@ -220,12 +220,11 @@ MUTATIONS = [
     ("solvers/base.py", "self.control_size < size or", "self.control_size > size or", DEFAULTS),
     ("solvers/base.py", "rows[:, k].copy()", "rows[:, k]", DEFAULTS),
     ("higcore/examination/differences.py", "np.where(kinked, abs(half_bend) / (h / 2), 0)", "0", CHECKS),
-    ("higcore/examination/columns.py", "np.maximum(self.uncertainty, self.unsure[:, None])", "self.uncertainty", CHECKS),
+    ("higcore/examination/differences.py", "np.maximum(uncertainty, self.noise[:, None])", "uncertainty", CHECKS),
     ("higcore/examination/differences.py", "remainder[smooth]", "remainder", CHECKS),
     ("higcore/examination/differences.py", "h * (central - slope) + bend / 2", "bend / 2", CHECKS),
-    ("higcore/examination/diagnosis.py", "if factor < -1e-5", "if factor > 1e-5", CHECKS),
+    ("higcore/examination/diagnosis.py", "if factor < 0", "if factor > 0", CHECKS),
     ("higcore/examination/diagnosis.py", "left <= 0.05 * error", "left <= 2 * error", CHECKS),
-    ("higcore/examination/shared.py", "a.copy() if hasattr", "a if hasattr", CHECKS),
 
     # Compiled code and what it reads, threads, Ctrl-C
     ("higcore/compilation/readings.py", 'lines.append(f"{reading.name} = {reading.text}")', "pass", COMPILATION),
@@ -249,6 +248,7 @@ MUTATIONS = [
     ("higcore/run.py", "interrupts.raise_pending()", "pass", INTERRUPTS),
     ("higcore/training.py", "    if interrupts.pending:", "    if False:", INTERRUPTS),
     ("higcore/spectral/tridiagonal.py", "return FULL", "return used", HALF),
+    ("higcore/examination/examination.py", "a.copy() if hasattr", "a if hasattr", CHECKS),
 ]  # fmt: skip
 
 

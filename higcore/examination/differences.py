@@ -15,21 +15,35 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.linalg import norm
+
+from ..backend import array_module
 
 SMOOTH = 0.27  # largest ratio of second differences, 1/4 but for higher orders; order 1.9
 ROUNDING = 10  # rounding error of values, in units of eps times the largest of an output
+REMAINDERS = 1e-3, 5  # first step, in units of v, and how often it is halved
+UNRESOLVED = 0.05  # relative uncertainty from which differences are no judge
+CANCELLING = 1e-3  # of the largest output or unit: what small numbers made of large ones count
 
 
-class Slope(NamedTuple):
-    """A directional derivative, how far off each of its entries may be, and by rounding alone."""
+class Estimate(NamedTuple):
+    """An array known by differences, and how far off each of its entries may be."""
 
     value: np.ndarray
     uncertainty: np.ndarray
-    rounding: np.ndarray
+
+    def einsum(self, subscripts, weights):
+        """The Einstein sum of weights with this array."""
+        parts = (weights, self.value), (abs(weights), self.uncertainty)
+        return Estimate(*(np.einsum(subscripts, *part) for part in parts))
+
+    def where(self, mask):
+        """This array, and 0 outside of a mask."""
+        return Estimate(self.value * mask, self.uncertainty * mask)
 
 
-def central_slope(function, v, direction):
-    """Return the `Slope` of ``function`` at v along a direction.
+def central_difference(function, v, direction):
+    """Return an `Estimate` (b, n) of the directional derivative, and the rounding (n,) in it.
 
     Central differences with steps h and h/2: their difference bounds the truncation error, and
     noise, such as of an inner iteration, where it is not small by chance. At a kink every value
@@ -40,16 +54,27 @@ def central_slope(function, v, direction):
     middle = function(v)
     coarse, bend = _both_sides(function, v, direction, h, middle)
     fine, half_bend = _both_sides(function, v, direction, h / 2, middle)
-    rounding = ROUNDING * eps * np.maximum(largest(middle), h * largest(fine))
-    change = abs(fine - coarse)
-    uncertainty = 2 * change + 2 * rounding / h
+    rounding = ROUNDING * eps * np.maximum(max_norms(middle), h * max_norms(fine))
     kinked = abs(half_bend) > SMOOTH * abs(bend) + rounding
+    uncertainty = 2 * abs(fine - coarse) + 2 * rounding / h
     uncertainty += np.where(kinked, abs(half_bend) / (h / 2), 0)
-    return Slope(fine, uncertainty, 2 * rounding / h)
+    return Estimate(fine, uncertainty), 2 * rounding / h
 
 
-def largest(values):
-    """The largest of each output (n,) over samples, and over what comes after the outputs."""
+def difference_columns(function, v, numbers):
+    """Columns of the Jacobian, an `Estimate` (b, n, k), and the rounding (n,) in them."""
+    columns, rounding = [], 0.0
+    for k in numbers:
+        direction = array_module(v=v).zeros_like(v)
+        direction[..., k] = 1
+        column, noise = central_difference(function, v, direction)
+        columns.append(column)
+        rounding = np.maximum(rounding, noise)
+    return Estimate(*(np.stack(part, axis=-1) for part in zip(*columns, strict=True))), rounding
+
+
+def max_norms(values):
+    """Maximum norm of each output (n,), over samples and what comes after the outputs."""
     return abs(values).max(axis=(0, *range(2, values.ndim)))
 
 
@@ -59,7 +84,7 @@ def step_scale(v, direction):
     return size / (float(abs(direction).max()) or 1.0)
 
 
-def remainder_order(function, v, direction, slope, noise=0.0, step=1e-3, halvings=5):
+def remainder_order(function, v, direction, slope, noise):
     """Return the order with which f(v + h d) - f(v) - h slope vanishes, or None.
 
     2 or more if ``slope`` is the derivative along d, 1 if it is not. None if no remainder stands
@@ -67,6 +92,7 @@ def remainder_order(function, v, direction, slope, noise=0.0, step=1e-3, halving
     last counts at which the remainder is well above the second difference at the smallest step.
     Each output has at least this ``noise``, and all of them should be in like units.
     """
+    step, halvings = REMAINDERS
     middle, first = function(v), step * step_scale(v, direction)
     remainders, bends = [], []
     for k in range(halvings + 1):
@@ -74,11 +100,11 @@ def remainder_order(function, v, direction, slope, noise=0.0, step=1e-3, halving
         central, bend = _both_sides(function, v, direction, h, middle)
         remainders.append(h * (central - slope) + bend / 2)
         bends.append(abs(bend))
-    size = np.maximum(largest(middle), first * largest(slope))
+    size = np.maximum(max_norms(middle), first * max_norms(slope))
     noise = np.maximum(noise, ROUNDING * float(np.finfo(v.dtype).eps) * size)
     smooth = np.all([half <= SMOOTH * whole + noise for whole, half in pairwise(bends)], axis=0)
-    floor = 3 * _norm(bends[-1][smooth]) + _norm(np.broadcast_to(noise, middle.shape))
-    sizes = [_norm(remainder[smooth]) for remainder in remainders]
+    floor = 3 * norm(bends[-1][smooth]) + math.sqrt(len(middle)) * norm(noise)
+    sizes = [norm(remainder[smooth]) for remainder in remainders]
     orders = [math.log2(whole / half) for whole, half in pairwise(sizes) if half > floor]
     return orders[-1] if orders else None
 
@@ -89,5 +115,45 @@ def _both_sides(function, v, direction, h, middle):
     return (plus - minus) / (2 * h), (plus - middle) + (minus - middle)
 
 
-def _norm(array):
-    return math.sqrt(float((array * array).sum()))
+class NumericalJacobian:
+    """Columns (b, n, k) of a Jacobian by differences, and what they are good for, output by output.
+
+    ``numbers`` are those of the columns among ``total``, ``rounding`` (n,) is what rounding alone
+    adds to their uncertainty, ``truncation`` the relative error that is always allowed.
+
+    Attributes
+    ----------
+    columns : Estimate
+        None is surer than is typical of its output: noise may be small by chance.
+    noise : array (n,)
+        How uncertain a derivative of each output is, by the median of those that are not zero.
+    unresolved, noisy : array of bool (n,)
+        Outputs of whose derivatives the differences do not tell enough, and those of them that it
+        is not rounding that hides: their differences mean nothing, and are 0 here.
+    units : array (n,)
+        A derivative of each output that counts as one: the largest, or as far as known. An output
+        counts as little as differences know of it, and so never hides another one. One without a
+        derivative to be seen may still have the rounding of what cancels.
+    """
+
+    def __init__(self, numbers, total, differences, rounding, truncation):
+        value, uncertainty = differences
+        self.numbers, self.complete = numbers, len(numbers) == total
+        self.share = "" if self.complete else f", {len(numbers)} of {total} columns"
+        active = (value != 0) | (uncertainty > rounding[:, None])
+        active |= ~active.any(axis=(0, 2), keepdims=True)
+        self.noise = np.nanmedian(np.where(active, uncertainty, np.nan), axis=(0, 2))
+        self.peak = max_norms(value)
+        self.unresolved = self.noise > UNRESOLVED * self.peak
+        self.noisy = self.unresolved & (self.noise > 2 * rounding)
+        columns = Estimate(value, np.maximum(uncertainty, self.noise[:, None]))
+        self.columns = columns.where(~self.noisy[:, None])
+        units = np.maximum(self.peak, self.noise / truncation)
+        unseen, least = self.unresolved | (self.peak == 0), CANCELLING * (units.max() or 1.0)
+        self.units = np.where(unseen, np.maximum(units, least), units)
+
+    def why_unresolved(self):
+        """Why outputs cannot be judged: what the first of them is like."""
+        j = self.unresolved.argmax()
+        why = "too rough or too noisy" if self.noisy[j] else "hidden by the rounding of its values"
+        return f"{self.peak[j]:.1g} +- {self.noise[j]:.1g} by differences: {why}"

@@ -1,202 +1,126 @@
-"""The examination of a network."""
+"""A network as a function of its parameters, and what only a network has: init and row factors."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import cached_property
 
 import numpy as np
 
+from ..backend import array_module
 from ..linearisation import StackedJacobian
 from .diagnosis import Claim
-from .shared import NOT_GIVEN, Differentiable, host
+from .differences import Estimate
+from .differentiable import Differentiable
+from .examination import host
 
 ROWS = 2  # of S, a sample
 SHAKE = 0.1  # of theta, relative to its size: no bias stays 0, where ReLU may have its kink
+NO_SHAPES = "not given: a step is taken to fit into memory"
+NO_PART = "no part(tape, samples): row factors are made for all samples"
 
 
-def examine_network(exam, network, theta, x, outputs):
-    """Add the rows of `check_network` to an `Examination`, at theta or what ``init`` gives."""
-    with exam.part("init"):
-        drawn = _init(exam, network)
-        theta = drawn if theta is None else theta
-    if theta is None:
-        return
-    examination = _NetworkExamination(exam, network, theta, x, outputs)
-    if examination.forward():
-        examination.derivatives()
-        examination.again()
-        if exam.dtype == np.float64:
-            examination.single_precision()
-    else:
-        exam.skip("everything else", "it takes a forward that works")
-    exam.unchanged()
-
-
-def _init(exam, network):
-    """Parameters from ``init``, which must follow its generator and the dtype asked for."""
-    theta = network.init(np.random.default_rng(0), exam.dtype)
-    found = exam.array("init", theta, (network.size,))
-    again = host(network.init(np.random.default_rng(0), exam.dtype))
+def initial_parameters(exam):
+    """Parameters from ``init``, which must follow its generator and dtype; shaken a little."""
+    theta, again = (exam.given.init(np.random.default_rng(0), exam.dtype) for _ in range(2))
+    found = exam.array("init", theta, (exam.given.size,))
     claim = "init gives other parameters for a generator of the same seed"
-    exam.compare("init, the same seed again", claim, again, found)
+    exam.compare("init, the same seed again", claim, host(again), found)
     scale = SHAKE * (np.sqrt((found * found).mean()) or 1.0)
-    return exam.xp.asarray(theta) + exam.draw(network.size) * exam.dtype.type(scale)
+    return exam.xp.asarray(theta) + exam.draw(len(found)) * exam.dtype.type(scale)
 
 
-class _NetworkExamination:
-    def __init__(self, exam, network, theta, x, outputs):
-        self.exam, self.network, self.theta, self.x = exam, network, theta, x
-        self.u = self.tape = None
-        self.f = Differentiable(
-            function=lambda theta: exam.call("forward", network.forward, theta, x)[0],
-            tangent=self.tangent if hasattr(network, "tangent") else None,
-            adjoint=lambda u_bar: exam.call("backward", network.backward, theta, self.tape, u_bar),
-            v=theta,
-            shape=(len(x), outputs),
-            contraction="ij,ijk->k",
-            axes=("theta", "u"),
-            adjoint_name="backward",
-        )
+class ParametrisedNetwork(Differentiable):
+    """theta -> u of a network, at inputs x."""
+
+    name, arguments, axes, contraction = "forward", "theta and x", ("theta", "u"), "ij,ijk->k"
+
+    @cached_property
+    def tape(self):
+        """That of forward."""
+        return self.call("forward", self.v, self.x)[1]
+
+    def function(self, theta, samples=slice(None)):
+        return self.call("forward", theta, self.x[samples])[0]
 
     def tangent(self, dtheta):
-        """Call tangent."""
-        return self.exam.call("tangent", self.network.tangent, self.theta, self.tape, dtheta)
+        return self.call("tangent", self.v, self.tape, dtheta)
 
-    def forward(self):
-        """True if u is an array that the rest can be compared with."""
-        exam, forward = self.exam, self.network.forward
-        with exam.part("forward"):
-            u, self.tape = exam.call("forward", forward, self.theta, self.x)
-            u = exam.array("forward", u, self.f.shape)
-            exam.alone("forward", u, lambda i: forward(self.theta, self.x[i].copy())[0])
-            self.u = u
-        return self.u is not None
+    def adjoint(self, u_bar):
+        return self.call("backward", self.v, self.tape, u_bar)
 
-    def derivatives(self):
-        """Tangent, backward and the rows against differences and against each other."""
-        exam = self.exam
-        with exam.part("differences"):
-            self.columns = exam.columns(self.f)
-            with exam.part("tangent"):
-                exam.tangent(self.f, self.columns)
-            with exam.part("backward"):
-                exam.adjoint(self.f, self.columns)
-            self.stacked()
-        with exam.part("dot test"):
-            exam.dot(self.f)
+    def rows(self, S, tile=None):
+        return StackedJacobian(self.given, self.v, self.tape, S, tile)
 
-    def stacked(self):
+    def results(self, u_bar):
+        J = self.rows(array_module(u_bar=u_bar).stack([u_bar] * ROWS, axis=1))
+        return super().results(u_bar) | {"J": (J.dense(), J.shape)}
+
+    def check_jacobian(self):
         """J = S du/dtheta as a `StackedJacobian`, with everything that is made of its factors."""
-        exam, network = self.exam, self.network
-        S = exam.cotangents(len(self.x), ROWS, self.f.shape[1])
-        S = S * exam.xp.asarray(~self.columns.rough)
-        J = StackedJacobian(network, self.theta, self.tape, S)
-        with exam.part("rows"):
-            exam.add("rows", "all of theta, in order", *_coverage(J.blocks, network.size))
-            self.rows(J, host(S))
-        with exam.part("products"):
-            self.products(J, host(S), "")
-        with exam.part("J J^T"):
-            self.gram(J, host(S))
-        with exam.part("factor_shapes"):
-            self.shapes(J.blocks)
-        if not hasattr(network, "part"):
-            exam.skip("tiles", "no part(tape, samples): row factors are made for all samples")
-            return
-        with exam.part("tiles"):
-            tiled = StackedJacobian(network, self.theta, self.tape, S, tile=1)
-            self.products(tiled, host(S), " in tiles")
-            claim = Claim("J J^T in tiles", "J J^T at once", "the rows")
-            exam.compare("J J^T in tiles", claim, host(tiled.gram()), host(J.gram()))
+        S = self.exam.draw_cotangents(len(self.x), ROWS, self.shape[1])
+        J = self.rows(S * self.exam.xp.asarray(~self.exam.jacobian.noisy))
+        columns = self.exam.jacobian.columns.einsum("iru,iuk->irk", host(J.S))
+        columns = Estimate(*(part.reshape(J.shape[0], -1) for part in columns))
+        with self.exam.part("rows"):
+            self.exam.add("rows", "all of theta, in order", *_coverage(J.blocks, J.shape[1]))
+            claim = Claim("J, made of rows,", "S du/dtheta", "theta")
+            self.exam.compare_columns("J", claim, host(J.dense()), columns)
+        with self.exam.part("products"):
+            self.check_products(J)
+        with self.exam.part("J J^T"):
+            self.check_gram(J, columns)
+        with self.exam.part("factor_shapes"):
+            self.check_factor_shapes(J.blocks)
+        with self.exam.part("tiles"):
+            self.check_tiles(J)
 
-    def rows(self, J, S):
-        """The entries of J against differences."""
-        value, uncertainty = self._by_differences(S)
-        columns = self.columns
-        self.exam.judge(
-            f"J against differences{columns.share}",
-            Claim("J, made of rows,", "S du/dtheta", "theta"), columns,
-            host(J.dense())[:, columns.numbers], value, uncertainty, components=columns.numbers,
-        )  # fmt: skip
-
-    def _by_differences(self, S):
-        """Columns of J (m, k) and their uncertainty."""
-        parts = (S, self.columns.value), (abs(S), self.columns.uncertainty)
-        return (np.einsum("iru,iuk->irk", *part).reshape(-1, part[1].shape[2]) for part in parts)
-
-    def products(self, J, S, how):
+    def check_products(self, J):
         """J v and J^T w against tangent and backward."""
-        exam = self.exam
-        v, w = exam.draw(J.shape[1]), exam.draw(J.shape[0])
-        if self.f.tangent:
-            expected = np.einsum("iru,iu->ir", S, host(self.f.tangent(v)))
-            claim = Claim(f"J v{how}", "S times tangent(v)", "the rows")
-            exam.compare(f"J v{how} = S tangent", claim, host(J.matvec(v)), expected.ravel())
-        else:
-            exam.skip(f"J v{how} = S tangent", NOT_GIVEN.format("tangent"))
-        u_bar = np.einsum("iru,ir->iu", S, host(w).reshape(S.shape[:2])).astype(exam.dtype)
-        expected = host(self.f.adjoint(exam.xp.asarray(u_bar)))
-        claim = Claim(f"J^T w{how}", "backward of S^T w", "theta")
-        exam.compare(f"J^T w{how} = backward", claim, host(J.rmatvec(w)), expected)
+        v, w, S = self.exam.draw(J.shape[1]), self.exam.draw(J.shape[0]), host(J.S)
+        if not self.exam.lacks("tangent", "J v = S tangent"):
+            S_du = np.einsum("iru,iu->ir", S, host(self.tangent(v))).ravel()
+            claim = Claim("J v", "S times tangent(v)", "the rows")
+            self.exam.compare("J v = S tangent", claim, host(J.matvec(v)), S_du)
+        u_bar = np.einsum("iru,ir->iu", S, host(w).reshape(S.shape[:2])).astype(self.exam.dtype)
+        theta_bar = host(self.adjoint(self.exam.xp.asarray(u_bar)))
+        claim = Claim("J^T w", "backward of S^T w", "theta")
+        self.exam.compare("J^T w = backward", claim, host(J.rmatvec(w)), theta_bar)
 
-    def gram(self, J, S):
+    def check_gram(self, J, columns):
         """J J^T against the product of differences, or of J where these are not all of it."""
-        exam, claim = self.exam, Claim("J J^T", "the product of J with its transpose", "the rows")
-        K = J.gram()
-        if not self.columns.complete:
+        claim = Claim("J J^T", "the product of J with its transpose", "the rows")
+        K = host(J.gram())
+        if self.exam.jacobian.complete:
+            D, uncertainty = columns
+            slack = uncertainty @ abs(D).T
+            product = Estimate(D @ D.T, slack + slack.T)
+            self.exam.compare_with_differences("J J^T against differences", claim, K, product)
+        else:
             D = host(J.dense())
-            exam.compare("J J^T = product of J", claim, host(K), D @ D.T)
-            return
-        D, unsure = self._by_differences(S)
-        slack = unsure @ abs(D).T
-        exam.judge(
-            "J J^T against differences", claim, self.columns, host(K), D @ D.T, slack + slack.T
-        )
+            self.exam.compare("J J^T = product of J", claim, K, D @ D.T)
 
-    def shapes(self, blocks):
+    def check_factor_shapes(self, blocks):
         """``factor_shapes``, which estimates of memory believe."""
-        if not hasattr(self.network, "factor_shapes"):
-            self.exam.skip("factor_shapes", "not given: a step is taken to fit into memory")
+        if self.exam.lacks("factor_shapes", "factor_shapes", NO_SHAPES):
             return
-        seen = [tuple(shape) for shape in self.network.factor_shapes]
+        seen = [tuple(shape) for shape in self.given.factor_shapes]
         expected = [(block.positions, block.n_in, block.n_out) for block in blocks]
         wrong = "" if seen == expected else f"factor_shapes is {seen} where rows has {expected}"
         self.exam.add("factor_shapes", "those of rows", "others" if wrong else "the same", wrong)
 
-    def again(self):
-        """The same once more: nothing may be random, or remembered."""
-        exam = self.exam
-        with exam.part("forward, again"):
-            claim = "forward gives another u for the same theta and x the second time"
-            exam.compare_values("forward, again", claim, self.f.value(self.theta), self.u)
-
-    def single_precision(self):
-        """float32 arrays in, float32 arrays out, unless forward refuses them."""
-        exam, network = self.exam, self.network
-        theta, x = self.theta.astype(np.float32), self.x.astype(np.float32)
-        try:
-            u, tape = network.forward(theta, x)
-        except Exception as error:
-            exam.skip("float32 in", f"forward raised {type(error).__name__}")
-            return
-        with exam.part("float32 in"):
-            u_bar = exam.cotangents(*self.f.shape).astype(np.float32)
-            S = exam.draw(len(x), ROWS, u.shape[1]).astype(np.float32)
-            J = StackedJacobian(network, theta, tape, S)
-            found = {
-                "forward": (u, self.f.shape),
-                "backward": (network.backward(theta, tape, u_bar), theta.shape),
-                "J": (J.dense(), J.shape),
-            }
-            if self.f.tangent:
-                found["tangent"] = network.tangent(theta, tape, theta), u.shape
-            exam.float32(found, theta, u_bar)
+    def check_tiles(self, J):
+        """J J^T of row factors that are made for one sample at a time."""
+        if not self.exam.lacks("part", "tiles", NO_PART):
+            claim = Claim("J J^T in tiles", "J J^T at once", "the rows")
+            in_tiles, at_once = self.rows(J.S, tile=1).gram(), J.gram()
+            self.exam.compare("J J^T in tiles", claim, host(in_tiles), host(at_once))
 
 
 def _coverage(blocks, size):
     """What the blocks cover, and what is wrong with it."""
-    bounds = [0, *(n for block in blocks for n in (block.start, block.stop)), size]
-    if all(stop == start for stop, start in list(pairwise(bounds))[::2]):
+    starts = [*(block.start for block in blocks), size]
+    stops = [0, *(block.stop for block in blocks)]
+    if starts == stops:
         return f"{len(blocks)} blocks", ""
     spans = ", ".join(f"{block.start} to {block.stop}" for block in blocks)
     return "gaps or overlaps", f"rows covers theta from {spans} of {size} parameters"

@@ -1,14 +1,15 @@
-"""The examination of a solver."""
+"""A solver as a function of its control, and what only a solver has: S, and several cotangents."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .diagnosis import Claim
-from .differences import largest
-from .shared import NOT_GIVEN, REVERSED, Differentiable, host
+from .differentiable import Differentiable
+from .examination import host
 
 AT_ONCE = 2  # cotangents a sample
 MAKERS = {  # what `solvers.Solver` makes a derivative of that is not given, first choice first
@@ -17,197 +18,117 @@ MAKERS = {  # what `solvers.Solver` makes a derivative of that is not given, fir
 }
 
 
-def examine_solver(exam, solver, x, u, outputs):
-    """Add the rows of `check_solver` to an `Examination`, for states x and controls u."""
-    examination = _SolverExamination(exam, solver, x, u, outputs)
-    if examination.solve():
-        examination.derivatives()
-        examination.tape()
-        examination.again()
-        if exam.dtype == np.float64:
-            examination.single_precision()
-    else:
-        exam.skip("everything else", "it takes a solve that works")
-    exam.unchanged()
+class ControlledSolver(Differentiable):
+    """u -> y of a solver, at states x."""
 
+    name, arguments, axes, contraction = "solve", "x and u", ("u", "y"), "ij,ijk->ik"
+    S: Any = None  # of rows, once it is known
 
-class _SolverExamination:
-    def __init__(self, exam, solver, x, u, outputs):
-        self.exam, self.solver, self.x, self.u = exam, solver, x, u
-        self.shape = (len(x), outputs)
-        self.y = self.S = None
-        tangent, adjoint = _maker(solver, "tangent"), _maker(solver, "adjoint")
-        self.pull = "adjoint" if hasattr(solver, "adjoint") else "backward"
-        self.f = Differentiable(
-            function=lambda u: exam.call("solve", solver.solve, x, u),
-            tangent=self.tangent if hasattr(solver, "tangent") else None,
-            adjoint=self.adjoint if self.pull == "adjoint" else self.backward_of,
-            v=u,
-            shape=self.shape,
-            contraction="ij,ijk->ik",
-            axes=("u", "y"),
-            tangent_name=_label("tangent", tangent),
-            adjoint_name=_label("adjoint", adjoint) if self.pull == "adjoint" else "backward",
-            vacuous=f"both are made from {adjoint}" if tangent == adjoint else "",
-        )
+    def __init__(self, exam, x, u):
+        super().__init__(exam, x, u)
+        solver = exam.given
+        self.S_shape = (*self.shape, u.shape[1])
+        self.tangent_name, tangent = _made("tangent", solver)
+        adjoint_name, adjoint = _made("adjoint", solver)
+        self.vacuous = f"both are made from {adjoint}" if tangent == adjoint else ""
+        if hasattr(solver, "adjoint"):
+            self.pullback, self.adjoint_name = "adjoint", adjoint_name
+
+    def function(self, u, samples=slice(None)):
+        return self.call("solve", self.x[samples], u[samples])
 
     def tangent(self, du):
-        """Call tangent."""
-        return self.exam.call("tangent", self.solver.tangent, self.x, self.u, du)
+        return self.call("tangent", self.x, self.v, du)
 
     def adjoint(self, y_bar):
-        """Call adjoint."""
-        return self.exam.call("adjoint", self.solver.adjoint, self.x, self.u, y_bar)
-
-    def backward_of(self, y_bar):
-        """Backward on a tape of its own, for a solver without adjoint."""
-        return self.backward(self.forward()[1], y_bar)
+        if self.pullback == "adjoint":
+            return self.call("adjoint", self.x, self.v, y_bar)
+        return self.call("backward", self.forward()[1], y_bar)
 
     def forward(self):
-        """Call forward."""
-        return self.exam.call("forward", self.solver.forward, self.x, self.u)
+        return self.call("forward", self.x, self.v)
 
-    def backward(self, tape, y_bar):
-        """Call backward."""
-        return self.exam.call("backward", self.solver.backward, tape, y_bar)
+    def results(self, y_bar):
+        y, tape = self.forward()
+        return super().results(y_bar) | {
+            "forward": (y, self.shape),
+            "backward": (self.call("backward", tape, y_bar), self.v.shape),
+            "rows": (self.call("rows", tape), self.S_shape),
+        }
 
-    def solve(self):
-        """True if y is an array that the rest can be compared with."""
-        exam, solve = self.exam, self.solver.solve
-        with exam.part("solve"):
-            y = exam.array("solve", self.f.function(self.u), self.shape)
-            exam.alone("solve", y, lambda i: solve(self.x[i].copy(), self.u[i].copy()))
-            self.y = y
-        return self.y is not None
+    def check_jacobian(self):
+        """S of rows against differences, tangent and adjoint, and S of jacobian against it."""
+        with self.exam.part("rows"):
+            self.check_rows()
+            self.check_products()
+        with self.exam.part("jacobian"):
+            self.check_own_jacobian()
 
-    def derivatives(self):
-        """Tangent, adjoint and S against differences and against each other."""
-        exam = self.exam
-        with exam.part("differences"):
-            columns = exam.columns(self.f)
-            with exam.part("tangent"):
-                exam.tangent(self.f, columns)
-            with exam.part(self.pull):
-                exam.adjoint(self.f, columns)
-            with exam.part("rows"):
-                self.rows(columns)
-            with exam.part("jacobian"):
-                self.jacobian()
-        with exam.part("dot test"):
-            exam.dot(self.f)
-
-    def rows(self, columns):
-        """S against differences, tangent and adjoint."""
-        exam = self.exam
-        S = exam.call("rows", self.solver.rows, self.forward()[1])
-        S = exam.array("S of rows", S, (*self.shape, self.u.shape[1]))
-        mistakes: tuple[tuple[str, Any], ...]
-        mistakes = ((REVERSED.format("u"), columns.value[..., ::-1]),)
-        if self.u.shape == self.shape and columns.complete:
-            mistakes += (("is transposed", columns.value.swapaxes(1, 2)),)
-        exam.judge(
-            f"S against differences{columns.share}",
-            Claim("S", "the derivative", "u", mistakes), columns,
-            np.where(columns.rough[:, None], columns.value, S[..., columns.numbers]),
-            columns.value, columns.uncertainty, columns.units[:, None], columns.numbers,
-        )  # fmt: skip
+    def check_rows(self):
+        """S against differences."""
+        J, S = self.exam.jacobian, self.call("rows", self.forward()[1])
+        S = self.exam.array("S of rows", S, self.S_shape)
+        mistakes = [("is transposed", J.columns.value.swapaxes(1, 2))] if self.square else []
+        claim, resolved = Claim("S", "the derivative", "u", mistakes), ~J.noisy[:, None]
+        self.exam.compare_columns("S", claim, S * resolved, J.columns, J.units[:, None])
         self.S = S
-        self.products(S)
 
-    def products(self, S):
+    def check_products(self):
         """S du and S^T y_bar against tangent and adjoint."""
-        exam, f = self.exam, self.f
-        if f.tangent:
-            du = exam.draw(*self.u.shape)
-            along = host(f.tangent(du))
+        if self.has_tangent:
+            du = self.exam.draw(*self.v.shape)
+            dy, S_du = host(self.tangent(du)), np.einsum("ijk,ik->ij", self.S, host(du))
             claim = Claim("S du", "tangent(x, u, du)", "y")
-            S_du, scale = np.einsum("ijk,ik->ij", S, host(du)), self.units(along)
-            exam.compare("S du = tangent", claim, S_du, along, scale)
-        y_bar = exam.cotangents(*self.shape)
-        claim = Claim("S^T y_bar", f"{self.pull}(x, u, y_bar)", "u")
-        S_y_bar = np.einsum("ijk,ij->ik", S, host(y_bar))
-        exam.compare(f"S^T y_bar = {self.pull}", claim, S_y_bar, host(f.adjoint(y_bar)))
+            self.exam.compare("S du = tangent", claim, S_du, dy, self.exam.per_output(dy))
+        y_bar, pullback = self.exam.draw_cotangents(*self.shape), self.pullback
+        u_bar, S_y_bar = host(self.adjoint(y_bar)), np.einsum("ijk,ij->ik", self.S, host(y_bar))
+        claim = Claim("S^T y_bar", f"{pullback}(x, u, y_bar)", "u")
+        self.exam.compare(f"S^T y_bar = {pullback}", claim, S_y_bar, u_bar)
 
-    def jacobian(self):
+    def check_own_jacobian(self):
         """The y and S of jacobian against those of solve and rows."""
-        exam, solver = self.exam, self.solver
-        if not hasattr(solver, "jacobian"):
-            exam.skip("jacobian", NOT_GIVEN.format("jacobian"))
+        if self.exam.lacks("jacobian", "jacobian"):
             return
-        y, S = exam.call("jacobian", solver.jacobian, self.x, self.u)
-        exam.compare_values(
-            "y of jacobian", Claim("y of jacobian", "solve's", "y"), host(y), self.y
-        )
-        S = exam.array("S of jacobian", S, (*self.shape, self.u.shape[1]))
+        y, S = self.call("jacobian", self.x, self.v)
+        self.check_y("jacobian", y)
+        S = self.exam.array("S of jacobian", S, self.S_shape)
         if self.S is not None:
-            claim = Claim("S of jacobian", "that of rows", "u")
-            exam.compare("S of jacobian = rows", claim, S, self.S, self.units(self.S)[:, None])
+            claim, scale = Claim("S of jacobian", "that of rows", "u"), self.exam.per_output(self.S)
+            self.exam.compare("S of jacobian = rows", claim, S, self.S, scale)
 
-    def units(self, derivatives):
-        """The scale (n,) of derivatives (b, n, ...) of y."""
-        return np.maximum(largest(derivatives), self.exam.units)
+    def check_y(self, method, y):
+        """The y of another method against that of solve."""
+        what = f"y of {method}"
+        self.exam.compare_values(what, Claim(what, "solve's", "y"), host(y), self.y)
 
-    def tape(self):
+    def check_tape(self):
         """What training calls: forward, and backward and rows on its tape, again and again."""
-        exam = self.exam
-        with exam.part("forward and backward"):
+        with self.exam.part("forward and backward"):
             y, tape = self.forward()
-            exam.compare_values(
-                "y of forward", Claim("y of forward", "solve's", "y"), host(y), self.y
-            )
-            y_bars = exam.cotangents(self.shape[0], AT_ONCE, self.shape[1])
-            single = [self.backward(tape, y_bars[:, k].copy()) for k in range(AT_ONCE)]
-            if self.pull == "adjoint":
-                adjoint = host(self.f.adjoint(y_bars[:, 0].copy()))
-                claim = Claim("backward", "adjoint of the same cotangent", "u")
-                exam.compare("backward = adjoint", claim, host(single[0]), adjoint)
-            shape = (self.shape[0], AT_ONCE, self.u.shape[1])
-            many = exam.array("backward of (b, r, |y|)", self.backward(tape, y_bars), shape)
-            claim = Claim("backward of r cotangents", "that of one after the other", "u")
-            one_by_one = np.stack([host(u_bar) for u_bar in single], axis=1)
-            exam.compare("r cotangents = one by one", claim, many, one_by_one)
-            again = host(self.backward(tape, y_bars[:, 0].copy()))
-            forgets = "backward on the same tape gives something else the second time"
-            exam.compare("backward, the same tape again", forgets, again, host(single[0]))
+            self.check_y("forward", y)
+            self.check_backward(tape)
 
-    def again(self):
-        """The same once more: nothing may be random, or remembered."""
-        exam = self.exam
-        with exam.part("solve, again"):
-            claim = "solve gives another y for the same x and u the second time"
-            exam.compare_values("solve, again", claim, self.f.value(self.u), self.y)
-
-    def single_precision(self):
-        """float32 arrays in, float32 arrays out, unless solve refuses them."""
-        exam, solver = self.exam, self.solver
-        x, u = self.x.astype(np.float32), self.u.astype(np.float32)
-        try:
-            y = solver.solve(x, u)
-        except Exception as error:
-            exam.skip("float32 in", f"solve raised {type(error).__name__}")
-            return
-        with exam.part("float32 in"):
-            du, y_bar = u.copy(), exam.cotangents(*self.shape).astype(np.float32)
-            found: dict[str, tuple[Any, tuple]] = {"solve": (y, self.shape)}
-            if self.f.tangent:
-                found["tangent"] = solver.tangent(x, u, du), self.shape
-            if self.pull == "adjoint":
-                found["adjoint"] = solver.adjoint(x, u, y_bar), u.shape
-            y, tape = solver.forward(x, u)
-            found["forward"] = y, self.shape
-            found["backward"] = solver.backward(tape, y_bar), u.shape
-            found["rows"] = solver.rows(tape), (*self.shape, u.shape[1])
-            exam.float32(found, du, y_bar)
+    def check_backward(self, tape):
+        """Backward of several cotangents, of one after the other, and of the first again."""
+        b, n, k = self.S_shape
+        y_bars, backward = self.exam.draw_cotangents(b, AT_ONCE, n), partial(self.call, "backward")
+        one_by_one = [host(backward(tape, y_bars[:, r])) for r in range(AT_ONCE)]
+        if self.pullback == "adjoint":
+            claim = Claim("backward", "adjoint of the same cotangent", "u")
+            u_bar = host(self.adjoint(y_bars[:, 0]))
+            self.exam.compare("backward = adjoint", claim, one_by_one[0], u_bar)
+        many = self.exam.array("backward of (b, r, |y|)", backward(tape, y_bars), (b, AT_ONCE, k))
+        claim = Claim("backward of r cotangents", "that of one after the other", "u")
+        self.exam.compare("r cotangents = one by one", claim, many, np.stack(one_by_one, axis=1))
+        forgets = "backward on the same tape gives something else the second time"
+        again = host(backward(tape, y_bars[:, 0]))
+        self.exam.compare("backward, the same tape again", forgets, again, one_by_one[0])
 
 
-def _maker(solver, name):
-    """The method that ``name`` is made of by `solvers.Solver`; itself, if the solver gives it."""
+def _made(name, solver):
+    """What to call a derivative, and the method that it is or that `solvers.Solver` makes it of."""
     for method in (name, *MAKERS[name]):
         given = getattr(solver, method, None)
         if given is not None and getattr(given, "__module__", "") != "solvers.base":
-            return method
-    return name
-
-
-def _label(name, maker):
-    return name if maker == name else f"{name} (made from {maker})"
+            return (name if method == name else f"{name} (made from {method})"), method
+    return name, name

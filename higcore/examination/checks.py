@@ -1,117 +1,18 @@
-"""Numerical proofs of hand-written derivatives, for our tests and for users' own solvers."""
+"""The examination of a user's solver or network: what is asked for, and the arguments checked."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from itertools import pairwise
-
 import numpy as np
 
-from .backend import Array, array_module
-from .examination.diagnosis import CheckReport
-from .examination.network import examine_network
-from .examination.shared import Examination
-from .examination.solver import examine_solver
-from .protocols import Network, Solver
-from .validation import (
-    check_array,
-    check_callable,
-    check_count,
-    check_like,
-    check_real,
-    check_same_dtype,
-)
+from ..backend import Array, array_module
+from ..protocols import Network, Solver
+from ..validation import check_array, check_count, check_same_dtype
+from .examination import Examination
+from .network import ParametrisedNetwork, initial_parameters
+from .report import CheckReport
+from .solver import ControlledSolver
 
 SAMPLES = 3
-
-
-def dot_test(
-    tangent: Callable[[Array], Array], adjoint: Callable[[Array], Array], v: Array, w: Array
-) -> float:
-    r"""Return the relative mismatch of <w, A v> and <A^T w, v>.
-
-    .. math:: |\langle w, A v\rangle - \langle A^T w, v\rangle| \,/\, (\|w\| \|A v\|)
-
-    Zero up to rounding (1e-12 in float64) if and only if, for random v and w, ``adjoint`` is the
-    transpose of ``tangent``.
-
-    Parameters
-    ----------
-    tangent, adjoint : callable
-        v -> A v and w -> A^T w, on arrays.
-    v, w : array
-        Of the shapes that ``tangent`` and ``adjoint`` take.
-
-    Examples
-    --------
-    >>> A = np.array([[1.0, 2.0], [3.0, 4.0]])
-    >>> v, w = np.array([1.0, -2.0]), np.array([0.5, 3.0])
-    >>> dot_test(lambda v: A @ v, lambda w: A.T @ w, v, w) < 1e-15
-    True
-    >>> dot_test(lambda v: A @ v, lambda w: A @ w, v, w) > 1e-15
-    True
-    """
-    _check_arguments({"tangent": tangent, "adjoint": adjoint}, v=v, w=w)
-    Av, Aw = tangent(v), adjoint(w)
-    check_array("tangent(v)", Av, w.shape)
-    check_array("adjoint(w)", Aw, v.shape)
-    forward, backward = float((w * Av).sum()), float((Aw * v).sum())
-    scale = math.sqrt(float((w * w).sum()) * float((Av * Av).sum()))
-    return abs(backward) if scale == 0 else abs(forward - backward) / scale  # NaN stays NaN
-
-
-def taylor_test(
-    function: Callable[[Array], Array],
-    tangent: Callable[[Array, Array], Array],
-    v: Array,
-    direction: Array,
-    *,
-    step: float = 1e-2,
-    halvings: int = 4,
-) -> list[float]:
-    r"""Return the observed orders of the Taylor remainder, one for each halving of the step.
-
-    .. math:: \|f(v + h d) - f(v) - h\, f'(v) d\| = O(h^2)
-
-    Orders near 2 prove that ``tangent`` is the derivative of ``function``; near 1, that it is not.
-
-    Parameters
-    ----------
-    function : callable
-        v -> f(v).
-    tangent : callable
-        (v, d) -> f'(v) d.
-    v, direction : array
-        The point and the direction d.
-    step : float
-        The first h.
-    halvings : int
-        How often h is halved.
-
-    Returns
-    -------
-    list of float
-        log2 of the ratio of successive remainders; meaningless, possibly NaN, for a linear f.
-
-    Examples
-    --------
-    >>> orders = taylor_test(np.sin, lambda v, d: np.cos(v) * d, np.ones(3), np.ones(3))
-    >>> [round(order, 1) for order in orders]
-    [2.0, 2.0, 2.0, 2.0]
-    """
-    _check_arguments({"function": function, "tangent": tangent}, v=v)
-    check_like("direction", direction, v.shape, v=v)
-    check_real("step", step, 0.0, open_low=True)
-    check_count("halvings", halvings)
-    value, slope = function(v), tangent(v, direction)
-    remainders = []
-    for k in range(halvings + 1):
-        h = step / 2**k
-        error = function(v + h * direction) - value - h * slope
-        remainders.append(math.sqrt(float((error * error).sum())))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return [float(np.log2(np.divide(a, b))) for a, b in pairwise(remainders)]
 
 
 def check_solver(
@@ -162,13 +63,15 @@ def check_solver(
         is in the table.
     """
     exam = _examination("solver", solver, seed, x=x, u=u)
-    sizes = exam.sizes(solver, ("state_size", "control_size", "output_size"))
+    sizes = exam.sizes("state_size", "control_size", "output_size")
     if sizes:
         samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
         x = _points(exam, "x", x, (samples, sizes[0]))
         u = _points(exam, "u", u, (samples, sizes[1]))
-        examine_solver(exam, solver, x, u, sizes[2])
-    return _finished(exam.report, show)
+        ControlledSolver(exam, x, u).examine()
+    if show:
+        print(exam.report)
+    return exam.report
 
 
 def check_network(
@@ -183,7 +86,7 @@ def check_network(
 
     As `check_solver`, with theta in place of u and ``backward`` in place of ``adjoint``; then
     ``init``, and the rows: J v, J^T w, J and J J^T of a `StackedJacobian` with random S against
-    ``tangent``, ``backward`` and differences, also in tiles if the network has ``part``.
+    ``tangent``, ``backward`` and differences, J J^T also in tiles if the network has ``part``.
 
     Parameters
     ----------
@@ -207,16 +110,22 @@ def check_network(
         For a class, and for theta and x that the network's sizes do not allow.
     """
     exam = _examination("network", network, seed, theta=theta, x=x)
-    sizes = exam.sizes(network, ("size", "input_size", "output_size"))
+    sizes = exam.sizes("size", "input_size", "output_size")
     if sizes:
         if theta is not None:
             check_array("theta", theta, (sizes[0],))
         x = _points(exam, "x", x, (SAMPLES if x is None else len(x), sizes[1]))
-        examine_network(exam, network, theta, x, sizes[2])
-    return _finished(exam.report, show)
+        with exam.part("init"):
+            drawn = initial_parameters(exam)
+            theta = drawn if theta is None else theta
+        if theta is not None:
+            ParametrisedNetwork(exam, x, theta).examine()
+    if show:
+        print(exam.report)
+    return exam.report
 
 
-def _examination(what, thing, seed, **given):
+def _examination(what: str, thing: object, seed: int, **given: Array | None) -> Examination:
     """An empty `Examination` in the dtype and array module of what is given."""
     if isinstance(thing, type):
         name = thing.__name__
@@ -228,7 +137,7 @@ def _examination(what, thing, seed, **given):
         check_array(name, array, ("any",) * max(1, array.ndim))
     check_same_dtype(**arrays)
     dtype = next((array.dtype for array in arrays.values()), np.dtype(np.float64))
-    return Examination(f"check_{what}: {type(thing).__name__}", xp, dtype, seed)
+    return Examination(what, thing, xp, dtype, seed)
 
 
 def _points(exam, name, array, shape):
@@ -240,16 +149,3 @@ def _points(exam, name, array, shape):
         raise ValueError(f"{name} must have shape (b, {shape[1]}), got {array.shape}{hint}")
     check_array(name, array, shape)
     return array
-
-
-def _finished(report: CheckReport, show: bool) -> CheckReport:
-    if show:
-        print(report)
-    return report
-
-
-def _check_arguments(functions, **arrays):
-    for name, function in functions.items():
-        check_callable(name, function)
-    for name, array in arrays.items():
-        check_array(name, array, ("any",) * len(getattr(array, "shape", ())))

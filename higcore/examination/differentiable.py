@@ -1,0 +1,216 @@
+"""What a solver and a network have in common, and how it is examined: one course for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .diagnosis import Claim, flaw
+from .differences import (
+    Estimate,
+    NumericalJacobian,
+    central_difference,
+    difference_columns,
+    remainder_order,
+    step_scale,
+)
+from .examination import host
+
+COLUMNS = 512  # of a Jacobian taken by differences; drawn, if there are more
+PAIRS = 3  # of the dot test: one would not tell a factor from anything else
+
+
+class Differentiable:
+    """v -> (b, n), with tangent and adjoint: a solver of its control, or a network of theta.
+
+    It is examined at ``v``, and at ``x`` for all else that it depends on. ``name`` and ``pullback``
+    are the methods behind ``function`` and ``adjoint``, ``axes`` the letters of v and of what comes
+    out. ``contraction`` is how cotangents (b, n) meet the columns (b, n, |v|) of the Jacobian:
+    sample by sample, or summed over samples. ``vacuous`` says why a dot test would prove nothing,
+    "" if it does. ``y`` is the value at v, once it is known.
+    """
+
+    function: Callable
+    tangent: Callable
+    adjoint: Callable
+    check_jacobian: Callable
+    name: str
+    arguments: str
+    axes: tuple[str, str]
+    contraction: str
+    pullback = adjoint_name = "backward"
+    tangent_name, vacuous = "tangent", ""
+    y: Any = None
+
+    def __init__(self, exam, x, v):
+        self.exam, self.given, self.call, self.x, self.v = exam, exam.given, exam.call, x, v
+        self.shape = len(x), int(self.given.output_size)
+        self.square = v.shape == self.shape and v.shape[-1] <= COLUMNS
+        self.has_tangent = hasattr(self.given, "tangent")
+
+    def value(self, v):
+        """The function on the host."""
+        return host(self.function(v))
+
+    def results(self, w):
+        """What the methods return for cotangents and along v itself, with the shapes expected."""
+        found = {self.name: (self.function(self.v), self.shape)}
+        if self.has_tangent:
+            found["tangent"] = self.tangent(self.v), self.shape
+        return found | {self.pullback: (self.adjoint(w), self.v.shape)}
+
+    def examine(self):
+        """Add all rows to the `Examination`."""
+        with self.exam.part(self.name):
+            self.check_value()
+        if self.y is None:
+            self.exam.skip("everything else", f"it takes a {self.name} that works")
+        else:
+            self.check_derivatives()
+            self.check_tape()
+            self.check_repetition()
+            if self.exam.dtype == np.float64:
+                self.check_single_precision()
+        self.check_arguments()
+
+    def check_value(self):
+        """The value, of all samples together and of each by itself."""
+        name, one = self.name, [slice(i, i + 1) for i in range(len(self.x))]
+        y = self.exam.array(name, self.function(self.v), self.shape)
+        each = np.concatenate([host(self.function(self.v, i)) for i in one])
+        claim = f"{name} of a sample depends on what else is in the batch"
+        self.exam.compare_values(f"{name}, each sample alone", claim, each, y)
+        self.y = y
+
+    def check_derivatives(self):
+        """Everything that is a derivative against differences and against each other."""
+        with self.exam.part("differences"):
+            self.take_differences()
+            with self.exam.part("tangent"):
+                self.check_tangent()
+            with self.exam.part(self.pullback):
+                self.check_adjoint()
+            self.check_jacobian()
+        with self.exam.part("dot test"):
+            self.check_dot_products()
+
+    def take_differences(self):
+        """The Jacobian by differences; which outputs it cannot judge, if it is not all of them."""
+        total = self.v.shape[-1]
+        numbers = np.arange(total)
+        if total > COLUMNS:
+            numbers = np.sort(self.exam.rng.choice(total, COLUMNS, replace=False))
+        columns, rounding = difference_columns(self.value, self.v, numbers)
+        if not np.isfinite(columns.uncertainty).all():
+            wrong = f"NaN or Inf close to this {self.axes[0]}"
+            self.exam.require("differences", "finite", "NaN or Inf", wrong)
+        J = NumericalJacobian(numbers, total, columns, rounding, self.exam.truncation)
+        self.exam.jacobian, self.exam.units = J, J.units
+        if J.unresolved.any() and not J.unresolved.all():
+            which = J.unresolved.nonzero()[0]
+            span = f"{which[0]} to {which[-1]}" if len(which) > 1 else which[0]
+            what = f"{len(which)} of {len(J.unresolved)} components of {self.axes[1]}, {span}"
+            self.exam.skip(what, J.why_unresolved())
+
+    def check_tangent(self):
+        """Tangent against differences, and the order of its Taylor remainder."""
+        name, d, J = self.tangent_name, self.exam.draw(*self.v.shape), self.exam.jacobian
+        what = f"{name} against differences"
+        if self.exam.lacks("tangent", what):
+            return
+        seen = self.exam.array(name, self.tangent(d), self.shape)
+        slope, _ = central_difference(self.value, self.v, d)
+        length, mistakes = float(abs(d).max()), []
+        if self.square:
+            transposed = np.einsum("ij,ijk->ik", host(d), J.columns.value)
+            mistakes = [("applies the transpose of S in place of S", transposed)]
+        claim = Claim(name, "the derivative", self.axes[1], mistakes)
+        expected = Estimate(slope.value, np.maximum(slope.uncertainty, length * J.noise))
+        expected, scale = expected.where(~J.noisy), self.exam.per_output(slope.value, length)
+        self.exam.compare_with_differences(what, claim, seen * ~J.noisy, expected, scale)
+        self.check_taylor_order(d, seen)
+
+    def check_taylor_order(self, d, slope):
+        """The order of the Taylor remainder along d."""
+        J, step = self.exam.jacobian, float(np.finfo(self.exam.dtype).eps) ** (1 / 3)
+        noise = step * step_scale(self.v, self.exam.xp.ones_like(self.v)) * J.noise / J.units
+        order = remainder_order(
+            lambda v: self.value(v) / J.units, self.v, d, slope / J.units, noise
+        )
+        wrong = "" if order is None or order > 1.9 else "is not the first-order change"
+        seen = "no remainder" if order is None else f"{order:.2f}"
+        self.exam.add("Taylor order", "2", seen, wrong and f"{self.tangent_name} {wrong}")
+
+    def check_adjoint(self):
+        """Adjoint against the transpose of the differences, every component by itself."""
+        name, J = self.adjoint_name, self.exam.jacobian
+        w = self.exam.draw_cotangents(*self.shape) * self.exam.xp.asarray(~J.noisy)
+        seen, mistakes = self.exam.array(name, self.adjoint(w), self.v.shape), []
+        if self.square:
+            applied = np.einsum("ik,ijk->ij", host(w), J.columns.value)
+            mistakes = [("applies S in place of its transpose", applied)]
+        claim = Claim(name, "the transpose of the derivative", self.axes[0], mistakes)
+        self.exam.compare_columns(name, claim, seen, J.columns.einsum(self.contraction, host(w)))
+
+    def check_dot_products(self):
+        """Adjoint against tangent: <w, A d> and <A^T w, d>."""
+        what = f"dot test, {PAIRS} pairs"
+        if self.vacuous or not self.has_tangent:
+            self.exam.skip(what, self.vacuous or "it takes a tangent")
+            return
+        pairs = []
+        for _ in range(PAIRS):
+            d, w = self.exam.draw(*self.v.shape), self.exam.draw_cotangents(*self.shape)
+            pairs.append(_dot_products(d, self.tangent(d), w, self.adjoint(w)))
+        expected, seen, size = np.array(pairs).T
+        claim = Claim(self.adjoint_name, "the transpose of the tangent")
+        self.exam.compare(what, claim, seen, expected, np.where(size > 0, size, 1.0))
+
+    def check_tape(self):
+        """What is done with a tape against what goes without, if there is any of it."""
+
+    def check_repetition(self):
+        """The same once more: nothing may be random, or remembered."""
+        what, y = f"{self.name}, again", self.axes[1]
+        with self.exam.part(what):
+            claim = f"{self.name} gives another {y} for the same {self.arguments} the second time"
+            self.exam.compare_values(what, claim, self.value(self.v), self.y)
+
+    def check_single_precision(self):
+        """float32 arrays in, float32 arrays out, unless the function refuses them."""
+        try:
+            x, v = self.x.astype(np.float32), self.v.astype(np.float32)
+            single = type(self)(self.exam, x, v)
+            single.function(v)
+        except Exception as error:
+            self.exam.skip("float32 in", f"{self.name} raised {type(error).__name__}")
+            return
+        with self.exam.part("float32 in"):
+            wrong = single.flaws(self.exam.draw_cotangents(*self.shape).astype(np.float32))
+            self.exam.add("float32 in", "float32 out", "-" if wrong else "float32 out", wrong)
+
+    def flaws(self, w):
+        """What is wrong with the float32 arrays that the methods return, in words."""
+        found = self.results(w)
+        flaws = {name: flaw(array, shape, np.float32) for name, (array, shape) in found.items()}
+        wrong = "; ".join(f"{name} {text}" for name, text in flaws.items() if text)
+        if wrong or not self.has_tangent:
+            return wrong
+        along, back = found["tangent"][0], found[self.pullback][0]
+        forward, backward, size = _dot_products(self.v, along, w, back)
+        close = abs(forward - backward) <= size * 1e5 * np.finfo(np.float32).eps
+        return "" if close else f"{self.pullback} is not the transpose of tangent in float32"
+
+    def check_arguments(self):
+        """No method may have written into its arguments."""
+        methods = ", ".join(sorted(self.exam.changing))
+        wrong = f"{methods} changes the arrays it is given" if methods else ""
+        self.exam.add("arguments after the calls", "unchanged", methods or "unchanged", wrong)
+
+
+def _dot_products(d, along, w, back):
+    """<w, A d> and <A^T w, d>, and the size of what is summed up in them."""
+    d, along, w, back = map(host, (d, along, w, back))
+    return (w * along).sum(), (back * d).sum(), abs(w * along).sum()
