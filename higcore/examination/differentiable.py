@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import to_host
+from ..kernels import uncompiled
 from .diagnosis import Claim, flaw
 from .differences import (
     Estimate,
@@ -71,6 +73,7 @@ class Differentiable:
             self.check_derivatives()
             self.check_tape()
             self.check_repetition()
+            self.check_kernels()
             if self.exam.dtype == np.float64:
                 self.check_single_precision()
         self.check_arguments()
@@ -177,6 +180,21 @@ class Differentiable:
         with self.exam.part(what):
             claim = f"{self.name} gives another {y} for the same {self.arguments} the second time"
             self.exam.compare_values(what, claim, self.value(self.v), self.y)
+
+    def check_kernels(self):
+        """Compiled kernels against the plain Python that defines them, on the first sample."""
+        x, v, w = map(to_host, (self.x, self.v, self.exam.draw_cotangents(1, self.shape[1])))
+        one, what = type(self)(self.exam, x[:1], v[:1] if v.ndim == 2 else v), "compiled kernels"
+        with self.exam.part(what):
+            compiled = one.results(w)
+            try:
+                with uncompiled() as met:
+                    plain = one.results(w)
+            except Exception as error:
+                self.exam.skip(what, f"as plain Python, they raised {type(error).__name__}")
+                return
+            if met:
+                self.exam.compare_results(what, compiled, plain)
 
     def check_single_precision(self):
         """float32 arrays in, float32 arrays out, unless the function refuses them."""

@@ -128,6 +128,18 @@ class Examination:
         scale = np.maximum(max_norms(expected), CANCELLING * abs(expected).max())
         self.compare(what, claim, seen, expected, np.where(scale > 0, scale, 1.0))
 
+    def compare_results(self, what, compiled, plain):
+        """Add a row that says whether compiled methods return what they do as plain Python."""
+        errors = {}
+        for name, (array, _) in plain.items():
+            expected = host(array)
+            error = np.max(abs(host(compiled[name][0]) - expected), initial=0.0)
+            errors[name] = error / (np.max(abs(expected), initial=0.0) or 1.0)
+        off = [name for name, error in errors.items() if not error <= self.rounding]
+        worst = max(errors.values(), key=lambda error: np.nan_to_num(error, nan=np.inf))
+        wrong = f"{', '.join(off)} of compiled kernels differ from their source run as plain Python"
+        self.add(what, f"error < {self.rounding:.0e}", f"{worst:.0e}", off and wrong)
+
     def compare_with_differences(self, what, claim, seen, expected, scale=None):
         """`compare` with an `Estimate`, unless differences say nothing of any output."""
         J, error = self.jacobian, abs(seen - expected.value)
