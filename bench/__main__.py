@@ -87,7 +87,7 @@ def train(
     out, resume, start_from, as_json, **options,
 ):  # fmt: skip
     """Train PROBLEM and leave checkpoint, JSON and pictures in the --out folder."""
-    from . import runs  # matplotlib: not for --help
+    from .paper import runs  # matplotlib: not for --help
 
     with usage_errors():
         experiment = choose(problem, variant)
@@ -186,7 +186,7 @@ def demo(seconds, seed, out):
     All with the paper's settings (table 2). Gauss-Newton runs a second time with a larger tau,
     because the paper's is unstable in float64.
     """
-    from . import figures, runs, tables
+    from .paper import figures, runs, tables
 
     experiment, out = EXPERIMENTS["oscillators"], Path(out)
     problem = experiment.problem(seed)
@@ -222,7 +222,7 @@ def demo(seconds, seed, out):
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
 def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every, out):
     """Train PROBLEM with many optimizers and seeds; one JSON file, one picture, one table."""
-    from . import runs, tables
+    from .paper import runs, tables
 
     with usage_errors():
         experiment, names = choose(problem, variant), optimizers.split(",")
@@ -258,13 +258,14 @@ def speed(part, experiments, out):
     speed-PART.json and .png; what is known so far is saved after each experiment. Leave the machine
     alone meanwhile: a busy core elsewhere makes the times of all libraries useless.
     """
-    from . import figures, speed
+    from .paper import figures
+    from .speed import parts
 
     path = Path(out) / f"speed-{part or 'rivals'}.json"
     names = experiments.split(",") if experiments else []
     with usage_errors():
-        if unknown := sorted(set(names) - set(speed.RACES)):
-            raise ValueError(f"--experiments must be among {list(speed.RACES)}, got {unknown}")
+        if unknown := sorted(set(names) - set(parts.RACES)):
+            raise ValueError(f"--experiments must be among {list(parts.RACES)}, got {unknown}")
         if names and part:
             raise ValueError(f"--experiments goes with the race of rivals, not with --{part}")
 
@@ -275,10 +276,10 @@ def speed(part, experiments, out):
         click.echo(line, err=True)
 
     if part:
-        found, text, picture = speed.PARTS[part](say, keep)
+        found, text, picture = parts.PARTS[part](say, keep)
     else:
         earlier = json.loads(path.read_text()) if path.exists() else {}
-        found, text, picture = speed.rivals(say, keep, earlier, names)
+        found, text, picture = parts.rivals(say, keep, earlier, names)
     keep(found)
     click.echo(text)
     if picture is not None:
@@ -296,7 +297,7 @@ def choices(problem, epochs, seeds, out):
 
     One parameter is changed at a time; 20 runs of so many epochs for each seed.
     """
-    from . import choices, figures, tables
+    from .paper import choices, figures, tables
 
     path = Path(out) / f"choices-{problem}-{epochs:g}epochs.json"
     about = {"experiment": problem, "epochs": epochs}
@@ -324,7 +325,7 @@ def gpu(parts, out):
     Parts: ceilings, steps, agreement, rivals, crossovers, sweep, batches. JAX and PyTorch take part
     if they are installed for CUDA. What is known so far is saved after each part.
     """
-    from . import gpu
+    from .speed import gpu
 
     names = parts.split(",") if parts else list(gpu.PARTS)
     path = Path(out) / "gpu.json"
@@ -365,7 +366,7 @@ def memory(problem, variant, batch, method, memory_limit):
 @click.argument("folder", type=click.Path(exists=True, file_okay=False), default="bench/results")
 def report(folder):
     """Tabulate the runs in FOLDER: medians over seeds of the test loss after some times."""
-    from . import tables
+    from .paper import tables
 
     click.echo(tables.report(Path(folder)))
 
@@ -381,7 +382,7 @@ def figure(number, folder, out):
     curves of the oscillators with all optimizers found there. 3c: HIG that went on from Adam's
     network (train poisson --optimizer adam, then hig --start-from). 4c: low and high energies.
     """
-    from . import figures, runs
+    from .paper import figures, runs
 
     with usage_errors():
         draw = getattr(runs, f"figure_{number}")

@@ -5,7 +5,7 @@ The site asks for all of them when it is built, and a file or a key that is miss
 
 from measured import CHOICES, at_epoch, chosen, load, loss, losses, runs, seconds, short
 
-from bench.tables import markdown
+from bench.paper.tables import markdown
 
 METHODS = ("gram", "tridiagonal", "band", "qr", "svd float32", "gap at the cutoff")
 

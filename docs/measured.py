@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 sys.path.insert(0, str(ROOT))
 
-from bench.tables import loss_after  # noqa: E402
+from bench.paper.tables import loss_after  # noqa: E402
 
 CHOICES = {"oscillators": "choices-oscillators-16epochs", "dipole": "choices-dipole-10epochs"}
 

@@ -8,7 +8,7 @@ import re
 from figures import RIVALS, times_ours
 from measured import ROOT, load, loss, seconds
 
-from bench.tables import markdown
+from bench.paper.tables import markdown
 
 BETWEEN_MARKS = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end -->)", re.DOTALL)
 ROWS = {

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench import choices, figures, records
+from bench import records
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Oscillators
+from bench.paper import choices, figures
 
 TINY = Oscillators(samples=32, test_samples=16)
 KEYS = {

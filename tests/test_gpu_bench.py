@@ -9,9 +9,9 @@ import strict_cupy
 from click.testing import CliRunner
 
 import bench.__main__ as command_line
-from bench import gpu, peers, race
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS
+from bench.speed import gpu, peers, race
 from higcore.gpu import choose_device
 
 
@@ -94,8 +94,8 @@ def test_rivals_on_a_gpu():
 
 @pytest.mark.parametrize("how", ["svd", "eigh"])
 def test_the_dense_rival_takes_the_same_step(how, monkeypatch):
-    from bench.contestants import make_step, relative_error
     from bench.experiments import Toy
+    from bench.speed.contestants import make_step, relative_error
 
     with strict_cupy.installed(monkeypatch) as cupy:
         problem = Toy(samples=32).problem().on("gpu")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from bench import peers
 from bench.experiments import EXPERIMENTS, Dipole, Poisson
+from bench.speed import peers
 from higcore import Batch, Problem, half_inverse
 from solvers import OscillatorChain, Poisson2D, QuantumDipole
 
@@ -132,7 +132,7 @@ def test_absent_names_what_to_install(monkeypatch):
 
 
 def test_listing_the_rivals_imports_none_of_them():
-    code = "import sys, bench.peers; bench.peers.installed(); print(*sys.modules)"
+    code = "import sys; from bench.speed import peers; peers.installed(); print(*sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[1],

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench import crossovers, peers, profile, race, speed, sweeps
 from bench.__main__ import main
-from bench.contestants import experiment
 from bench.experiments import EXPERIMENTS, Dipole, Oscillators
+from bench.speed import crossovers, parts, peers, profile, race, sweeps
+from bench.speed.contestants import experiment
 from solvers import OscillatorChain, QuantumDipole
 
 
@@ -19,7 +19,7 @@ def invoke(*options):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(speed, "RACES", {"toy": 1})
+    monkeypatch.setattr(parts, "RACES", {"toy": 1})
     monkeypatch.setattr(race, "ROUNDS", 2)
     monkeypatch.setattr(race, "STEPS_A_TURN", 3)
 
@@ -41,7 +41,7 @@ def test_race_of_rivals(small, tmp_path, monkeypatch):
     assert saved["absent"] == {"torch float64 svd": "torch is not installed"}
     assert (tmp_path / "speed-rivals.png").stat().st_size > 1000
     monkeypatch.setattr(peers, "installed", list)
-    monkeypatch.setattr(speed, "RACES", {"toy": 1, "oscillators": 1})
+    monkeypatch.setattr(parts, "RACES", {"toy": 1, "oscillators": 1})
     run = invoke("--experiments", "oscillators", "--out", tmp_path)
     both = json.loads((tmp_path / "speed-rivals.json").read_text())["rivals"]
     assert list(both) == ["toy", "oscillators"]
@@ -73,7 +73,7 @@ def test_a_slow_contestant_gets_no_more_turns(monkeypatch):
 
 
 def test_profile(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "RACES", {"toy": 1, "linear-chain": 1})
+    monkeypatch.setattr(parts, "RACES", {"toy": 1, "linear-chain": 1})
     run = invoke("--profile", "--out", tmp_path)
     assert run.exit_code == 0, run.output
     stages = json.loads((tmp_path / "speed-profile.json").read_text())["stages"]
@@ -154,15 +154,15 @@ def test_sweeps(tmp_path, monkeypatch):
 
 def test_the_widest_gap_near_tau():
     ratios = np.array([1.0, 1.9e-3, 1.2e-3, 1.1e-3, 0.6e-3, 1e-5])
-    middle, gap = speed.widest_gap(ratios, 1e-3)
+    middle, gap = parts.widest_gap(ratios, 1e-3)
     assert middle == pytest.approx((1.1e-3 * 0.6e-3) ** 0.5)
     assert gap == pytest.approx(1 - 0.6e-3 / middle)
-    assert speed.widest_gap(ratios, 1e-8) == (1e-8, np.inf)
+    assert parts.widest_gap(ratios, 1e-8) == (1e-8, np.inf)
 
 
 def test_accuracy_on_small_jacobians(monkeypatch):
-    rows = speed.accuracy(Oscillators(samples=128, test_samples=4), at=(0, 2), taus=(1e-4, 1e-10))
-    assert set(rows) == {*speed.ROUTES, "gap at the cutoff"}
+    rows = parts.accuracy(Oscillators(samples=128, test_samples=4), at=(0, 2), taus=(1e-4, 1e-10))
+    assert set(rows) == {*parts.ROUTES, "gap at the cutoff"}
     for method in ("gram", "tridiagonal", "band"):
         assert rows[method]["tau 0.0001"] < 2.0**-52 / 1e-8
         assert np.isnan(rows[method]["tau 1e-10"])

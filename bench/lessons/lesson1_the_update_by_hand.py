@@ -30,8 +30,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.figures import STYLES
 from bench.lessons import show
+from bench.paper.figures import STYLES
 from higcore import half_inverse
 
 np.set_printoptions(precision=4, suppress=True)

@@ -24,8 +24,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.figures import STYLES
 from bench.lessons import show
+from bench.paper.figures import STYLES
 from higcore import dot_test, taylor_test
 from solvers import OscillatorChain
 

@@ -25,8 +25,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.figures import STYLES
 from bench.lessons import show
+from bench.paper.figures import STYLES
 from higcore import StackedJacobian, half_inverse
 from nets import MLP
 from solvers import OscillatorChain

@@ -25,8 +25,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.experiments import Oscillators
-from bench.figures import STYLES
 from bench.lessons import show
+from bench.paper.figures import STYLES
 from higcore import HIG, GaussNewton, fit, half_inverse
 from higcore.backend import thread_policy
 

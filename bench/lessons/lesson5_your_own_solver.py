@@ -27,8 +27,8 @@ import dataclasses
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench import figures
 from bench.lessons import show
+from bench.paper import figures
 from higcore import HIG, Adam, Batch, Problem, check_solver, fit
 from higcore.backend import array_module
 from higcore.losses import SquaredError

@@ -13,7 +13,9 @@ from higcore.backend import array_module, synchronize, thread_policy, to_device,
 from higcore.gpu import device_name, driver_version
 from higcore.half_inverse import AUTO_SQUARES_FROM, SQUARING
 
-from . import peers, race, records, tables
+from .. import records
+from ..paper import tables
+from . import peers, race
 from .contestants import experiment, higcore_step
 from .crossovers import CASES, applied, gram_matrix, timed
 from .profile import STAGES, solver_operations, stage_operations, timed_stages

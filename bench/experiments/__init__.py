@@ -97,7 +97,7 @@ class Oscillators:
 
     def picture(self, problem, theta):
         """Figure 2a: the first test sample under its control."""
-        from . import figures
+        from ..paper import figures
 
         one = problem.test[:1]
         control, _ = problem.network.forward(theta, one.net_input)
@@ -167,7 +167,7 @@ class Toy:
 
     def picture(self, problem, theta):
         """The fitted curves."""
-        from . import figures
+        from ..paper import figures
 
         grid = np.linspace(-1, 1, 401, dtype=theta.dtype)[:, None]
         control, _ = problem.network.forward(theta, grid)
@@ -248,7 +248,7 @@ class Poisson:
 
     def picture(self, problem, theta):
         """Figure 3a: a source, the potential inferred, the exact one, and the residual."""
-        from . import figures
+        from ..paper import figures
 
         one = problem.test[:1]
         phi, y = problem.predict(theta, one)
@@ -348,7 +348,7 @@ class Dipole:
 
     def picture(self, problem, theta):
         """Figure 4a: |psi(t, x)|^2 of the first test sample, and its control."""
-        from . import figures
+        from ..paper import figures
 
         one = problem.test[:1]
         control, _ = problem.network.forward(theta, one.net_input)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from higcore.half_inverse import BAND_FROM
 
-from .figures import STYLES
+from ..paper.figures import STYLES
 
 
 def race(results):

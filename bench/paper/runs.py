@@ -9,8 +9,9 @@ from pathlib import Path
 from higcore import Checkpoints, fit, load_checkpoint, save_checkpoint
 from higcore.backend import to_host
 
-from . import figures, records
-from .experiments import EXPERIMENTS
+from .. import records
+from ..experiments import EXPERIMENTS
+from . import figures
 
 
 def train(

@@ -27,7 +27,7 @@ class Contestant:
     """A process of `contestants`, started when it is first asked."""
 
     def __init__(self, label, name, batch, folder, device="cpu"):
-        command = [sys.executable, "-m", "bench.contestants"]
+        command = [sys.executable, "-m", "bench.speed.contestants"]
         command += [label, name, str(batch), str(folder), device]
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed in stop
         self.process = subprocess.Popen(

@@ -8,7 +8,7 @@ import numpy as np
 
 from higcore import fit
 
-from .experiments import Setting
+from ..experiments import Setting
 
 BATCH_FACTORS = (0.25, 0.5, 1, 2, 4)  # of the paper's batch
 LR_FACTORS = (0.25, 0.5, 1, 2, 4, 8, 16)  # of the paper's eta

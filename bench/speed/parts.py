@@ -15,9 +15,10 @@ import numpy as np
 from higcore import fit, half_inverse
 from higcore.half_inverse import SQUARING
 
-from . import crossovers, peers, race, speed_figures, sweeps, tables
+from ..experiments import EXPERIMENTS
+from ..paper import tables
+from . import crossovers, figures, peers, race, sweeps
 from .contestants import experiment
-from .experiments import EXPERIMENTS
 from .profile import profile
 
 # Experiment -> training steps before it is timed.
@@ -41,7 +42,7 @@ def rivals(say, keep, earlier, names):
     results = race.all_rivals(say, lambda found: keep({"rivals": found}), chosen, known)
     results = {name: results[name] for name in RACES if name in results}
     text = "\n\n".join(f"{name}\n{tables.race(found)}" for name, found in results.items())
-    return {"rivals": results, "absent": peers.absent()}, text, speed_figures.race(results)
+    return {"rivals": results, "absent": peers.absent()}, text, figures.race(results)
 
 
 def profiles(say, keep):
@@ -52,7 +53,7 @@ def profiles(say, keep):
         found[name] = profile(experiment(name), 5 if "poisson" in name else 60, train_steps)
         keep({"stages": found})
     text = "\n\n".join(f"{name}\n{tables.profile(stages)}" for name, stages in found.items())
-    return {"stages": found}, text, speed_figures.profiles(found)
+    return {"stages": found}, text, figures.profiles(found)
 
 
 def crossover(say, keep):
@@ -62,7 +63,7 @@ def crossover(say, keep):
     text = "\n\n".join(
         f"{case}\n{tables.by_size(methods, auto)}" for case, methods in found.items()
     )
-    return {"seconds": found, "auto": auto}, text, speed_figures.crossovers(found)
+    return {"seconds": found, "auto": auto}, text, figures.crossovers(found)
 
 
 def growth(say, keep):
@@ -79,7 +80,7 @@ def growth(say, keep):
             "slopes in log-log\n" + tables.nested({"slope": found["slopes"]}),
         ]
     )
-    return found, text, speed_figures.growth(found)
+    return found, text, figures.growth(found)
 
 
 def slopes(found):

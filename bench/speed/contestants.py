@@ -1,7 +1,7 @@
 """One contestant a process: it takes steps when told to, and says what they cost.
 
-``python -m bench.contestants LABEL PROBLEM BATCH FOLDER DEVICE`` takes a first step and answers
-with a line of JSON: its latency, error and memory. Then it reads lines with a number of steps from
+``python -m bench.speed.contestants LABEL PROBLEM BATCH FOLDER DEVICE`` takes a first step and
+answers with a line of JSON: its latency, error and memory. Then it reads lines with a number of steps from
 standard input, takes them, and answers with their seconds and the peak memory. A process of its
 own gives every contestant its own memory peak and thread pools, and it waits without using a
 processor while others run.
@@ -25,8 +25,9 @@ from higcore import half_inverse
 from higcore.backend import synchronize, thread_policy, to_device, to_host
 from higcore.optimizers import Adam
 
-from . import peers, records
-from .experiments import EXPERIMENTS, VARIANTS, Oscillators
+from .. import records
+from ..experiments import EXPERIMENTS, VARIANTS, Oscillators
+from . import peers
 
 SETTLE_SECONDS = 0.25
 

@@ -1,0 +1,1 @@
+"""What a step costs: against rivals, by stage, over sizes, on a GPU."""
