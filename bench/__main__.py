@@ -186,6 +186,7 @@ def demo(seconds, seed, out):
     All with the paper's settings (table 2). Gauss-Newton runs a second time with a larger tau,
     because the paper's is unstable in float64.
     """
+    from . import style
     from .paper import figures, runs, tables
 
     experiment, out = EXPERIMENTS["oscillators"], Path(out)
@@ -203,8 +204,8 @@ def demo(seconds, seed, out):
             break
     curves = {label: record["curve"] for label, record in found.items()}
     title = "two coupled oscillators, paper's settings"
-    figures.save(figures.loss_curves(curves, title), out / "demo.png")
-    figures.save(experiment.picture(problem, results["HIG"].theta), out / "demo-trajectory.png")
+    style.save(figures.loss_curves(curves, title), out / "demo.png")
+    style.save(experiment.picture(problem, results["HIG"].theta), out / "demo-trajectory.png")
     records.write_json(out / "demo.json", {"runs": found} | records.environment())
     click.echo("\n" + tables.runs_table(found))
     click.echo(f"\nPictures and curves: {out / 'demo.png'}, demo-trajectory.png, demo.json")
@@ -258,7 +259,7 @@ def speed(part, experiments, out):
     speed-PART.json and .png; what is known so far is saved after each experiment. Leave the machine
     alone meanwhile: a busy core elsewhere makes the times of all libraries useless.
     """
-    from .paper import figures
+    from . import style
     from .speed import parts
 
     path = Path(out) / f"speed-{part or 'rivals'}.json"
@@ -283,7 +284,7 @@ def speed(part, experiments, out):
     keep(found)
     click.echo(text)
     if picture is not None:
-        figures.save(picture, path.with_suffix(".png"))
+        style.save(picture, path.with_suffix(".png"))
     click.echo(f"Saved {path}")
 
 
@@ -297,6 +298,7 @@ def choices(problem, epochs, seeds, out):
 
     One parameter is changed at a time; 20 runs of so many epochs for each seed.
     """
+    from . import style
     from .paper import choices, figures, tables
 
     path = Path(out) / f"choices-{problem}-{epochs:g}epochs.json"
@@ -312,7 +314,7 @@ def choices(problem, epochs, seeds, out):
     click.echo(tables.choices(found))
     paper = EXPERIMENTS[problem].settings["hig"]
     title = f"{problem}: HIG after {epochs:g} epochs, one parameter changed"
-    figures.save(figures.choices(found, paper, title), path.with_suffix(".png"))
+    style.save(figures.choices(found, paper, title), path.with_suffix(".png"))
     click.echo(f"Saved {path}")
 
 
@@ -382,12 +384,13 @@ def figure(number, folder, out):
     curves of the oscillators with all optimizers found there. 3c: HIG that went on from Adam's
     network (train poisson --optimizer adam, then hig --start-from). 4c: low and high energies.
     """
-    from .paper import figures, runs
+    from . import style
+    from .paper import runs
 
     with usage_errors():
         draw = getattr(runs, f"figure_{number}")
         path = Path(out) / f"figure-{number}.png"
-        figures.save(draw(Path(folder)), path)
+        style.save(draw(Path(folder)), path)
     click.echo(f"Saved {path}")
 
 

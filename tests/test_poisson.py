@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.experiments import smooth_noise
+from bench.experiments.poisson import smooth_noise
 from higcore import dot_test
 from solvers import Poisson2D
 

@@ -31,7 +31,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.lessons import show
-from bench.paper.figures import STYLES
+from bench.style import STYLES
 from higcore import half_inverse
 
 np.set_printoptions(precision=4, suppress=True)

@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.lessons import show
-from bench.paper.figures import STYLES
+from bench.style import STYLES
 from higcore import dot_test, taylor_test
 from solvers import OscillatorChain
 

@@ -26,7 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.lessons import show
-from bench.paper.figures import STYLES
+from bench.style import STYLES
 from higcore import StackedJacobian, half_inverse
 from nets import MLP
 from solvers import OscillatorChain

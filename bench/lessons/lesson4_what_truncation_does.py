@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from bench.experiments import Oscillators
 from bench.lessons import show
-from bench.paper.figures import STYLES
+from bench.style import STYLES
 from higcore import HIG, GaussNewton, fit, half_inverse
 from higcore.backend import thread_policy
 

@@ -28,7 +28,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.lessons import show
-from bench.paper import figures
+from bench.style import STYLES
 from higcore import HIG, Adam, Batch, Problem, check_solver, fit
 from higcore.backend import array_module
 from higcore.losses import SquaredError
@@ -253,7 +253,7 @@ assert off["right"] < 2e-3 < 1e-2 < off["sign forgotten"]
 
 figure = Figure(figsize=(5.6, 3.2), layout="constrained")
 ax = figure.subplots()
-for (label, rows), (color, dash) in zip(ratios.items(), figures.STYLES, strict=False):
+for (label, rows), (color, dash) in zip(ratios.items(), STYLES, strict=False):
     ax.plot([row.step for row in rows], [row.ratio for row in rows], dash, color=color, label=label)
 ax.set(xlabel="step", ylabel="actual / predicted decrease", title="HIG with eta = 0.01")
 ax.legend(frameon=False)
@@ -282,7 +282,7 @@ for ax, (title, states) in zip(top[::-1], runs.items(), strict=True):
 top[0].set_ylabel("time t")
 figure.colorbar(shades, ax=top, label="velocity v", ticks=(-limit, 0, limit))
 
-for (title, states), (color, dash) in zip(runs.items(), figures.STYLES, strict=False):
+for (title, states), (color, dash) in zip(runs.items(), STYLES, strict=False):
     profile.plot(burgers.x, states[-1], dash, color=color, label=title)
 profile.plot(burgers.x, sample.x[0], ":", color="0.5", label="start")
 profile.plot(burgers.x[:: burgers.every], sample.target[0], "ko", mfc="none", label="wanted")
@@ -290,7 +290,7 @@ profile.set(title="velocity at the end", xlabel="x", ylabel="v", ylim=(-1, 1.6))
 profile.legend(
     frameon=False, fontsize=7, ncols=2, loc="upper center", handlelength=1.6, columnspacing=1.0
 )
-for (label, result), (color, dash) in zip(results.items(), figures.STYLES, strict=False):
+for (label, result), (color, dash) in zip(results.items(), STYLES, strict=False):
     seconds, losses = zip(*((row.seconds, row.test_loss) for row in result.history), strict=True)
     loss.plot(seconds, losses, dash, color=color, label=label)
 loss.set(title="mean test loss", xlabel="training time [s]", yscale="log", ylim=(None, 1e3))

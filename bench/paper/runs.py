@@ -11,6 +11,7 @@ from higcore.backend import to_host
 
 from .. import records
 from ..experiments import EXPERIMENTS
+from ..style import save
 from . import figures
 
 
@@ -71,13 +72,11 @@ def leave_files(out, stem, experiment, problem, result, record):
     save_checkpoint(out / f"{stem}.npz", result)
     records.write_json(out / f"{stem}.json", record | records.environment())
     label, title = record["optimizer"], f"{problem.name}, batch {record['batch']}"
-    figures.save(figures.loss_curves({label: record["curve"]}, title), out / f"{stem}-loss.png")
+    save(figures.loss_curves({label: record["curve"]}, title), out / f"{stem}-loss.png")
     if rows := record.get("diagnostics"):
-        figures.save(
-            figures.diagnostics(rows, f"{label}, {title}"), out / f"{stem}-diagnostics.png"
-        )
+        save(figures.diagnostics(rows, f"{label}, {title}"), out / f"{stem}-diagnostics.png")
     picture = experiment.picture(problem.on("cpu"), to_host(result.theta))
-    figures.save(picture, out / f"{stem}-picture.png")
+    save(picture, out / f"{stem}-picture.png")
 
 
 def survey(experiment, optimizers, seeds, path, **budget):
@@ -100,7 +99,7 @@ def survey(experiment, optimizers, seeds, path, **budget):
                 record.pop("recorded", None)  # one seed is enough for a picture
             runs.setdefault(name, {})[str(seed)] = record | records.environment()
             records.write_json(path, {"experiment": experiment.name, "runs": runs})
-            figures.save(survey_figure(runs, experiment.name), path.with_suffix(".png"))
+            save(survey_figure(runs, experiment.name), path.with_suffix(".png"))
             yield name, record
             if result.status == "interrupted":
                 return

@@ -1,9 +1,9 @@
 """One contestant a process: it takes steps when told to, and says what they cost.
 
 ``python -m bench.speed.contestants LABEL PROBLEM BATCH FOLDER DEVICE`` takes a first step and
-answers with a line of JSON: its latency, error and memory. Then it reads lines with a number of steps from
-standard input, takes them, and answers with their seconds and the peak memory. A process of its
-own gives every contestant its own memory peak and thread pools, and it waits without using a
+answers with a line of JSON: its latency, error and memory. Then it reads lines with a number of
+steps from standard input, takes them, and answers with their seconds and the peak memory. A process
+of its own gives every contestant its own memory peak and thread pools, and it waits without using a
 processor while others run.
 
 LABEL is ``higcore``, ``higcore adam``, ``higcore cpu`` or a rival of `peers`; all but the third

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from higcore.half_inverse import BAND_FROM
 
-from ..paper.figures import STYLES
+from ..style import STYLES
 
 
 def race(results):

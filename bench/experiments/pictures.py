@@ -1,0 +1,106 @@
+"""What was learned: pictures of one sample. Plain arrays in, a matplotlib Figure out."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..style import STYLES
+
+
+def oscillator_trajectory(times, states, control, target, title):
+    """Figure 2a: positions and momenta of one controlled run, the control behind them.
+
+    Parameters
+    ----------
+    times : array (steps + 1,)
+    states : array (steps + 1, 2n)
+        Positions q_1..q_n, then momenta p_1..p_n.
+    control : array (steps,)
+        u(t), constant over each step.
+    target : array (2n,)
+        Wanted final state, drawn as open circles.
+    """
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    ax = figure.subplots()
+    behind = ax.twinx()
+    behind.fill_between(
+        times, np.append(control, control[-1]), step="post", color="#9ec3e6", alpha=0.5
+    )
+    behind.set_ylabel("control u(t)", color="#4a7fb0")
+    behind.spines["right"].set_visible(True)
+    behind.grid(False)
+    ax.set_zorder(behind.get_zorder() + 1)
+    ax.patch.set_visible(False)
+    n = states.shape[1] // 2
+    for j in range(2 * n):
+        symbol, dash = ("q", "-") if j < n else ("p", "--")
+        color = STYLES[j % n % len(STYLES)][0]
+        ax.plot(times, states[:, j], dash, color=color, label=f"${symbol}_{j % n + 1}$")
+        ax.plot(times[-1], target[j], "o", mfc="none", color=color, ms=8, clip_on=False)
+    ax.set_xlabel("time t")
+    ax.set_ylabel("position q, momentum p")
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=2 * n, frameon=False
+    )
+    ax.set_title(title, fontsize=11)
+    return figure
+
+
+def toy_fit(x, y):
+    """The two outputs against sin 6x and cos 9x."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    ax = figure.subplots()
+    wanted = (np.sin(6 * x), np.cos(9 * x))
+    for k, ((color, _), name) in enumerate(zip(STYLES, ("sin 6x", "cos 9x"), strict=False)):
+        ax.plot(x, wanted[k], ":", color=color, label=name)
+        ax.plot(x, y[:, k], "-", color=color, label=f"$y^{k + 1}$ of the network")
+    ax.set_xlabel("x")
+    ax.set_ylabel("y")
+    figure.legend(
+        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )
+    return figure
+
+
+def poisson_fields(fields):
+    """Figure 3a: named fields side by side, each with its own colour scale."""
+    figure = Figure(figsize=(3.1 * len(fields), 3), layout="constrained")
+    for ax, (name, values) in zip(figure.subplots(1, len(fields)), fields.items(), strict=True):
+        limit = np.abs(values).max()
+        image = ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower")
+        figure.colorbar(image, ax=ax, shrink=0.8)
+        ax.set_title(name, fontsize=10)
+        ax.grid(False)
+    return figure
+
+
+def dipole_density(times, positions, density, control, target, title):
+    """Figure 4a: |psi(t, x)|^2 with the control under it and the wanted density beside it.
+
+    Parameters
+    ----------
+    times : array (steps + 1,)
+    positions : array (n,)
+    density : array (steps + 1, n)
+    control : array (steps,)
+    target : array (n,)
+    """
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    (top, side), (bottom, corner) = figure.subplots(
+        2, 2, width_ratios=(5, 1), height_ratios=(3, 1), sharex="col", sharey="row"
+    )
+    corner.axis("off")
+    image = top.pcolormesh(times, positions, density.T, shading="gouraud", cmap="magma")
+    top.grid(False)
+    top.set_ylabel("position x")
+    figure.colorbar(image, ax=top, label=r"$|\psi|^2$", location="left", shrink=0.8)
+    side.plot(density[-1], positions, color=STYLES[0][0], label="reached")
+    side.plot(target, positions, "o", mfc="none", color=STYLES[1][0], label="wanted")
+    side.legend(frameon=False, fontsize=8)
+    side.set_xlabel(r"$|\psi(T)|^2$")
+    bottom.fill_between(times, np.append(control, control[-1]), step="post", color="#9ec3e6")
+    bottom.set_xlabel("time t")
+    bottom.set_ylabel("control u(t)")
+    figure.suptitle(title, fontsize=11)
+    return figure

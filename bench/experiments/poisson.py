@@ -1,0 +1,99 @@
+"""The Poisson equation with random sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from higcore import HIG, Adam, Batch, FreshData, GaussNewton, Problem
+from higcore.losses import SquaredError
+from nets import MLP
+from solvers import Poisson2D
+
+from .setting import Setting, settings
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Learn the potential of a random source on an 8 x 8 grid (3.2, B.3); fresh data every step.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        (64, 128, 64) in the code (24896 parameters), (64, 256, 64) in the paper (41408).
+    source : {"laplacian", "fourier"}
+        The code's rho, the Laplacian of smooth noise, or the paper's, the smooth noise itself.
+    """
+
+    solver: Poisson2D = field(default_factory=Poisson2D)
+    hidden: tuple[int, ...] = (64, 128, 64)
+    source: str = "laplacian"
+    samples: int = 4096
+    test_samples: int = 1024
+    hig_lr: float = 0.01
+    adam_lr: float = 3e-4
+    name: str = "poisson"
+
+    @property
+    def settings(self):
+        """Step sizes of the code, or of figure 3 for the paper's variant."""
+        return settings(
+            Setting(64, HIG(lr=self.hig_lr, tau=1e-5)),
+            Setting(64, GaussNewton(lr=self.hig_lr, tau=1e-5)),
+            Setting(64, Adam(lr=self.adam_lr)),
+        )
+
+    def problem(self, seed=0, dtype=np.float64):
+        """Return the `Problem`; batches are drawn from (seed, step), the test set from seed."""
+        size = self.solver.control_size
+        draw = partial(self.draw, dtype=dtype)
+        return Problem(
+            MLP((size, *self.hidden, size)),
+            self.solver,
+            SquaredError(0.5),
+            FreshData(draw, seed, self.samples),
+            draw(np.random.default_rng([seed, 0]), self.test_samples),
+            batch_mean=False,
+            name=self.name,
+        )
+
+    def draw(self, rng, count, dtype):
+        """Sources rho, which are at once the network's input and the target."""
+        rho = smooth_noise(rng, count, self.solver.shape).reshape(count, -1)
+        if self.source == "laplacian":
+            rho = self.solver.laplacian(rho)
+        return Batch(*[rho.astype(dtype)] * 3)
+
+    def picture(self, problem, theta):
+        """Figure 3a: a source, the potential inferred, the exact one, and the residual."""
+        from . import pictures  # matplotlib: not for training
+
+        one = problem.test[:1]
+        phi, y = problem.predict(theta, one)
+        matrix = problem.solver.rows(phi)[0]
+        exact = np.linalg.solve(matrix, one.target[0])
+        fields = {
+            "source rho": one.target[0],
+            "potential, inferred": phi[0],
+            "potential, exact": exact,
+            "Laplacian(inferred) - rho": y[0] - one.target[0],
+        }
+        shape = problem.solver.shape
+        return pictures.poisson_fields({k: v.reshape(shape) for k, v in fields.items()})
+
+
+def smooth_noise(rng, count, shape):
+    """Random fields (count, n_1, n_2) of unit standard deviation and zero mean, sample by sample.
+
+    Complex normal Fourier coefficients times 1/k^2 (none for k^2 <= 0.1), real part; k counts
+    waves over the grid. The recipe of the noise that the authors' code uses.
+    """
+    waves = np.meshgrid(*(np.fft.fftfreq(n, 1 / n) for n in shape), indexing="ij")
+    k2 = sum(k**2 for k in waves)
+    weight = np.where(k2 > 0.1, 1 / np.maximum(k2, 0.1), 0.0)
+    coefficients = rng.standard_normal((2, count, *shape))
+    noise = np.fft.ifft2((coefficients[0] + 1j * coefficients[1]) * weight).real
+    noise /= noise.std(axis=(1, 2), keepdims=True)
+    return noise - noise.mean(axis=(1, 2), keepdims=True)

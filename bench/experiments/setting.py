@@ -1,0 +1,39 @@
+"""An optimizer with the batch size that goes with it, and the defaults of all of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from higcore import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    LevenbergMarquardt,
+    RMSprop,
+    ScaleInvariantPhysics,
+)
+
+OPTIMIZERS = ("hig", "gn", "lm", "sip", "adam", "adadelta", "adagrad", "rmsprop", "sgd")
+
+
+class Setting(NamedTuple):
+    """An optimizer with its parameters, and the batch size that goes with it."""
+
+    batch: int
+    optimizer: object
+
+
+def settings(hig, gn, adam, **others):
+    """All optimizers of table 2, SIP and Levenberg-Marquardt, around those an experiment names."""
+    defaults = {
+        "hig": hig,
+        "gn": gn,
+        "lm": Setting(hig.batch, LevenbergMarquardt()),
+        "sip": Setting(adam.batch, ScaleInvariantPhysics(lr=adam.optimizer.lr)),
+        "adam": adam,
+        "adadelta": Setting(adam.batch, Adadelta(lr=0.1)),
+        "adagrad": Setting(adam.batch, Adagrad(lr=0.1)),
+        "rmsprop": Setting(adam.batch, RMSprop(lr=1e-4)),
+        "sgd": Setting(adam.batch, SGD(lr=0.1)),
+    }
+    return defaults | others
