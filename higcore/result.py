@@ -12,6 +12,7 @@ import numpy as np
 
 from .backend import Array, to_device
 from .diagnostics import StepDiagnostics
+from .equality import same, same_fields
 from .protocols import OptimizerState
 
 # What every status means and, where something went wrong, what to try.
@@ -69,6 +70,13 @@ class Rows(list[Row]):
 
     The rows shown are spread evenly in the logarithm of their number.
     """
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all rows are equal, NaN to NaN."""
+        return same([*self], [*other]) if isinstance(other, list) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     kind: ClassVar[type]
     shown: ClassVar[dict[str, str]]  # fields or properties of a row, and how they are printed
@@ -137,6 +145,13 @@ def to_pandas(data: dict[str, list[Any]]) -> Any:
 class State(NamedTuple):
     """What one step replaces, as a whole: an interrupt finds either the old or the new one."""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all entries are equal, arrays by dtype and values, NaN to NaN."""
+        return same((*self,), (*other,)) if isinstance(other, State) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     theta: Array
     optimizer: OptimizerState
     steps: int = 0
@@ -146,11 +161,12 @@ class State(NamedTuple):
     info: Any = None
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Result:
     """A run: its last complete state, its history, and why it stopped.
 
-    ``print`` says it in a few lines; `to_dict` gives plain numbers and text.
+    ``print`` says it in a few lines; `to_dict` gives plain numbers and text. ``==`` compares all
+    of it, times included, arrays by dtype and values, NaN equal to NaN; there is no hash.
 
     Attributes
     ----------
@@ -189,6 +205,8 @@ class Result:
     seconds_per_step: float = 0.0
     fallbacks: int = 0
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+
+    __eq__ = same_fields
 
     @property
     def _last_row(self) -> Epoch:
