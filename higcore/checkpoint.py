@@ -115,7 +115,8 @@ class Checkpoints:
 
     def __call__(self, result: Result) -> None:
         """Save ``result`` if it is time to."""
-        if time.monotonic() - self._last_try < self.every:
+        # The clock of another machine, on which the callback was made, may be ahead of this one.
+        if 0 <= time.monotonic() - self._last_try < self.every:
             return
         try:
             save_checkpoint(self.path, result)

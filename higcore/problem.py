@@ -81,7 +81,8 @@ class FreshData:
     Parameters
     ----------
     draw : callable
-        (rng, size) -> Batch of NumPy arrays.
+        (rng, size) -> Batch of NumPy arrays. If the problem is to go to another process, a function
+        or class of a module: pickle takes neither a lambda nor a function within another.
     seed : int
         Together with the step it seeds the generator.
     count : int

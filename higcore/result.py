@@ -301,6 +301,10 @@ class TrainingError(RuntimeError):
         super().__init__(result.message)
         self.result = result
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the result, not by the message: pickle calls the class with what stands here."""
+        return type(self), (self.result,), self.__dict__
+
 
 def _plain(values):
     """Those of the values that JSON takes, NumPy's scalars as Python's."""

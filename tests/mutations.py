@@ -29,7 +29,7 @@ SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
-EQUALITY = "tests/test_equality.py"
+EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
 ON_ONE_CORE = """
 import os, sys, pytest
 core = int(sys.argv.pop(1))
@@ -230,6 +230,10 @@ MUTATIONS = [
     ("higcore/equality.py", "(one != one) & (other != other)", "one != one", EQUALITY),
     ("higcore/equality.py", "or one.dtype != other.dtype", "", EQUALITY),
     ("higcore/equality.py", "if not isinstance(getattr(cls, k, None), made)", "if True", EQUALITY),
+    ("higcore/result.py", "return type(self), (self.result,), self.__dict__", "return super().__reduce__()", PICKLE),
+    ("higcore/linearisation.py", "array_module(theta=theta, S=S)\n", "self.module = array_module(theta=theta, S=S)\n", PICKLE),
+    ("higcore/checkpoint.py", "if 0 <= time", "if time", PICKLE),
+    ("nets/layers.py", "if self.activation != ACT", "if self.activation is not ACT", PICKLE),
 ]  # fmt: skip
 
 
