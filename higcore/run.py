@@ -110,8 +110,8 @@ class Run:
     step_times: deque[float] = field(default_factory=lambda: deque(maxlen=STEP_TIMES_KEPT))
 
     def __post_init__(self) -> None:
-        self.settled = self.state
         self.total: Array = 0.0
+        self.keep(self.state)
 
     def take_over(self, earlier: Result) -> None:
         """Go on with what an earlier `Result` counted and recorded."""
@@ -166,7 +166,7 @@ class Run:
         """One update. A device is not waited for, but in the first one and where `update` does."""
         if is_host(self.state.theta) or not self.first_step_seconds:
             self.step(require_finite)
-            self.settled = self.state
+            self.keep(self.state)
             return
         try:
             self.step(self.add_up)
@@ -202,12 +202,17 @@ class Run:
         """Count a fall-back, and diagnose the step if that was asked for."""
         if reason := getattr(info, "fallback", None):
             self.fallbacks += 1
-            if self.fallbacks == 1:
+            if not self.first_fallback:
                 self.first_fallback = reason
                 log.warning("step %d: %s", self.state.steps, reason)
         if self.diagnosed:
             with self.clock.paused():
                 self.diagnostics.append(diagnose(self.state.steps, at, change, info))
+
+    def keep(self, state: State) -> None:
+        """Take a state that is known to be finite as the one to go back to."""
+        self.state = self.settled = state
+        self.settled_fallbacks = self.fallbacks
 
     def add_up(self, arrays: dict[str, Array]) -> None:
         """Keep the sum of everything on the device: NaN and Inf stay in it until `settle` looks."""
@@ -222,19 +227,22 @@ class Run:
         now, steps = self.clock.read(), self.state.steps - self.settled.steps
         if steps > 0:
             self.step_times.extend([(now - self.settled.seconds) / steps] * steps)
-        self.settled, self.total = self.state._replace(seconds=now), 0.0
-        self.state = self.settled
+        self.keep(self.state._replace(seconds=now))
+        self.total = 0.0
 
     def retrace(self, steps: int) -> None:
         """From the last state known to be finite, go carefully up to the update that is not.
 
-        Batches are a function of the step, so all of it comes out as it did before.
+        Batches are a function of the step, so all of it comes out as it did before; what was
+        counted on the way is counted again.
         """
-        self.state, self.total = self.settled, 0.0
+        self.state, self.total, self.fallbacks = self.settled, 0.0, self.settled_fallbacks
         self.diagnostics = Diagnostics(d for d in self.diagnostics if d.step <= self.state.steps)
         while self.state.steps < steps:
+            begin = self.clock.read()
             self.step(require_finite)
-            self.settled = self.state
+            self.step_times.append(self.state.seconds - begin)
+            self.keep(self.state)
 
     def record(self, within: bool = False) -> None:
         """Append the losses to the history and call the callbacks, off the clock.
@@ -250,7 +258,7 @@ class Run:
             test = self.problem.evaluate(state.theta)
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
             if not within:
-                self.state = self.settled = state._replace(epoch_loss=0.0, epoch_steps=0)
+                self.keep(state._replace(epoch_loss=0.0, epoch_steps=0))
             log.info("epoch %.6g, step %d: train %s, test %.4e", epoch, state.steps, train, test)
             self.call(self.on_epoch)
             self.look_back()

@@ -29,6 +29,7 @@ SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
+DEVICE = "tests/test_device.py"
 EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
 ON_ONE_CORE = """
 import os, sys, pytest
@@ -230,6 +231,9 @@ MUTATIONS = [
     ("higcore/equality.py", "(one != one) & (other != other)", "one != one", EQUALITY),
     ("higcore/equality.py", "or one.dtype != other.dtype", "", EQUALITY),
     ("higcore/equality.py", "if not isinstance(getattr(cls, k, None), made)", "if True", EQUALITY),
+    ("higcore/run.py", "self.settled, 0.0, self.settled_fallbacks", "self.settled, 0.0, self.fallbacks", DEVICE),
+    ("higcore/run.py", "if not self.first_fallback:", "if self.fallbacks == 1:", DEVICE),
+    ("higcore/run.py", "self.step_times.append(self.state.seconds - begin)", "pass", DEVICE),
     ("higcore/result.py", "return type(self), (self.result,), self.__dict__", "return super().__reduce__()", PICKLE),
     ("higcore/linearisation.py", "array_module(theta=theta, S=S)\n", "self.module = array_module(theta=theta, S=S)\n", PICKLE),
     ("higcore/checkpoint.py", "if 0 <= time", "if time", PICKLE),
