@@ -36,6 +36,7 @@ from .spectral.modes import DecompositionError
 from .validation import NonFiniteError, check_finite
 
 STEP_TIMES_KEPT = 10_000  # the median step time looks at this many latest steps
+CUT_SHORT = ("running", "interrupted", "stopped")  # statuses of runs that something else ended
 STEP_TIMES_SEEN = 101  # and in a callback, which may be called every millisecond, at these
 
 log = logging.getLogger("higcore")
@@ -103,6 +104,7 @@ class Run:
     diagnosed: bool = False
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     history: History = field(default_factory=History)
+    cut_short: bool = False  # whether the last row was perhaps never looked at
     best: int = 0  # row of the history with the smallest test loss
     first_step_seconds: float = 0.0
     fallbacks: int = 0
@@ -118,6 +120,7 @@ class Run:
         self.history.extend(earlier.history)
         if self.state.epoch_steps and self.history[-1].step == self.state.steps:
             self.history.pop()  # the last row of a run that ended within an epoch
+        self.cut_short = earlier.status in CUT_SHORT
         losses = [row.test_loss for row in self.history]
         self.best = losses.index(min(losses)) if losses else 0
         self.first_step_seconds, self.fallbacks = earlier.first_step_seconds, earlier.fallbacks
@@ -138,10 +141,7 @@ class Run:
 
     def train(self, show: Show) -> None:
         """Step until something raises `_Stop`, or worse."""
-        if not self.history:
-            # Compiling the forward pass counts as training time; evaluating the test set does not.
-            self.problem.predict(self.state.theta, self.problem.sample[:1])
-            self.record()
+        self.catch_up()
         while not (spent := self.spent_budget()):
             self.advance()
             if self.on_step:
@@ -151,6 +151,17 @@ class Run:
                 self.record()
             show(self.largest_share(), self)
         raise _Stop("budget", spent)
+
+    def catch_up(self) -> None:
+        """Do what an uninterrupted run would have had to do before its next step."""
+        if not self.history:
+            # Compiling the forward pass counts as training time; evaluating the test set does not.
+            self.problem.predict(self.state.theta, self.problem.sample[:1])
+            self.record()
+        elif self.history[-1].step < self.state.steps and self.is_time_to_evaluate():
+            self.record()  # saved by a callback after the last step of an epoch
+        elif self.cut_short:
+            self.look_back()  # perhaps saved, or ended, by a callback of an evaluation
 
     def is_time_to_evaluate(self) -> bool:
         """Whether the steps so far make whole epochs, as many as `fit` was told."""

@@ -29,7 +29,7 @@ SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
-DEVICE = "tests/test_device.py"
+DEVICE, CHECKPOINT = "tests/test_device.py", "tests/test_checkpoint.py"
 EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
 ON_ONE_CORE = """
 import os, sys, pytest
@@ -234,6 +234,9 @@ MUTATIONS = [
     ("higcore/run.py", "self.settled, 0.0, self.settled_fallbacks", "self.settled, 0.0, self.fallbacks", DEVICE),
     ("higcore/run.py", "if not self.first_fallback:", "if self.fallbacks == 1:", DEVICE),
     ("higcore/run.py", "self.step_times.append(self.state.seconds - begin)", "pass", DEVICE),
+    ("higcore/run.py", "elif self.history[-1].step < self.state.steps and self.is_time_to_evaluate():", "elif False:", CHECKPOINT),
+    ("higcore/run.py", "elif self.cut_short:", "elif False:", CHECKPOINT),
+    ("higcore/run.py", "elif self.cut_short:", "else:", CHECKPOINT),
     ("higcore/result.py", "return type(self), (self.result,), self.__dict__", "return super().__reduce__()", PICKLE),
     ("higcore/linearisation.py", "array_module(theta=theta, S=S)\n", "self.module = array_module(theta=theta, S=S)\n", PICKLE),
     ("higcore/checkpoint.py", "if 0 <= time", "if time", PICKLE),

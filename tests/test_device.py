@@ -314,6 +314,19 @@ def test_resume_on_a_device(device):
     assert np.array_equal(to_host(resumed.theta), to_host(whole.theta))
 
 
+@pytest.mark.parametrize("kind", ["on_step", "on_epoch"])
+def test_resume_on_a_device_from_a_callback(kind, device):
+    """At the last step of an epoch, before and after its evaluation."""
+    problem, saved = SMALL["dipole"].problem().on("gpu"), []
+    whole = fit(problem, Adam(), batch=16, steps=9, **{kind: [saved.append]})
+    (part,) = (result for result in saved if result.steps == 3)
+    resumed = fit(problem, Adam(), batch=16, steps=9, resume=part)
+    assert np.array_equal(to_host(resumed.theta), to_host(whole.theta))
+    rows = [[row._replace(seconds=0.0) for row in run.history] for run in (resumed, whole)]
+    assert rows[0] == rows[1]
+    assert [row.step for row in rows[0]] == [0, 3, 6, 9]
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_run_leaves_nothing_behind(name, strict):
     gc.collect()
