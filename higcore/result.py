@@ -38,8 +38,12 @@ MESSAGES = {
         "look for NaN in the data and in the solver, with check_solver; later, try a smaller lr or "
         "a larger tau."
     ),
+    "raised": (
+        "Stopped because {reason}. theta is the last complete state, from which the run can be "
+        "resumed; the result's error is the traceback."
+    ),
 }
-UNSUCCESSFUL = ("stagnated", "diverged", "failed", "non-finite")
+UNSUCCESSFUL = ("stagnated", "diverged", "failed", "non-finite", "raised")
 FELL_BACK = (
     " In {count} of the steps a decomposition failed and a safer one took its place (the first "
     "time: {reason}); if it happens often, name a method that works, or try a larger tau."
@@ -181,8 +185,8 @@ class Result:
         Problem, network, solver, loss, dtype, optimizer, batch and seed, each a short text or a
         number; a resumed run must agree in all of them.
     status : str
-        "budget", "stopped", "interrupted", "stagnated", "diverged", "non-finite", "failed", or
-        "running" in a callback.
+        "budget", "stopped", "interrupted", "stagnated", "diverged", "non-finite", "failed",
+        "raised", or "running" in a callback.
     message : str
         The status in a sentence, with what to try if it is a bad one.
     first_step_seconds : float
@@ -193,6 +197,8 @@ class Result:
         Steps in which a decomposition failed and another took its place.
     diagnostics : Diagnostics
         A row of `StepDiagnostics` for every step in which `fit` was asked for it.
+    error : str
+        The traceback of the exception that ended the run as "raised" or "failed", else "".
     """
 
     state: State
@@ -205,6 +211,7 @@ class Result:
     seconds_per_step: float = 0.0
     fallbacks: int = 0
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    error: str = ""
 
     __eq__ = same_fields
 
@@ -269,6 +276,7 @@ class Result:
         return self._figures() | {
             "batch": self.batch,
             "identity": self.identity,
+            "error": self.error,
             "info": _plain(dataclasses.asdict(info)) if is_record else None,
             "history": self.history.to_dict(),
             "diagnostics": self.diagnostics.to_dict(),

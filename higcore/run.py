@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .backend import Array, is_host
+from .blame import DECOMPOSITION, clause, is_own_check, origin
 from .diagnostics import diagnose
 from .linearisation import Linearisation
 from .problem import Problem
@@ -32,11 +34,10 @@ from .result import (
     State,
     is_lost,
 )
-from .spectral.modes import DecompositionError
 from .validation import NonFiniteError, check_finite
 
 STEP_TIMES_KEPT = 10_000  # the median step time looks at this many latest steps
-CUT_SHORT = ("running", "interrupted", "stopped")  # statuses of runs that something else ended
+CUT_SHORT = ("running", "interrupted", "stopped", "raised")  # by something beside the run
 STEP_TIMES_SEEN = 101  # and in a callback, which may be called every millisecond, at these
 
 log = logging.getLogger("higcore")
@@ -113,6 +114,8 @@ class Run:
 
     def __post_init__(self) -> None:
         self.total: Array = 0.0
+        self.cause: Exception | None = None  # of a run that an exception ended
+        self.begun = self.state.steps
         self.keep(self.state)
 
     def take_over(self, earlier: Result) -> None:
@@ -129,15 +132,36 @@ class Run:
 
     def complete(self, show: Show) -> Result:
         """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
+        return self.finish(*self.ending(lambda: self.train(show)))
+
+    def ending(self, action: Callable[[], None]) -> tuple[str, str]:
+        """What ended ``action()``, as status and reason; ("", "") if nothing did.
+
+        Arguments that turn out to be bad ones before there is anything to lose are raised.
+        """
         try:
-            self.train(show)
+            action()
         except _Stop as stop:
-            status, reason = stop.args
+            return stop.args
         except NonFiniteError as error:
-            status, reason = "non-finite", str(error)
+            return "non-finite", str(error)
         except KeyboardInterrupt:
-            status, reason = "interrupted", ""
-        return self.finish(status, reason)
+            return "interrupted", ""
+        except MemoryError:  # `fit` says which batch would fit
+            raise
+        except Exception as error:
+            if self.state.steps == self.begun and is_own_check(error):
+                raise
+            return self.blame(error, origin(error, self.problem, self.optimizer))
+        return "", ""
+
+    def blame(self, error: Exception, who: str) -> tuple[str, str]:
+        """Status and reason of a run that an exception ended; the first one is kept."""
+        if self.cause is None:
+            self.cause = error
+        if who == DECOMPOSITION:
+            return "failed", str(error)
+        return "raised", clause(error, who, self.state.steps)
 
     def train(self, show: Show) -> None:
         """Step until something raises `_Stop`, or worse."""
@@ -170,7 +194,14 @@ class Run:
 
     def call(self, callbacks: Sequence[Callback]) -> None:
         """Hand the run so far to callbacks, which may ask to stop."""
-        if callbacks and asked_to_stop(callbacks, self.result()):
+        if not callbacks:
+            return
+        result = self.result()
+        try:
+            stop = asked_to_stop(callbacks, result)
+        except Exception as error:
+            raise _Stop(*self.blame(error, "a callback")) from error
+        if stop:
             raise _Stop("stopped", "")
 
     def advance(self) -> None:
@@ -191,10 +222,7 @@ class Run:
         on_host = is_host(old.theta)
         loss = at.loss if on_host else at.mean_loss
         look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})
-        try:
-            change, optimizer_state, info = self.optimizer.update(at, old.optimizer)
-        except (DecompositionError, np.linalg.LinAlgError) as error:
-            raise _Stop("failed", str(error)) from error
+        change, optimizer_state, info = self.optimizer.update(at, old.optimizer)
         theta = old.theta - change
         arrays = {k: v for k, v in optimizer_state.items() if hasattr(v, "shape")}
         look({"the step": change, "theta after the step": theta})
@@ -302,20 +330,20 @@ class Run:
 
     def finish(self, status: str, reason: str) -> Result:
         """The `Result` at the end, with a last row of the history unless Ctrl-C comes again."""
-        try:
-            self.settle()
-            if not self.history or self.history[-1].step < self.state.steps:
-                self.record(within=not self.is_time_to_evaluate())
-        except NonFiniteError as error:
-            status, reason = "non-finite", str(error)
-        except KeyboardInterrupt:
-            status, reason = "interrupted", ""
-        except _Stop as stop:
-            status, reason = stop.args if status == "budget" else (status, reason)
+        last, why = self.ending(self.last_row)
+        good = ("budget", "stopped") if last == "raised" else ("budget",)
+        if last and (status in good or last in ("non-finite", "interrupted")):
+            status, reason = last, why
         result = self.result(status, reason)
         if status in UNSUCCESSFUL:
             log.warning(result.message)
         return result
+
+    def last_row(self) -> None:
+        """Make sure that the state is finite, and that the history ends with it."""
+        self.settle()
+        if not self.history or self.history[-1].step < self.state.steps:
+            self.record(within=not self.is_time_to_evaluate())
 
     def result(self, status: str = "running", reason: str = "") -> Result:
         """The run so far as a `Result`."""
@@ -335,4 +363,5 @@ class Run:
             median(times) if times else 0.0,
             self.fallbacks,
             Diagnostics(self.diagnostics),
+            "".join(traceback.format_exception(self.cause)) if self.cause else "",
         )

@@ -68,7 +68,7 @@ def fit(
     on_step, on_epoch : sequence of callables
         Each is called with the running `Result`: after every step, and after every evaluation, the
         first of which is made before any step. Returning True or raising StopIteration ends the
-        run. Their time is not counted.
+        run, and so does any other exception, as "raised". Their time is not counted.
     diagnostics : bool
         Record `StepDiagnostics` of every step: rank, condition, gap to the cutoff, norm of the
         step, predicted and actual decrease. Costs about as much again as the step, off the clock.
@@ -77,8 +77,8 @@ def fit(
         a line every ten seconds elsewhere.
     throw : bool
         Raise instead of returning a Result whose status is "stagnated", "diverged", "non-finite",
-        "failed" (`TrainingError`) or "interrupted" (KeyboardInterrupt); the exception's ``result``
-        holds it.
+        "failed", "raised" (`TrainingError`, from the exception that ended the run if one did) or
+        "interrupted" (KeyboardInterrupt); the exception's ``result`` holds it.
 
     Returns
     -------
@@ -88,7 +88,8 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        For bad arguments, before any work.
+        For bad arguments, before any work; and if this library refuses, before there is a step to
+        lose, what a part of the problem returns or the optimizer asks for.
     DoesNotFitError
         If a step takes more memory than there is (a MemoryError); the message names a batch size
         that fits.
@@ -99,8 +100,11 @@ def fit(
     -----
     A loss, Jacobian or step with NaN or Inf ends the run with status "non-finite" and never
     reaches theta. A test loss a million times the first one, or none at all, ends it with status
-    "diverged". Ctrl-C ends it with status "interrupted"; the last complete state is returned. The
-    logger ``higcore`` is told of every evaluation (info) and of what went wrong (warning).
+    "diverged". Ctrl-C ends it with status "interrupted"; the last complete state is returned. An
+    exception of the network, the solver, the loss, the data, the optimizer or a callback ends it
+    with status "raised"; the message says what was raised and by which of them, ``error`` is the
+    traceback. Only MemoryError, SystemExit and the like go through. The logger ``higcore`` is told
+    of every evaluation (info) and of what went wrong (warning).
     """
     budget = {"seconds": seconds, "steps": steps, "epochs": epochs}
     _check(problem, optimizer, batch, budget, seed, evaluate_every, patience)
@@ -120,8 +124,9 @@ def fit(
     if resume is not None:
         run.take_over(resume)
     result = _complete(run, progress)
+    cause, run.cause = run.cause, None  # whose frames hold the run
     if throw:
-        _raise_if_bad(result)
+        _raise_if_bad(result, cause)
     return result
 
 
@@ -143,9 +148,9 @@ def _complete(run: Run, progress: bool) -> Result:
         release_memory(run.state.theta)
 
 
-def _raise_if_bad(result):
+def _raise_if_bad(result, cause):
     if result.status in UNSUCCESSFUL:
-        raise TrainingError(result)
+        raise TrainingError(result) from cause
     if result.status == "interrupted":
         interrupt = KeyboardInterrupt(result.message)
         interrupt.result = result  # type: ignore[attr-defined]  # as the docstring of `fit` says

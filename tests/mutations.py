@@ -30,6 +30,7 @@ OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
 DEVICE, CHECKPOINT = "tests/test_device.py", "tests/test_checkpoint.py"
+BLAME = "tests/test_blame.py"
 EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
 ON_ONE_CORE = """
 import os, sys, pytest
@@ -237,6 +238,15 @@ MUTATIONS = [
     ("higcore/run.py", "elif self.history[-1].step < self.state.steps and self.is_time_to_evaluate():", "elif False:", CHECKPOINT),
     ("higcore/run.py", "elif self.cut_short:", "elif False:", CHECKPOINT),
     ("higcore/run.py", "elif self.cut_short:", "else:", CHECKPOINT),
+    ("higcore/blame.py", "if innermost == [Linearisation.__module__]:", "if False:", BLAME),
+    ("higcore/blame.py", 'and innermost != ["higcore.run"]', "", BLAME),
+    ("higcore/blame.py", "return owners[frame.f_code]", "pass", BLAME),
+    ("higcore/blame.py", "call = call.func", "break", BLAME),
+    ("higcore/blame.py", "(call, type(call).__call__)", "(call,)", BLAME),
+    ("higcore/run.py", "if self.state.steps == self.begun and is_own_check(error):", "if is_own_check(error):", BLAME),
+    ("higcore/run.py", "if self.cause is None:", "if True:", BLAME),
+    ("higcore/run.py", '("budget", "stopped") if last', '("budget",) if last', BLAME),
+    ("higcore/training.py", "raise TrainingError(result) from cause", "raise TrainingError(result)", BLAME),
     ("higcore/result.py", "return type(self), (self.result,), self.__dict__", "return super().__reduce__()", PICKLE),
     ("higcore/linearisation.py", "array_module(theta=theta, S=S)\n", "self.module = array_module(theta=theta, S=S)\n", PICKLE),
     ("higcore/checkpoint.py", "if 0 <= time", "if time", PICKLE),

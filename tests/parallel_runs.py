@@ -40,10 +40,19 @@ class Fixed:
         return self.change + 0 * at.theta, state, None
 
 
+@dataclasses.dataclass(frozen=True)
+class Raising(Fixed):
+    """An optimizer that does not know what to do."""
+
+    def update(self, at, state):
+        raise LookupError("no step")
+
+
 FAILING = {  # status, or error, of an optimizer's runs
     "non-finite": Fixed(float("nan")),
     "diverged": Fixed(1e3),
     "stagnated": Fixed(0.0),
+    "raised": Raising(0.0),
     "DoesNotFitError": HIG(memory_limit=1.0),
 }
 
