@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from statistics import median
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Any
 
 from .backend import Array, is_host
 from .blame import DECOMPOSITION, clause, is_own_check, origin
+from .callbacks import Callback, asked_to_stop, finishers
+from .clock import Clock
 from .diagnostics import diagnose
 from .linearisation import Linearisation
 from .problem import Problem
@@ -42,28 +41,6 @@ STEP_TIMES_SEEN = 101  # and in a callback, which may be called every millisecon
 
 log = logging.getLogger("higcore")
 
-Callback: TypeAlias = Callable[[Result], object]  # True asks to stop
-
-
-class Clock:
-    """Seconds since its making, on top of those of an earlier run, less the paused ones."""
-
-    def __init__(self, earlier: float) -> None:
-        self.zero = time.perf_counter() - earlier
-
-    def read(self) -> float:
-        """Seconds on the clock."""
-        return time.perf_counter() - self.zero
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stop the clock for the block."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.zero += time.perf_counter() - begin
-
 
 class _Stop(Exception):
     """Ends a run with a status and its reason."""
@@ -73,18 +50,6 @@ def require_finite(arrays: dict[str, Array]) -> None:
     """Raise `NonFiniteError` for the first of the named arrays that is not finite."""
     for name, array in arrays.items():
         check_finite(name, array)
-
-
-def asked_to_stop(callbacks: Sequence[Callback], result: Result) -> bool:
-    """Call all of the callbacks; True if one returned True or raised StopIteration."""
-    stop = False
-    for callback in callbacks:
-        try:
-            answer = callback(result)
-        except StopIteration:
-            answer = True
-        stop |= isinstance(answer, (bool, np.bool_)) and bool(answer)
-    return stop
 
 
 @dataclass
@@ -129,12 +94,20 @@ class Run:
         self.first_step_seconds, self.fallbacks = earlier.first_step_seconds, earlier.fallbacks
         self.first_fallback = "in the run before" if earlier.fallbacks else ""
         self.diagnostics.extend(earlier.diagnostics)
+        self.keep(self.state)
 
     def complete(self, show: Show) -> Result:
         """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
-        return self.finish(*self.ending(lambda: self.train(show)))
+        try:
+            result = self.finish(*self.ending(lambda: self.train(show)))
+        except BaseException:  # also what goes through leaves its last state behind, if it has one
+            self.state = self.settled
+            if self.state.steps > self.begun:
+                self.hand_over(self.result())
+            raise
+        return self.hand_over(result)
 
-    def ending(self, action: Callable[[], None]) -> tuple[str, str]:
+    def ending(self, action: Callable[[], object]) -> tuple[str, str]:
         """What ended ``action()``, as status and reason; ("", "") if nothing did.
 
         Arguments that turn out to be bad ones before there is anything to lose are raised.
@@ -194,15 +167,25 @@ class Run:
 
     def call(self, callbacks: Sequence[Callback]) -> None:
         """Hand the run so far to callbacks, which may ask to stop."""
-        if not callbacks:
-            return
-        result = self.result()
+        if callbacks and self.ask(lambda result: asked_to_stop(callbacks, result), self.result()):
+            raise _Stop("stopped", "")
+
+    def ask(self, callback: Callback, result: Result) -> object:
+        """What a callback answers; whatever it raises ends the run as raised by it."""
         try:
-            stop = asked_to_stop(callbacks, result)
+            return callback(result)
         except Exception as error:
             raise _Stop(*self.blame(error, "a callback")) from error
-        if stop:
-            raise _Stop("stopped", "")
+
+    def hand_over(self, result: Result) -> Result:
+        """Give the end of the run to the callbacks that wait for it; the `Result` after that."""
+        for finish in finishers((*self.on_step, *self.on_epoch)):
+            status, reason = self.ending(partial(self.ask, finish, result))
+            if status:
+                spoiled = self.result(status, reason)
+                log.warning(spoiled.message)
+                result = spoiled if result.status in ("budget", "stopped") else result
+        return result
 
     def advance(self) -> None:
         """One update. A device is not waited for, but in the first one and where `update` does."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .backend import Array, array_module, release_memory, thread_policy
+from .callbacks import Callback
+from .clock import Clock
 from .half_inverse import within_memory
 from .identity import check_same_run, identity
 from .memory import ran_out_of_memory
@@ -14,7 +16,7 @@ from .problem import Problem
 from .progress import progress_line
 from .protocols import Optimizer
 from .result import UNSUCCESSFUL, Result, State, TrainingError
-from .run import Callback, Clock, Run
+from .run import Run
 from .validation import check_array, check_count, check_finite, check_real
 
 
@@ -68,7 +70,8 @@ def fit(
     on_step, on_epoch : sequence of callables
         Each is called with the running `Result`: after every step, and after every evaluation, the
         first of which is made before any step. Returning True or raising StopIteration ends the
-        run, and so does any other exception, as "raised". Their time is not counted.
+        run, and so does any other exception, as "raised". Their time is not counted. A callback
+        with a method ``finish`` is handed the `Result` at the end by it, as `Checkpoints` is.
     diagnostics : bool
         Record `StepDiagnostics` of every step: rank, condition, gap to the cutoff, norm of the
         step, predicted and actual decrease. Costs about as much again as the step, off the clock.

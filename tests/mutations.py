@@ -30,7 +30,7 @@ OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
 DEVICE, CHECKPOINT = "tests/test_device.py", "tests/test_checkpoint.py"
-BLAME = "tests/test_blame.py"
+BLAME, ENDINGS = "tests/test_blame.py", "tests/test_endings.py"
 EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
 ON_ONE_CORE = """
 import os, sys, pytest
@@ -247,6 +247,14 @@ MUTATIONS = [
     ("higcore/run.py", "if self.cause is None:", "if True:", BLAME),
     ("higcore/run.py", '("budget", "stopped") if last', '("budget",) if last', BLAME),
     ("higcore/training.py", "raise TrainingError(result) from cause", "raise TrainingError(result)", BLAME),
+    ("higcore/run.py", "self.state = self.settled\n            if", "if", ENDINGS),
+    ("higcore/run.py", "if self.state.steps > self.begun:", "if True:", ENDINGS),
+    ("higcore/run.py", 'if result.status in ("budget", "stopped") else result', "", ENDINGS),
+    ("higcore/run.py", "self.diagnostics.extend(earlier.diagnostics)\n        self.keep(self.state)", "self.diagnostics.extend(earlier.diagnostics)", DEVICE),
+    ("higcore/callbacks.py", "once = {id(callback): callback for callback in callbacks}.values()", "once = callbacks", ENDINGS),
+    ("higcore/checkpoint.py", "and not is_lost(result.test_loss, row.test_loss)", "", ENDINGS),
+    ("higcore/checkpoint.py", "if result.steps and row", "if row", ENDINGS),
+    ("higcore/checkpoint.py", "self._failing = False  # the end", "pass  # the end", ENDINGS),
     ("higcore/result.py", "return type(self), (self.result,), self.__dict__", "return super().__reduce__()", PICKLE),
     ("higcore/linearisation.py", "array_module(theta=theta, S=S)\n", "self.module = array_module(theta=theta, S=S)\n", PICKLE),
     ("higcore/checkpoint.py", "if 0 <= time", "if time", PICKLE),

@@ -314,6 +314,16 @@ def test_resume_on_a_device(device):
     assert np.array_equal(to_host(resumed.theta), to_host(whole.theta))
 
 
+def test_what_an_earlier_run_counted_is_not_lost_when_a_resumed_one_goes_back(device):
+    problem = Oscillators(Poisoned(steps=8), (6,), samples=48, test_samples=8).problem().on("gpu")
+    optimizer = Falling((2, 3, 40))
+    options = {"batch": 4, "evaluate_every": 3, "diagnostics": True}
+    part = fit(problem, optimizer, steps=38, **options)
+    rest = fit(problem, optimizer, steps=900, resume=part, **options)
+    assert (rest.status, rest.steps, part.fallbacks, rest.fallbacks) == ("non-finite", 47, 2, 3)
+    assert [row.step for row in rest.diagnostics] == list(range(1, 48))
+
+
 @pytest.mark.parametrize("kind", ["on_step", "on_epoch"])
 def test_resume_on_a_device_from_a_callback(kind, device):
     """At the last step of an epoch, before and after its evaluation."""
