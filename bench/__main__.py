@@ -128,7 +128,14 @@ def train(
     if as_json:
         shown = {k: v for k, v in record.items() if k not in ("curve", "recorded", "diagnostics")}
         click.echo(json.dumps(records.finite(shown)))
-    sys.exit(INTERRUPTED if result.status == "interrupted" else 0)
+    if result.error:
+        click.echo(result.error, err=True)
+    sys.exit(exit_status([result.status]))
+
+
+def exit_status(statuses):
+    """What a shell is told: it is no fault of the program if a run did not go well."""
+    return INTERRUPTED if "interrupted" in statuses else int("raised" in statuses)
 
 
 def choose(problem, variant):
@@ -209,7 +216,7 @@ def demo(seconds, seed, out):
     records.write_json(out / "demo.json", {"runs": found} | records.environment())
     click.echo("\n" + tables.runs_table(found))
     click.echo(f"\nPictures and curves: {out / 'demo.png'}, demo-trajectory.png, demo.json")
-    sys.exit(INTERRUPTED if any(r.status == "interrupted" for r in results.values()) else 0)
+    sys.exit(exit_status([result.status for result in results.values()]))
 
 
 @main.command()
@@ -238,8 +245,7 @@ def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every,
         for name, record in runs.survey(experiment, names, range(seeds), path, **budget):
             found[f"{name} seed {record['seed']}"] = record
     click.echo(tables.runs_table(found))
-    interrupted = any(record["status"] == "interrupted" for record in found.values())
-    sys.exit(INTERRUPTED if interrupted else 0)
+    sys.exit(exit_status([record["status"] for record in found.values()]))
 
 
 @main.command()

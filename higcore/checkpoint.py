@@ -21,7 +21,7 @@ from .backend import to_host
 from .diagnostics import StepDiagnostics
 from .files import file_path, make_folder
 from .half_inverse import HalfInverseInfo
-from .result import Diagnostics, Epoch, History, Result, State
+from .result import Diagnostics, Epoch, History, Result, State, is_lost
 from .validation import NonFiniteError, check_array, check_finite, check_real
 
 T = TypeVar("T")
@@ -88,7 +88,10 @@ def load_checkpoint(path: str | Path) -> Result:
 
 
 class Checkpoints:
-    """Callback for `fit` that saves the run from time to time.
+    """Callback for `fit` that saves the run from time to time, and at its end.
+
+    The end is saved whenever the last save was and whatever ended the run, unless its test loss is
+    lost: a run that diverged leaves what was saved before.
 
     A save that fails because the disk is full, or for another reason of the file system, does not
     end the run: the logger ``higcore`` warns once until a save succeeds again, and the next one is
@@ -115,14 +118,25 @@ class Checkpoints:
 
     def __call__(self, result: Result) -> None:
         """Save ``result`` if it is time to."""
-        if time.monotonic() - self._last_try < self.every:
+        # The clock of another machine, on which the callback was made, may be ahead of this one.
+        if 0 <= time.monotonic() - self._last_try < self.every:
             return
+        self._save(result)
+
+    def finish(self, result: Result) -> None:
+        """Save the end of a run, if it got anywhere."""
+        row = next(iter(result.history), None)
+        if result.steps and row and not is_lost(result.test_loss, row.test_loss):
+            self._failing = False  # the end is worth a warning of its own
+            self._save(result)
+
+    def _save(self, result):
         try:
             save_checkpoint(self.path, result)
             self._failing = False
         except OSError as error:
             if not self._failing:
-                logging.getLogger("higcore").warning("The run goes on without a save: %s", error)
+                logging.getLogger("higcore").warning("The run was not saved: %s", error)
             self._failing = True
         self._last_try = time.monotonic()
 

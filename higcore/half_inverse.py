@@ -18,6 +18,7 @@ from .backend import (
     release_memory,
     short_of_memory,
 )
+from .equality import same_fields
 from .linearisation import DenseJacobian, Jacobian, StackedJacobian
 from .spectral import band, gram, qr, svd, tridiagonal
 from .spectral.modes import DecompositionError, Modes, Truncation, failures_of, require
@@ -55,7 +56,7 @@ class DoesNotFitError(MemoryError):
         self.reason = reason
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HalfInverseInfo:
     """How a step was computed.
 
@@ -85,6 +86,11 @@ class HalfInverseInfo:
     gap_to_cutoff: float
     fallback: str | None = None
     detail: str | None = None
+
+    __eq__ = same_fields  # NaN equal to NaN
+
+    def __hash__(self) -> int:
+        return hash((self.method, self.rank))
 
     @property
     def condition(self) -> float:

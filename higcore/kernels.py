@@ -94,6 +94,12 @@ class RangeKernel:
     def __reduce__(self) -> tuple[Any, ...]:
         return RangeKernel, (self.body, self.together)
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is RangeKernel and self.__reduce__() == other.__reduce__()
+
+    def __hash__(self) -> int:
+        return hash(self.__reduce__())
+
     def plain(
         self, n: int, *args: Any, scratch: Scratch = no_scratch, cotangents: int | None = None
     ) -> None:

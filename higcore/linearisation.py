@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -57,7 +58,7 @@ class StackedJacobian:
     ) -> None:
         if not hasattr(network, "rows"):
             raise TypeError(f"network must have rows, such as nets.MLP has; got {network!r}")
-        self.xp = array_module(theta=theta, S=S)
+        array_module(theta=theta, S=S)
         check_array("theta", theta, (network.size,))
         check_like("S", S, ("b", "|y|", getattr(network, "output_size", "|u|")), theta=theta)
         self.network, self.theta, self.tape, self.S = network, theta, tape, S
@@ -68,6 +69,11 @@ class StackedJacobian:
         if tile is not None:
             check_count("tile", tile)
         self.tile: int = self.samples if tile is None else min(int(tile), self.samples)
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module; no attribute, because pickle takes no modules."""
+        return array_module(S=self.S)
 
     @property
     def sample(self) -> Array:
@@ -193,11 +199,16 @@ class DenseJacobian:
     """An explicit J (m, t) with the methods of `StackedJacobian`."""
 
     def __init__(self, J: Array) -> None:
-        self.xp = array_module(J=J)
+        array_module(J=J)
         self.J, self.dtype = J, J.dtype
         self.shape: tuple[int, int] = J.shape
         self.samples = self.part_samples = len(J)
         self.outputs = 1
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module."""
+        return array_module(J=self.J)
 
     @property
     def sample(self) -> Array:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .backend import Array, array_module
+from .equality import same_fields
 from .validation import check_array, check_finite, check_like, check_real_field
 
 
@@ -64,7 +65,7 @@ class Infidelity:
         return -2 * (c[:, None] * target - d[:, None] * _times_i(target))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ComponentError:
     """l = (|<psi, mode>| - |<mode, target>|)^2: how well one component is matched (B.4).
 
@@ -79,6 +80,8 @@ class ComponentError:
 
     mode: Array
     curvature = 2.0
+
+    __eq__ = same_fields
 
     def __post_init__(self) -> None:
         check_array("mode", self.mode, ("2n",))

@@ -11,6 +11,7 @@ from typing import SupportsIndex, overload
 import numpy as np
 
 from .backend import Array, array_module, to_device
+from .equality import same_fields
 from .linearisation import Linearisation
 from .protocols import Loss, Network, Solver
 from .validation import (
@@ -28,13 +29,18 @@ SOLVER = ("state_size", "control_size", "output_size", "solve", "forward", "back
 EVALUATION_CHUNK = 4096  # samples evaluated at once: bounds the memory of a large test set
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples: solver inputs x (b, |x|), network inputs (b, n_0) and targets (b, |y|)."""
+    """Samples: solver inputs x (b, |x|), network inputs (b, n_0) and targets (b, |y|).
+
+    ``==`` compares dtypes and values, NaN equal to NaN; a Batch has no hash, as arrays have none.
+    """
 
     x: Array
     net_input: Array
     target: Array
+
+    __eq__ = same_fields
 
     def __iter__(self) -> Iterator[Array]:
         """The three arrays."""
@@ -65,14 +71,18 @@ class Batch:
         return Batch(*(to_device(array, device) for array in self))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FreshData:
     """New samples in every step, a function of (seed, step) alone.
+
+    Equal to another if seed, count and device are, and ``draw`` is the same function, or a
+    `functools.partial` or method of equal parts.
 
     Parameters
     ----------
     draw : callable
-        (rng, size) -> Batch of NumPy arrays.
+        (rng, size) -> Batch of NumPy arrays. If the problem is to go to another process, a function
+        or class of a module: pickle takes neither a lambda nor a function within another.
     seed : int
         Together with the step it seeds the generator.
     count : int
@@ -85,6 +95,11 @@ class FreshData:
     seed: int = 0
     count: int = 4096
     device: str = "cpu"
+
+    __eq__ = same_fields
+
+    def __hash__(self) -> int:
+        return hash((self.seed, self.count, self.device))
 
     def __post_init__(self) -> None:
         check_count("seed", self.seed, 0)
@@ -106,7 +121,7 @@ class FreshData:
         return replace(self, device=device)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     r"""Minimise the mean over samples of l(solver(x_i, network(theta, input_i)), target_i).
 
@@ -126,6 +141,11 @@ class Problem:
         Data for the test loss.
     batch_mean : bool
         Whether g = dL/dy is divided by the batch size (L a mean), or not (L a sum).
+
+    Notes
+    -----
+    Two problems are equal if all their parts are: by the part's own ``==`` or, if its class has
+    none, if class and attributes are the same. A Problem has no hash, as its data have none.
     """
 
     network: Network
@@ -135,6 +155,8 @@ class Problem:
     test: Batch
     batch_mean: bool = True
     name: str = "problem"
+
+    __eq__ = same_fields
 
     def __post_init__(self) -> None:
         _check_has("network", self.network, NETWORK, "layers in a nets.Network have them all")

@@ -12,6 +12,7 @@ import numpy as np
 
 from .backend import Array, to_device
 from .diagnostics import StepDiagnostics
+from .equality import same, same_fields
 from .protocols import OptimizerState
 
 # What every status means and, where something went wrong, what to try.
@@ -37,8 +38,12 @@ MESSAGES = {
         "look for NaN in the data and in the solver, with check_solver; later, try a smaller lr or "
         "a larger tau."
     ),
+    "raised": (
+        "Stopped because {reason}. theta is the last complete state, from which the run can be "
+        "resumed; the result's error is the traceback."
+    ),
 }
-UNSUCCESSFUL = ("stagnated", "diverged", "failed", "non-finite")
+UNSUCCESSFUL = ("stagnated", "diverged", "failed", "non-finite", "raised")
 FELL_BACK = (
     " In {count} of the steps a decomposition failed and a safer one took its place (the first "
     "time: {reason}); if it happens often, name a method that works, or try a larger tau."
@@ -69,6 +74,13 @@ class Rows(list[Row]):
 
     The rows shown are spread evenly in the logarithm of their number.
     """
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all rows are equal, NaN to NaN."""
+        return same([*self], [*other]) if isinstance(other, list) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     kind: ClassVar[type]
     shown: ClassVar[dict[str, str]]  # fields or properties of a row, and how they are printed
@@ -137,6 +149,13 @@ def to_pandas(data: dict[str, list[Any]]) -> Any:
 class State(NamedTuple):
     """What one step replaces, as a whole: an interrupt finds either the old or the new one."""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all entries are equal, arrays by dtype and values, NaN to NaN."""
+        return same((*self,), (*other,)) if isinstance(other, State) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     theta: Array
     optimizer: OptimizerState
     steps: int = 0
@@ -146,11 +165,12 @@ class State(NamedTuple):
     info: Any = None
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Result:
     """A run: its last complete state, its history, and why it stopped.
 
-    ``print`` says it in a few lines; `to_dict` gives plain numbers and text.
+    ``print`` says it in a few lines; `to_dict` gives plain numbers and text. ``==`` compares all
+    of it, times included, arrays by dtype and values, NaN equal to NaN; there is no hash.
 
     Attributes
     ----------
@@ -165,8 +185,8 @@ class Result:
         Problem, network, solver, loss, dtype, optimizer, batch and seed, each a short text or a
         number; a resumed run must agree in all of them.
     status : str
-        "budget", "stopped", "interrupted", "stagnated", "diverged", "non-finite", "failed", or
-        "running" in a callback.
+        "budget", "stopped", "interrupted", "stagnated", "diverged", "non-finite", "failed",
+        "raised", or "running" in a callback.
     message : str
         The status in a sentence, with what to try if it is a bad one.
     first_step_seconds : float
@@ -177,6 +197,8 @@ class Result:
         Steps in which a decomposition failed and another took its place.
     diagnostics : Diagnostics
         A row of `StepDiagnostics` for every step in which `fit` was asked for it.
+    error : str
+        The traceback of the exception that ended the run as "raised" or "failed", else "".
     """
 
     state: State
@@ -189,6 +211,9 @@ class Result:
     seconds_per_step: float = 0.0
     fallbacks: int = 0
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    error: str = ""
+
+    __eq__ = same_fields
 
     @property
     def _last_row(self) -> Epoch:
@@ -251,6 +276,7 @@ class Result:
         return self._figures() | {
             "batch": self.batch,
             "identity": self.identity,
+            "error": self.error,
             "info": _plain(dataclasses.asdict(info)) if is_record else None,
             "history": self.history.to_dict(),
             "diagnostics": self.diagnostics.to_dict(),
@@ -282,6 +308,10 @@ class TrainingError(RuntimeError):
     def __init__(self, result: Result) -> None:
         super().__init__(result.message)
         self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the result, not by the message: pickle calls the class with what stands here."""
+        return type(self), (self.result,), self.__dict__
 
 
 def _plain(values):

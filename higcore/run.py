@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-import time
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from statistics import median
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Any
 
 from .backend import Array, is_host
+from .blame import DECOMPOSITION, clause, is_own_check, origin
+from .callbacks import Callback, asked_to_stop, finishers
+from .clock import Clock
 from .diagnostics import diagnose
 from .interrupts import Interrupts, held_back, is_interrupt
 from .linearisation import Linearisation
@@ -33,35 +34,13 @@ from .result import (
     State,
     is_lost,
 )
-from .spectral.modes import DecompositionError
 from .validation import NonFiniteError, check_finite
 
 STEP_TIMES_KEPT = 10_000  # the median step time looks at this many latest steps
+CUT_SHORT = ("running", "interrupted", "stopped", "raised")  # by something beside the run
 STEP_TIMES_SEEN = 101  # and in a callback, which may be called every millisecond, at these
 
 log = logging.getLogger("higcore")
-
-Callback: TypeAlias = Callable[[Result], object]  # True asks to stop
-
-
-class Clock:
-    """Seconds since its making, on top of those of an earlier run, less the paused ones."""
-
-    def __init__(self, earlier: float) -> None:
-        self.zero = time.perf_counter() - earlier
-
-    def read(self) -> float:
-        """Seconds on the clock."""
-        return time.perf_counter() - self.zero
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stop the clock for the block."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.zero += time.perf_counter() - begin
 
 
 class _Stop(Exception):
@@ -72,18 +51,6 @@ def require_finite(arrays: dict[str, Array]) -> None:
     """Raise `NonFiniteError` for the first of the named arrays that is not finite."""
     for name, array in arrays.items():
         check_finite(name, array)
-
-
-def asked_to_stop(callbacks: Sequence[Callback], result: Result) -> bool:
-    """Call all of the callbacks; True if one returned True or raised StopIteration."""
-    stop = False
-    for callback in callbacks:
-        try:
-            answer = callback(result)
-        except StopIteration:
-            answer = True
-        stop |= isinstance(answer, (bool, np.bool_)) and bool(answer)
-    return stop
 
 
 @dataclass
@@ -104,6 +71,7 @@ class Run:
     diagnosed: bool = False
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     history: History = field(default_factory=History)
+    cut_short: bool = False  # whether the last row was perhaps never looked at
     best: int = 0  # row of the history with the smallest test loss
     first_step_seconds: float = 0.0
     fallbacks: int = 0
@@ -111,41 +79,70 @@ class Run:
     step_times: deque[float] = field(default_factory=lambda: deque(maxlen=STEP_TIMES_KEPT))
 
     def __post_init__(self) -> None:
-        self.settled = self.state
         self.total: Array = 0.0
+        self.cause: Exception | None = None  # of a run that an exception ended
+        self.begun = self.state.steps
+        self.keep(self.state)
 
     def take_over(self, earlier: Result) -> None:
         """Go on with what an earlier `Result` counted and recorded."""
         self.history.extend(earlier.history)
         if self.state.epoch_steps and self.history[-1].step == self.state.steps:
             self.history.pop()  # the last row of a run that ended within an epoch
+        self.cut_short = earlier.status in CUT_SHORT
         losses = [row.test_loss for row in self.history]
         self.best = losses.index(min(losses)) if losses else 0
         self.first_step_seconds, self.fallbacks = earlier.first_step_seconds, earlier.fallbacks
         self.first_fallback = "in the run before" if earlier.fallbacks else ""
         self.diagnostics.extend(earlier.diagnostics)
+        self.keep(self.state)
 
     def complete(self, show: Show) -> Result:
         """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
         with held_back() as interrupts:
             try:
-                self.train(show, interrupts)
-            except _Stop as stop:
-                status, reason = stop.args
-            except NonFiniteError as error:
-                status, reason = "non-finite", str(error)
-            except (KeyboardInterrupt, SystemError) as error:
-                if not is_interrupt(error):
-                    raise
-                status, reason = "interrupted", ""
-            return self.finish(status, reason)
+                result = self.finish(*self.ending(lambda: self.train(show, interrupts)))
+            except BaseException:  # what goes through leaves its last state behind, if it has one
+                self.state = self.settled
+                if self.state.steps > self.begun:
+                    self.hand_over(self.result())
+                raise
+            return self.hand_over(result)
+
+    def ending(self, action: Callable[[], object]) -> tuple[str, str]:
+        """What ended ``action()``, as status and reason; ("", "") if nothing did.
+
+        Arguments that turn out to be bad ones before there is anything to lose are raised.
+        """
+        try:
+            action()
+        except _Stop as stop:
+            return stop.args
+        except NonFiniteError as error:
+            return "non-finite", str(error)
+        except MemoryError:  # `fit` says which batch would fit
+            raise
+        except KeyboardInterrupt:
+            return "interrupted", ""
+        except Exception as error:
+            if is_interrupt(error):  # what compiled code made of one
+                return "interrupted", ""
+            if self.state.steps == self.begun and is_own_check(error):
+                raise
+            return self.blame(error, origin(error, self.problem, self.optimizer))
+        return "", ""
+
+    def blame(self, error: Exception, who: str) -> tuple[str, str]:
+        """Status and reason of a run that an exception ended; the first one is kept."""
+        if self.cause is None:
+            self.cause = error
+        if who == DECOMPOSITION:
+            return "failed", str(error)
+        return "raised", clause(error, who, self.state.steps)
 
     def train(self, show: Show, interrupts: Interrupts) -> None:
         """Step until something raises `_Stop`, or worse."""
-        if not self.history:
-            # Compiling the forward pass counts as training time; evaluating the test set does not.
-            self.problem.predict(self.state.theta, self.problem.sample[:1])
-            self.record()
+        self.catch_up()
         while not (spent := self.spent_budget()):
             interrupts.raise_pending()
             self.advance()
@@ -157,6 +154,17 @@ class Run:
             show(self.largest_share(), self)
         raise _Stop("budget", spent)
 
+    def catch_up(self) -> None:
+        """Do what an uninterrupted run would have had to do before its next step."""
+        if not self.history:
+            # Compiling the forward pass counts as training time; evaluating the test set does not.
+            self.problem.predict(self.state.theta, self.problem.sample[:1])
+            self.record()
+        elif self.history[-1].step < self.state.steps and self.is_time_to_evaluate():
+            self.record()  # saved by a callback after the last step of an epoch
+        elif self.cut_short:
+            self.look_back()  # perhaps saved, or ended, by a callback of an evaluation
+
     def is_time_to_evaluate(self) -> bool:
         """Whether the steps so far make whole epochs, as many as `fit` was told."""
         interval = self.problem.steps_per_epoch(self.batch) * self.evaluate_every
@@ -164,14 +172,31 @@ class Run:
 
     def call(self, callbacks: Sequence[Callback]) -> None:
         """Hand the run so far to callbacks, which may ask to stop."""
-        if callbacks and asked_to_stop(callbacks, self.result()):
+        if callbacks and self.ask(lambda result: asked_to_stop(callbacks, result), self.result()):
             raise _Stop("stopped", "")
+
+    def ask(self, callback: Callback, result: Result) -> object:
+        """What a callback answers; whatever it raises ends the run as raised by it."""
+        try:
+            return callback(result)
+        except Exception as error:
+            raise _Stop(*self.blame(error, "a callback")) from error
+
+    def hand_over(self, result: Result) -> Result:
+        """Give the end of the run to the callbacks that wait for it; the `Result` after that."""
+        for finish in finishers((*self.on_step, *self.on_epoch)):
+            status, reason = self.ending(partial(self.ask, finish, result))
+            if status:
+                spoiled = self.result(status, reason)
+                log.warning(spoiled.message)
+                result = spoiled if result.status in ("budget", "stopped") else result
+        return result
 
     def advance(self) -> None:
         """One update. A device is not waited for, but in the first one and where `update` does."""
         if is_host(self.state.theta) or not self.first_step_seconds:
             self.step(require_finite)
-            self.settled = self.state
+            self.keep(self.state)
             return
         try:
             self.step(self.add_up)
@@ -185,10 +210,7 @@ class Run:
         on_host = is_host(old.theta)
         loss = at.loss if on_host else at.mean_loss
         look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})
-        try:
-            change, optimizer_state, info = self.optimizer.update(at, old.optimizer)
-        except (DecompositionError, np.linalg.LinAlgError) as error:
-            raise _Stop("failed", str(error)) from error
+        change, optimizer_state, info = self.optimizer.update(at, old.optimizer)
         theta = old.theta - change
         arrays = {k: v for k, v in optimizer_state.items() if hasattr(v, "shape")}
         look({"the step": change, "theta after the step": theta})
@@ -207,12 +229,17 @@ class Run:
         """Count a fall-back, and diagnose the step if that was asked for."""
         if reason := getattr(info, "fallback", None):
             self.fallbacks += 1
-            if self.fallbacks == 1:
+            if not self.first_fallback:
                 self.first_fallback = reason
                 log.warning("step %d: %s", self.state.steps, reason)
         if self.diagnosed:
             with self.clock.paused():
                 self.diagnostics.append(diagnose(self.state.steps, at, change, info))
+
+    def keep(self, state: State) -> None:
+        """Take a state that is known to be finite as the one to go back to."""
+        self.state = self.settled = state
+        self.settled_fallbacks = self.fallbacks
 
     def add_up(self, arrays: dict[str, Array]) -> None:
         """Keep the sum of everything on the device: NaN and Inf stay in it until `settle` looks."""
@@ -227,19 +254,22 @@ class Run:
         now, steps = self.clock.read(), self.state.steps - self.settled.steps
         if steps > 0:
             self.step_times.extend([(now - self.settled.seconds) / steps] * steps)
-        self.settled, self.total = self.state._replace(seconds=now), 0.0
-        self.state = self.settled
+        self.keep(self.state._replace(seconds=now))
+        self.total = 0.0
 
     def retrace(self, steps: int) -> None:
         """From the last state known to be finite, go carefully up to the update that is not.
 
-        Batches are a function of the step, so all of it comes out as it did before.
+        Batches are a function of the step, so all of it comes out as it did before; what was
+        counted on the way is counted again.
         """
-        self.state, self.total = self.settled, 0.0
+        self.state, self.total, self.fallbacks = self.settled, 0.0, self.settled_fallbacks
         self.diagnostics = Diagnostics(d for d in self.diagnostics if d.step <= self.state.steps)
         while self.state.steps < steps:
+            begin = self.clock.read()
             self.step(require_finite)
-            self.settled = self.state
+            self.step_times.append(self.state.seconds - begin)
+            self.keep(self.state)
 
     def record(self, within: bool = False) -> None:
         """Append the losses to the history and call the callbacks, off the clock.
@@ -255,7 +285,7 @@ class Run:
             test = self.problem.evaluate(state.theta)
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
             if not within:
-                self.state = self.settled = state._replace(epoch_loss=0.0, epoch_steps=0)
+                self.keep(state._replace(epoch_loss=0.0, epoch_steps=0))
             log.info("epoch %.6g, step %d: train %s, test %.4e", epoch, state.steps, train, test)
             self.call(self.on_epoch)
             self.look_back()
@@ -288,22 +318,20 @@ class Run:
 
     def finish(self, status: str, reason: str) -> Result:
         """The `Result` at the end, with a last row of the history unless Ctrl-C comes again."""
-        try:
-            self.settle()
-            if not self.history or self.history[-1].step < self.state.steps:
-                self.record(within=not self.is_time_to_evaluate())
-        except NonFiniteError as error:
-            status, reason = "non-finite", str(error)
-        except (KeyboardInterrupt, SystemError) as error:
-            if not is_interrupt(error):
-                raise
-            status, reason = "interrupted", ""
-        except _Stop as stop:
-            status, reason = stop.args if status == "budget" else (status, reason)
+        last, why = self.ending(self.last_row)
+        good = ("budget", "stopped") if last == "raised" else ("budget",)
+        if last and (status in good or last in ("non-finite", "interrupted")):
+            status, reason = last, why
         result = self.result(status, reason)
         if status in UNSUCCESSFUL:
             log.warning(result.message)
         return result
+
+    def last_row(self) -> None:
+        """Make sure that the state is finite, and that the history ends with it."""
+        self.settle()
+        if not self.history or self.history[-1].step < self.state.steps:
+            self.record(within=not self.is_time_to_evaluate())
 
     def result(self, status: str = "running", reason: str = "") -> Result:
         """The run so far as a `Result`."""
@@ -323,4 +351,5 @@ class Run:
             median(times) if times else 0.0,
             self.fallbacks,
             Diagnostics(self.diagnostics),
+            "".join(traceback.format_exception(self.cause)) if self.cause else "",
         )

@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from .backend import Array, array_module, release_memory
+from .callbacks import Callback
+from .clock import Clock
 from .half_inverse import within_memory
 from .identity import check_same_run, identity
 from .interrupts import held_back
@@ -16,7 +18,7 @@ from .problem import Problem
 from .progress import progress_line
 from .protocols import Optimizer
 from .result import MESSAGES, UNSUCCESSFUL, Result, State, TrainingError
-from .run import Callback, Clock, Run
+from .run import Run
 from .threads import thread_policy
 from .validation import check_array, check_count, check_finite, check_real
 
@@ -71,7 +73,8 @@ def fit(
     on_step, on_epoch : sequence of callables
         Each is called with the running `Result`: after every step, and after every evaluation, the
         first of which is made before any step. Returning True or raising StopIteration ends the
-        run. Their time is not counted.
+        run, and so does any other exception, as "raised". Their time is not counted. A callback
+        with a method ``finish`` is handed the `Result` at the end by it, as `Checkpoints` is.
     diagnostics : bool
         Record `StepDiagnostics` of every step: rank, condition, gap to the cutoff, norm of the
         step, predicted and actual decrease. Costs about as much again as the step, off the clock.
@@ -80,8 +83,8 @@ def fit(
         a line every ten seconds elsewhere.
     throw : bool
         Raise instead of returning a Result whose status is "stagnated", "diverged", "non-finite",
-        "failed" (`TrainingError`) or "interrupted" (KeyboardInterrupt); the exception's ``result``
-        holds it.
+        "failed", "raised" (`TrainingError`, from the exception that ended the run if one did) or
+        "interrupted" (KeyboardInterrupt); the exception's ``result`` holds it.
 
     Returns
     -------
@@ -91,7 +94,8 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        For bad arguments, before any work.
+        For bad arguments, before any work; and if this library refuses, before there is a step to
+        lose, what a part of the problem returns or the optimizer asks for.
     DoesNotFitError
         If a step takes more memory than there is (a MemoryError); the message names a batch size
         that fits.
@@ -102,8 +106,11 @@ def fit(
     -----
     A loss, Jacobian or step with NaN or Inf ends the run with status "non-finite" and never
     reaches theta. A test loss a million times the first one, or none at all, ends it with status
-    "diverged". Ctrl-C ends it with status "interrupted"; the last complete state is returned. The
-    logger ``higcore`` is told of every evaluation (info) and of what went wrong (warning).
+    "diverged". Ctrl-C ends it with status "interrupted"; the last complete state is returned. An
+    exception of the network, the solver, the loss, the data, the optimizer or a callback ends it
+    with status "raised"; the message says what was raised and by which of them, ``error`` is the
+    traceback. Only MemoryError, SystemExit and the like go through. The logger ``higcore`` is told
+    of every evaluation (info) and of what went wrong (warning).
     """
     budget = {"seconds": seconds, "steps": steps, "epochs": epochs}
     _check(problem, optimizer, batch, budget, seed, evaluate_every, patience)
@@ -127,8 +134,9 @@ def fit(
         result = _complete(run, progress)
     if interrupts.pending:
         result = _interrupted(result)
+    cause, run.cause = run.cause, None  # whose frames hold the run
     if throw:
-        _raise_if_bad(result)
+        _raise_if_bad(result, cause)
     return result
 
 
@@ -158,9 +166,9 @@ def _interrupted(result):
     return replace(result, status="interrupted", message=message)
 
 
-def _raise_if_bad(result):
+def _raise_if_bad(result, cause):
     if result.status in UNSUCCESSFUL:
-        raise TrainingError(result)
+        raise TrainingError(result) from cause
     if result.status == "interrupted":
         interrupt = KeyboardInterrupt(result.message)
         interrupt.result = result  # type: ignore[attr-defined]  # as the docstring of `fit` says

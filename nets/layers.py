@@ -104,7 +104,7 @@ class Dense:
     def rows(self, theta: Array, a: Array, a_out: Array, a_out_rows: Array) -> OuterProductRows:
         """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
         delta = a_out_rows
-        if self.activation is not ACTIVATIONS["linear"]:  # S itself needs no copy
+        if self.activation != ACTIVATIONS["linear"]:  # S itself needs no copy
             delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
         return OuterProductRows(a[:, None, :], delta[:, :, None, :], self.start)
 

@@ -11,7 +11,7 @@ What comes of it is one of
   symmetric matrix: every bit is that of the run without it;
 - noticed: a decomposition was given up for a safer one that says so, and the step is right;
 - silent: anything else. A run went on with other numbers than it should have;
-- raised: an error left `fit` in place of a status;
+- raised: an error left `fit`, or ended the run as one that nobody had foreseen;
 - hung, or crashed: the run did not come back within `PATIENCE` seconds, or took Python with it.
 
 The last four are defects. A subprocess makes many trials; when one of them hangs or crashes, the
@@ -232,6 +232,8 @@ def verdict(trial, rng):
 
 def outcome(trial, poison, found, before, after):
     """Compare the poisoned run with the clean ones before and after the step."""
+    if found.status == "raised":
+        return "raised", found.message
     if found.status in ("non-finite", "failed"):
         theta = before.theta.copy()
         if trial.place == "theta":

@@ -16,6 +16,7 @@ from bench import records
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Oscillators
 from bench.paper import choices, figures
+from higcore import load_checkpoint
 
 TINY = Oscillators(samples=32, test_samples=16)
 KEYS = {
@@ -50,6 +51,26 @@ def test_train_leaves_files_and_json(tiny, tmp_path):
     assert str(tmp_path.parent) not in json.dumps(saved)
     resumed = invoke(*arguments, "--steps", 9, "--resume", stem.with_suffix(".npz"))
     assert json.loads(resumed.stdout.splitlines()[-1])["steps"] == 9
+
+
+def test_a_run_that_an_exception_ended_says_so(tiny, tmp_path, monkeypatch):
+    """Its files are left all the same, and the shell is told."""
+    honest, calls = type(TINY.solver).backward, []
+
+    def backward(self, tape, y_bar):
+        calls.append(1)
+        if len(calls) > 3:
+            raise ZeroDivisionError("division by zero")
+        return honest(self, tape, y_bar)
+
+    monkeypatch.setattr(type(TINY.solver), "backward", backward)
+    arguments = ("--optimizer", "adam", "--batch", 8, "--steps", 9, "--json", "--out", tmp_path)
+    run = invoke("train", "oscillators", *arguments)
+    assert run.exit_code == 1
+    assert "the solver raised ZeroDivisionError after 3 steps: division by zero" in run.stdout
+    assert "Traceback (most recent call last):" in run.stderr
+    assert json.loads(run.stdout.splitlines()[-1])["steps"] == 3
+    assert load_checkpoint(tmp_path / "oscillators-adam-seed0.npz").status == "raised"
 
 
 def recorded(folder):

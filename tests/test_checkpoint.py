@@ -92,7 +92,7 @@ def test_resumed_equals_uninterrupted(name, optimizer, cut, tmp_path):
     if cut == "after an epoch":  # the file is written in the middle of the run
         callbacks = [Checkpoints(path, every=0), lambda result: result.steps == 4]
         fit(problem, optimizer, steps=11, on_epoch=callbacks, **options)
-        assert load_checkpoint(path).status == "running"
+        assert load_checkpoint(path).status == "stopped"
     else:
         save_checkpoint(path, fit(problem, optimizer, steps=6, **options))
     part = load_checkpoint(path)
@@ -103,6 +103,82 @@ def test_resumed_equals_uninterrupted(name, optimizer, cut, tmp_path):
         rows[2] = rows[2]._replace(train_loss=whole.history[2].train_loss)
         resumed = dataclasses.replace(resumed, history=rows)
     assert bits(resumed) == bits(whole)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """An optimizer whose every step is the same number; the loss grows, or stays."""
+
+    change: float
+
+    def init(self, theta):
+        return {}
+
+    def update(self, at, state):
+        return self.change + 0 * at.theta, state, None
+
+
+def assert_same_run(one, other):
+    assert bits(one) == bits(other)
+    assert one.train_loss == other.train_loss
+    assert [row.train_loss for row in one.history] == [row.train_loss for row in other.history]
+
+
+@pytest.mark.parametrize("kind", ["on_step", "on_epoch"])
+@pytest.mark.parametrize("evaluate_every", [1, 2])
+@pytest.mark.parametrize(("optimizer", "end"), [
+    (HIG(), {"steps": 22}), (Adam(), {"steps": 10}), (Adam(), {"epochs": 3.4}),
+    (Drift(1e-3), {"steps": 60, "patience": 2}), (Drift(40.0), {"steps": 60}),
+], ids=["hig", "ends there", "within", "stagnated", "diverged"])  # fmt: skip
+def test_a_run_resumed_from_a_callback_is_the_uninterrupted_one(
+    optimizer, end, evaluate_every, kind, problem, tmp_path
+):
+    """Wherever the callback saved: before the row of an epoch, or before what follows from it."""
+    options = {"batch": 8, "evaluate_every": evaluate_every} | end
+    saved = []
+
+    def save(result):
+        saved.append(tmp_path / f"{len(saved)}.npz")
+        save_checkpoint(saved[-1], result)
+
+    whole = fit(problem, optimizer, **options, **{kind: [save]})
+    assert len(saved) == (whole.steps if kind == "on_step" else len(whole.history))
+    for path in saved:
+        part = load_checkpoint(path)
+        assert part.status == "running"
+        assert_same_run(fit(problem, optimizer, resume=part, **options), whole)
+
+
+@pytest.mark.parametrize("kind", ["on_step", "on_epoch"])
+@pytest.mark.parametrize("how", ["stopped", "interrupted"])
+@pytest.mark.parametrize("at", [5, 6, 10])
+def test_a_run_resumed_where_a_callback_ended_it(how, kind, at, problem):
+    """Its last row may be the second without improvement, which nobody had looked at."""
+
+    def end(result):
+        if result.steps == at:
+            if how == "interrupted":
+                raise KeyboardInterrupt
+            return True
+
+    options = {"batch": 8, "steps": 60, "patience": 2}
+    whole = fit(problem, Drift(1e-3), **options)
+    assert (whole.status, whole.steps) == ("stagnated", 10)
+    part = fit(problem, Drift(1e-3), **options, **{kind: [end]})
+    ended = kind == "on_step" or at != 6
+    assert (part.status, part.steps) == ((how, at) if ended else ("stagnated", 10))
+    if ended:
+        assert_same_run(fit(problem, Drift(1e-3), resume=part, **options), whole)
+
+
+def test_a_run_that_stagnated_goes_on_if_it_is_asked_to(problem):
+    """As does one that is given a patience only when it is resumed."""
+    run = fit(problem, Drift(1e-3), batch=8, steps=60, patience=2)
+    again = fit(problem, Drift(1e-3), batch=8, steps=60, patience=2, resume=run)
+    assert (again.status, again.steps) == ("stagnated", 15)
+    run = fit(problem, Drift(1e-3), batch=8, steps=20)
+    again = fit(problem, Drift(1e-3), batch=8, steps=60, patience=2, resume=run)
+    assert (again.status, again.steps) == ("stagnated", 25)
 
 
 def test_a_run_that_diverged_can_be_saved_and_resumed(problem, tmp_path):

@@ -226,6 +226,41 @@ def test_the_last_finite_state_is_found_again(optimizer, device):
     assert np.allclose(to_host(there.theta), host.theta, rtol=1e-9)
 
 
+@dataclasses.dataclass(frozen=True)
+class Falling:
+    """A descent that falls back in some of its steps."""
+
+    at: tuple
+
+    def init(self, theta):
+        return {"updates": 0}
+
+    def update(self, linearisation, state):
+        n = state["updates"] + 1
+        info = types.SimpleNamespace(fallback=f"update {n}" if n in self.at else None)
+        return 0.05 * linearisation.gradient(), {"updates": n}, info
+
+
+@pytest.mark.parametrize("at", [range(1, 99), (2,), (2, 40, 60), (40, 41, 60), (60, 61)])
+def test_what_was_counted_before_a_step_back_is_counted_once(at, device, caplog):
+    """The loss is NaN in step 48; the device looks after steps 36 and 72, and goes back."""
+    experiment = Oscillators(Poisoned(steps=8), (6,), samples=48, test_samples=8)
+    options = {"batch": 4, "steps": 900, "evaluate_every": 3, "diagnostics": True}
+    host, there = (
+        fit(experiment.problem().on(where), Falling(tuple(at)), **options)
+        for where in ("cpu", "gpu")
+    )
+    assert host.status == there.status == "non-finite"
+    assert host.steps == there.steps == 47
+    assert there.fallbacks == host.fallbacks == sum(k < 48 for k in at)
+    assert there.message == host.message
+    first = [r for r in caplog.records if r.message == f"step {min(at)}: update {min(at)}"]
+    assert len(first) == (2 if min(at) < 48 else 1)  # said once by each run that got there
+    assert [row.step for row in there.diagnostics] == list(range(1, 48))
+    assert 0 < there.seconds_per_step < there.seconds
+    assert there.first_step_seconds < there.seconds
+
+
 def test_a_run_that_ends_within_an_epoch_is_looked_at_too(strict):
     """Its last updates were not waited for; the end of the run does."""
     experiment = Oscillators(Poisoned(steps=8), (6,), samples=48, test_samples=8)
@@ -234,6 +269,7 @@ def test_a_run_that_ends_within_an_epoch_is_looked_at_too(strict):
     host = fit(experiment.problem(), Adam(lr=0.05), batch=4, steps=35)
     assert result.status == host.status == "non-finite"
     assert result.steps == host.steps < 35
+    assert 0 < result.seconds_per_step < result.seconds
     assert np.allclose(to_host(result.theta), host.theta, rtol=1e-9)
 
 
@@ -276,6 +312,29 @@ def test_resume_on_a_device(device):
     resumed = fit(problem, Adam(), batch=16, steps=9, resume=part.on("gpu"))
     assert resumed.identity == fit(problem.on("cpu"), Adam(), batch=16, steps=1).identity
     assert np.array_equal(to_host(resumed.theta), to_host(whole.theta))
+
+
+def test_what_an_earlier_run_counted_is_not_lost_when_a_resumed_one_goes_back(device):
+    problem = Oscillators(Poisoned(steps=8), (6,), samples=48, test_samples=8).problem().on("gpu")
+    optimizer = Falling((2, 3, 40))
+    options = {"batch": 4, "evaluate_every": 3, "diagnostics": True}
+    part = fit(problem, optimizer, steps=38, **options)
+    rest = fit(problem, optimizer, steps=900, resume=part, **options)
+    assert (rest.status, rest.steps, part.fallbacks, rest.fallbacks) == ("non-finite", 47, 2, 3)
+    assert [row.step for row in rest.diagnostics] == list(range(1, 48))
+
+
+@pytest.mark.parametrize("kind", ["on_step", "on_epoch"])
+def test_resume_on_a_device_from_a_callback(kind, device):
+    """At the last step of an epoch, before and after its evaluation."""
+    problem, saved = SMALL["dipole"].problem().on("gpu"), []
+    whole = fit(problem, Adam(), batch=16, steps=9, **{kind: [saved.append]})
+    (part,) = (result for result in saved if result.steps == 3)
+    resumed = fit(problem, Adam(), batch=16, steps=9, resume=part)
+    assert np.array_equal(to_host(resumed.theta), to_host(whole.theta))
+    rows = [[row._replace(seconds=0.0) for row in run.history] for run in (resumed, whole)]
+    assert rows[0] == rows[1]
+    assert [row.step for row in rows[0]] == [0, 3, 6, 9]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -79,6 +79,10 @@ CASES = {
         {"steps": 9, "optimizer": HIG(method="svd")},
         r"failed for good \(no convergence\)\. .* try another method or a larger tau",
     ),
+    "raised": (
+        {"steps": 9, "on_step": [broken], "optimizer": Adam()},
+        r"a callback raised LinAlgError after 1 steps: no convergence\. .* error is the traceback",
+    ),
 }
 assert set(CASES) | {"running"} == set(MESSAGES)
 
@@ -186,15 +190,6 @@ def test_no_number_before_the_first_step(problem):
     assert (result.status, result.steps) == ("non-finite", 0)
     assert "the test loss is nan before any step" in result.message
     assert "in the solver, with check_solver" in result.message
-
-
-def test_only_an_optimizer_fails_for_good(problem):
-    """What a solver or callback raises is theirs to explain."""
-    sick = dataclasses.replace(problem, solver=Sick(problem.solver, 2, broken))
-    with pytest.raises(np.linalg.LinAlgError, match="no convergence"):
-        fit(sick, Adam(), batch=8, steps=3)
-    with pytest.raises(np.linalg.LinAlgError, match="no convergence"):
-        fit(problem, Adam(), batch=8, steps=3, on_step=[broken])
 
 
 @pytest.mark.parametrize("status", UNSUCCESSFUL)

@@ -1,0 +1,90 @@
+"""Whose code an exception came from, told by the frames that it went through."""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+from .linearisation import Linearisation
+from .problem import NETWORK, SOLVER, FreshData, Problem
+from .protocols import Optimizer
+from .spectral.modes import DecompositionError
+
+DECOMPOSITION = "a decomposition"
+PACKAGES = ("higcore", "nets", "solvers")
+TEXT_SHOWN = 300  # characters of an exception's own text
+
+
+def origin(error: BaseException, problem: Problem, optimizer: Optimizer) -> str:
+    """Whose code raised, as the subject of a sentence; "" if that cannot be told.
+
+    An exception is that of the first part it comes from, whatever the part calls. What is raised
+    beneath no part is `DECOMPOSITION` if one of this library's failed, or else of the optimizer.
+    """
+    owners, modules = _owners(problem), []
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code in owners:
+            return owners[frame.f_code]
+        modules.append(frame.f_globals.get("__name__", ""))
+    innermost = [name for name in modules if name.startswith("higcore.")][-1:]
+    if innermost == [Linearisation.__module__]:
+        return ""  # it calls all parts: one that leaves no frame, as compiled code
+    failed = isinstance(error, (DecompositionError, np.linalg.LinAlgError))
+    if failed and innermost != ["higcore.run"]:
+        return DECOMPOSITION
+    called = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return "the optimizer" if called & {*_codes(optimizer, ("update",))} else ""
+
+
+def is_own_check(error: Exception) -> bool:
+    """Whether this library refused what it was given, or Python a call that it made."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    package = frames[-1].f_globals.get("__name__", "").partition(".")[0]
+    return type(error) in (TypeError, ValueError) and package in PACKAGES
+
+
+def clause(error: BaseException, who: str, steps: int) -> str:
+    """What was raised, by whom, when, and its text."""
+    name = type(error).__name__
+    raised = f"{who} raised {name}" if who else f"{name} was raised"
+    text = textwrap.shorten(_text(error), TEXT_SHOWN).rstrip(".")
+    return f"{raised} after {steps} steps{': ' if text else ''}{text}"
+
+
+def _text(error):
+    try:
+        return str(error)
+    except Exception:  # of somebody's own class
+        return ""
+
+
+def _owners(problem: Problem) -> dict[CodeType, str]:
+    """The parts of a problem by the code of what is called of them."""
+    found = dict.fromkeys(_codes(problem.network, (*NETWORK, "tangent", "part")), "the network")
+    found |= dict.fromkeys(_codes(problem.solver, (*SOLVER, "tangent")), "the solver")
+    found |= dict.fromkeys(_codes(problem.loss, ("value", "gradient")), "the loss")
+    if isinstance(problem.train, FreshData):
+        found |= dict.fromkeys(_codes(problem.train, ("take", "draw")), "draw")
+    return found
+
+
+def _codes(part: Any, names: tuple[str, ...]) -> Iterator[CodeType]:
+    """The code of those attributes that are functions of Python, or made of one."""
+    for name in names:
+        with suppress(Exception):  # what a part of somebody's own may not have, or refuse
+            yield from _code(getattr(part, name))
+
+
+def _code(call):
+    while isinstance(call, functools.partial):
+        call = call.func
+    for function in (call, type(call).__call__):
+        if isinstance(code := getattr(function, "__code__", None), CodeType):
+            yield code
