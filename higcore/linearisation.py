@@ -82,15 +82,25 @@ class StackedJacobian:
     @functools.cached_property
     def blocks(self) -> list[OuterProductRows]:
         """The row factors of all samples, `OuterProductRows` layer by layer."""
-        return self.network.rows(self.theta, self.tape, self.S)
+        return self._network_rows(self.tape, self.S)
+
+    def _network_rows(self, tape: Any, S: Array) -> list[OuterProductRows]:
+        """What the network makes of S, if it is of as many rows as compiled code will read."""
+        blocks = self.network.rows(self.theta, tape, S)
+        for block in blocks:
+            if block.delta.shape[:2] != S.shape[:2]:
+                raise ValueError(
+                    f"rows of the network must have (samples, rows) {S.shape[:2]}, those of S, in "
+                    f"every layer, got {block.delta.shape[:2]}"
+                )
+        return blocks
 
     def _rows(self, samples: slice) -> list[OuterProductRows]:
         """The row factors of a slice of the samples."""
         if self.whole:
             return [block.part(samples) for block in self.blocks]
         network: Any = self.network  # `part` is optional in a `Network`
-        tape = network.part(self.tape, samples)
-        return self.network.rows(self.theta, tape, self.S[samples])
+        return self._network_rows(network.part(self.tape, samples), self.S[samples])
 
     def _tiles(self):
         return [slice(lo, lo + self.tile) for lo in range(0, self.samples, self.tile)]
@@ -102,16 +112,22 @@ class StackedJacobian:
             return sum(block.matvec(v.reshape(-1)) for block in self.blocks).reshape(-1)
         network: Any = self.network  # `tangent` is optional in a `Network`
         du = network.tangent(self.theta, self.tape, v.reshape(-1))
+        check_array("du = tangent(theta, tape, dtheta)", du, (self.samples, self.S.shape[2]))
         return (self.S @ du[:, :, None]).reshape(-1)  # (b, r, |u|) x (b, |u|, 1)
 
     def rmatvec(self, w: Array) -> Array:
         """Return J^T w (t,), one backward pass of the cotangents w (m,)."""
         self._check_vector("w", w, self.shape[0])
         w = w.reshape(self.samples, self.outputs)
+        dtype = np.result_type(self.dtype, w.dtype)
         if not self.whole:
             u_bar = (w[:, None, :] @ self.S)[:, 0]  # (b, 1, r) x (b, r, |u|)
-            return self.network.backward(self.theta, self.tape, u_bar)
-        out = self.xp.empty(self.shape[1], np.result_type(self.dtype, w.dtype))
+            # A network answers in theta's dtype, and J^T w must not lose digits before f(J^T J).
+            theta = self.theta.astype(dtype, copy=False)
+            found = self.network.backward(theta, self.tape, u_bar)
+            check_array("theta_bar = backward(theta, tape, u_bar)", found, theta.shape)
+            return found.astype(dtype, copy=False)
+        out = self.xp.empty(self.shape[1], dtype)
         for block in self.blocks:
             block.rmatvec(w, out)
         return out

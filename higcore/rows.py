@@ -38,6 +38,13 @@ class OuterProductRows:
     """
 
     def __init__(self, a: Array, delta: Array, start: int) -> None:
+        array_module(a=a, delta=delta)
+        fits = len(a.shape) == 3 and len(delta.shape) == 4
+        if not fits or a.shape[:2] != (delta.shape[0], delta.shape[2]):
+            raise ValueError(
+                "a must have shape (b, P, n_in) and delta (b, r, P, n_out), of the same b and P; "
+                f"got {a.shape} and {delta.shape}"
+            )
         self.a, self.delta, self.start = a, delta, start
         self.positions: int = a.shape[1]
         self.n_in: int = a.shape[2]

@@ -27,7 +27,7 @@ from ..kernels import lazy_njit, run_threaded
 from . import panels
 from .gram import NOISE
 from .inplace import call
-from .modes import EPS, Modes, Truncation, gap, require
+from .modes import EPS, Modes, Truncation, check_gram, gap, require
 from .rational import power_fractions
 from .reduction import chase_to_tridiagonal, reduce_to_band
 from .tridiagonal import apply_tridiagonal
@@ -49,6 +49,7 @@ def apply(
     K (n, n), C-contiguous, is overwritten; on the host it need only be defined on and above the
     diagonal. z (n,); both float64.
     """
+    check_gram(K, z)
     trace, norm_z = float(K.trace()), np.linalg.norm(to_host(z))
     width = _width(len(K))
     reduction = reduce_to_band(K.T, width) if xp is np else panels.reduce_to_band(xp, K, width)

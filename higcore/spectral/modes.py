@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..backend import Array, to_host
+from ..validation import check_array
 
 EPS = 2.0**-52  # float64; every decomposition here is done in float64
 
@@ -63,6 +66,16 @@ class Truncation:
         kept = sigma[sigma > cutoff]
         sigma_min = float(kept.min(initial=sigma_max)) if len(kept) else 0.0
         return Modes(len(kept), sigma_max, sigma_min, cutoff, gap(sigma, cutoff), detail)
+
+
+def check_gram(K: Array, z: Array) -> None:
+    """Raise unless K (n, n) and z (n,) are what compiled code takes them for, float64."""
+    check_array("K", K, ("n", "n"))
+    n = len(K)
+    for name, array, shape in (("K", K, (n, n)), ("z", z, (n,))):
+        check_array(name, array, shape)
+        if array.dtype != np.float64:
+            raise TypeError(f"{name} must be a float64 array, got dtype {array.dtype}")
 
 
 @contextmanager
