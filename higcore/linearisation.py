@@ -16,6 +16,7 @@ import numpy as np
 from .backend import Array, array_module
 from .protocols import Network
 from .rows import OuterProductRows, add_gram, gram_block, symmetric
+from .units import exponents_of, largest_exponent
 from .validation import check_array, check_count, check_like
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class StackedJacobian:
         if tile is not None:
             check_count("tile", tile)
         self.tile: int = self.samples if tile is None else min(int(tile), self.samples)
+        self.balanced = False
 
     @property
     def sample(self) -> Array:
@@ -93,7 +95,7 @@ class StackedJacobian:
                     f"rows of the network must have (samples, rows) {S.shape[:2]}, those of S, in "
                     f"every layer, got {block.delta.shape[:2]}"
                 )
-        return blocks
+        return [block.balanced() for block in blocks] if self.balanced else blocks
 
     def _rows(self, samples: slice) -> list[OuterProductRows]:
         """The row factors of a slice of the samples."""
@@ -122,11 +124,9 @@ class StackedJacobian:
         dtype = np.result_type(self.dtype, w.dtype)
         if not self.whole:
             u_bar = (w[:, None, :] @ self.S)[:, 0]  # (b, 1, r) x (b, r, |u|)
-            # A network answers in theta's dtype, and J^T w must not lose digits before f(J^T J).
-            theta = self.theta.astype(dtype, copy=False)
-            found = self.network.backward(theta, self.tape, u_bar)
-            check_array("theta_bar = backward(theta, tape, u_bar)", found, theta.shape)
-            return found.astype(dtype, copy=False)
+            found = self.network.backward(self.theta, self.tape, u_bar)
+            check_array("theta_bar = backward(theta, tape, u_bar)", found, self.theta.shape)
+            return found.astype(dtype, copy=False)  # as without tiles, not as the network likes
         out = self.xp.empty(self.shape[1], dtype)
         for block in self.blocks:
             block.rmatvec(w, out)
@@ -160,8 +160,8 @@ class StackedJacobian:
         """Yield J as arrays (m, k), some columns at a time, at least those of one input unit."""
         for block in self.blocks:
             units = max(1, columns // block.n_out)
-            for lo in range(0, block.n_in + 1, units):
-                yield block.explicit(lo, min(lo + units, block.n_in + 1)).reshape(self.shape[0], -1)
+            for lo in range(0, block.units, units):
+                yield block.explicit(lo, min(lo + units, block.units)).reshape(self.shape[0], -1)
 
     def gram(self, mirrored: bool = True) -> Array:
         """Return K = J J^T (m, m), always float64, in m^2 sum(n_l) operations.
@@ -193,6 +193,18 @@ class StackedJacobian:
     def norm_squared(self) -> float:
         """Return the squared Frobenius norm of J, an upper bound of max(S)^2."""
         return sum(block.norm_squared() for part in self._tiles() for block in self._rows(part))
+
+    def exponent(self) -> int:
+        """Return e with all entries below 2^e, the largest not far; see `units`. 0 if J is 0."""
+        blocks = (block for part in self._tiles() for block in self._rows(part))
+        return largest_exponent(block.exponent() for block in blocks)
+
+    def scaled(self, exponent: int) -> StackedJacobian:
+        """Return 2^-exponent J, in factors whose products of two do not overflow."""
+        S = self.xp.ldexp(self.S, -exponent)
+        scaled = StackedJacobian(self.network, self.theta, self.tape, S, self.tile)
+        scaled.balanced = True
+        return scaled
 
 
 def gram_of_parameters(parts: Iterable[Array], t: int) -> Array:
@@ -251,7 +263,16 @@ class DenseJacobian:
 
     def norm_squared(self) -> float:
         """Return the squared Frobenius norm."""
-        return float((self.J.astype(np.float64, copy=False) ** 2).sum())
+        parts = self.row_parts(max(1, PART_NUMBERS // self.shape[1]))
+        return sum(float((part.astype(np.float64, copy=False) ** 2).sum()) for part in parts)
+
+    def exponent(self) -> int:
+        """Return e with all entries below 2^e; see `units`. 0 if J is 0."""
+        return largest_exponent([int(exponents_of(np.array(float(abs(self.J).max()))))])
+
+    def scaled(self, exponent: int) -> DenseJacobian:
+        """Return 2^-exponent J."""
+        return DenseJacobian(self.xp.ldexp(self.J, -exponent))
 
 
 Jacobian: TypeAlias = StackedJacobian | DenseJacobian

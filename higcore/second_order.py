@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -196,12 +197,19 @@ class ScaleInvariantPhysics:
 
 def inverted_control_step(linearisation: Linearisation, rcond: float = 1e-5) -> Array:
     """Return du (b, |u|), the Gauss-Newton step of every sample's control by itself."""
-    S = linearisation.solver_rows()
+    S, g = linearisation.solver_rows(), linearisation.loss_gradient
     check_finite("the solver's Jacobian", S)
-    g = linearisation.loss_gradient / _curvature(linearisation)
+    xp, on_host = array_module(S=S), to_host(S)
+    mantissa, exponent = math.frexp(_curvature(linearisation))
+    # In units of every sample's own, powers of two, no power of a size over- or underflows.
+    of_S, of_g = (
+        np.frexp(abs(a).reshape(len(a), -1).max(axis=1))[1] for a in (on_host, to_host(g))
+    )
     # On the host in any case: CuPy would decompose one small matrix after the other.
-    inverses = array_module(S=S).asarray(np.linalg.pinv(to_host(S), rcond=rcond))
-    return (inverses @ g[:, :, None])[:, :, 0]
+    inverses = xp.asarray(np.linalg.pinv(np.ldexp(on_host, -of_S[:, None, None]), rcond=rcond))
+    g = xp.ldexp(g, xp.asarray(-of_g)[:, None]) / mantissa
+    du = (inverses @ g[:, :, None])[:, :, 0]
+    return xp.ldexp(du, xp.asarray(of_g - of_S - exponent)[:, None])
 
 
 def _curvature(linearisation: Linearisation) -> float:

@@ -211,6 +211,13 @@ def test_others_are_refused_by_name(name, kind):
             function(*given)
 
 
+@pytest.mark.parametrize(("module", "name"), [("cupy", "poly1d"), ("cupyx.sparse", "ndarray")])
+def test_devices_have_other_kinds_too(module, name):
+    kind = type(name, (), {"__module__": module, "shape": (3, 4), "dtype": np.dtype(float)})
+    with pytest.raises(TypeError, match=f"J must be a NumPy or CuPy array, got {name}"):
+        half_inverse(kind(), np.ones(3))
+
+
 def test_advice_for_kinds_that_numpy_makes(rng):
     with pytest.raises(TypeError, match=r"got matrix; numpy\.asarray makes a plain"):
         half_inverse(np.eye(3).view(np.matrix), np.ones(3))
@@ -279,7 +286,7 @@ def test_what_a_network_gives_is_looked_at_before_compiled_code_reads_it(tile):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("net", [MLP((4, 2, 5), "relu"), MLP((4, 6, 12))], ids=repr)
 def test_tiles_of_float32_factors(net, method, rng):
-    """In float32, J^T g would be no dtype for compiled code, and lose what f(J^T J) enlarges."""
+    """A network answers in float32, but what compiled code is told of is float64."""
     theta = net.init(rng, np.float32)
     x = rng.random((40, 4)).astype(np.float32)
     S = rng.standard_normal((40, 2, net.output_size)).astype(np.float32)

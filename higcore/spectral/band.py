@@ -83,11 +83,11 @@ def _apply_fractions(band, w, power, truncation):
         raise Doubt("few rows")
     largest = _largest(band)
     cutoff = truncation.cutoff(largest**0.5, NOISE)
-    below = _count_below(band, cutoff**2)
+    below = _count_below(band, cutoff * cutoff)  # Inf, not OverflowError
     if below > MANY:
         raise Doubt(f"{below} modes below the cutoff")
     values, vectors = _smallest(band, below + 1, largest, definite=below == 0)
-    if (values <= cutoff**2).sum() != below:
+    if (values <= cutoff * cutoff).sum() != below:
         raise Doubt("eigenvalues at the cutoff do not agree with their number")
     low = vectors[:, :below]
     fractions = power_fractions(-power, values[below] * (1 - 1e-8), largest * (1 + 1e-8))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -36,6 +36,20 @@ class Modes(NamedTuple):
     gap: float
     detail: str | None = None
 
+    def scaled(self, exponent: int) -> Modes:
+        """Those of 2^exponent J."""
+        return self._replace(
+            sigma_max=in_range(self.sigma_max, exponent),
+            sigma_min=in_range(self.sigma_min, exponent),
+            cutoff=in_range(self.cutoff, exponent),
+        )
+
+
+def in_range(number: float, exponent: int) -> float:
+    """``number`` 2^exponent, Inf if that is too large."""
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(number, exponent))
+
 
 @dataclass(frozen=True)
 class Truncation:
@@ -43,6 +57,12 @@ class Truncation:
 
     tau: float
     relative: bool
+
+    def scaled(self, exponent: int) -> Truncation:
+        """The same rule for 2^exponent J."""
+        if self.relative:
+            return self
+        return replace(self, tau=min(in_range(self.tau, exponent), 2.0**1000))  # cuts all modes
 
     def cutoff(self, sigma_max: float, noise: float) -> float:
         """The singular value up to which modes are dropped.
