@@ -300,6 +300,8 @@ class Linearisation:
         g = dL/dy.
     control : array (b, |u|)
         The network's output u.
+    output : array (b, |y|)
+        The solver's y.
     scale : float
         dL/dl_i: 1/b if L is a mean over the batch, 1 if it is a sum.
     """
@@ -311,6 +313,7 @@ class Linearisation:
         self.problem, self.theta, self.batch = problem, theta, batch
         self.control, self._net_tape = problem.network.forward(theta, batch.net_input)
         y, self._solver_tape = problem.solver.forward(batch.x, self.control)
+        self.output = y
         self.mean_loss = problem.loss.value(y, batch.target).mean()
         self.scale = 1 / len(y) if problem.batch_mean else 1.0
         self.loss_gradient = problem.loss.gradient(y, batch.target) * self.scale

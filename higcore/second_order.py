@@ -18,6 +18,8 @@ from .protocols import OptimizerState
 from .spectral.modes import EPS, failures_of
 from .validation import check_choice, check_count, check_finite, check_real_field
 
+ROUNDING = 100  # relative error of y over eps; up to 72 in the experiments in float32
+
 
 @dataclass(frozen=True)
 class HIG:
@@ -91,6 +93,8 @@ class LevenbergMarquardt:
     with h the curvature of L in y, is tried on the same batch. With the gain ratio rho, actual
     over predicted decrease, a step with rho > 0 is taken and lambda multiplied by
     max(1/3, 1 - (2 rho - 1)^3); else lambda grows by 2, 4, 8, ... until one is (Nielsen 1999).
+    A batch that is solved already, or at its minimum, says nothing about lambda: where rounding
+    cannot tell the predicted decrease from 0, or growing does not help either, it stays as it was.
 
     Parameters
     ----------
@@ -128,10 +132,13 @@ class LevenbergMarquardt:
         total = linearisation.scale * len(linearisation.control)  # L over its mean per sample
         K = curvature * J.gram()
         check_finite("the Gram matrix", K)
-        largest = max(float(K.diagonal().max()), 1e-300)
+        largest = float(K.diagonal().max()) or 1.0
+        rounding = ROUNDING * float(np.finfo(linearisation.output.dtype).eps)
+        noise = _noise_of_loss(linearisation, curvature, rounding)
         # Under the floor K + lambda I may be singular to rounding; over the cap nothing moves.
-        floor, cap = 10 * len(K) * EPS * largest, 1e12 * largest
-        damping, growth = max(state["damping"] or self.damping * largest, floor), state["growth"]
+        floor, cap = 10 * len(K) * EPS * largest, largest / (10 * rounding)
+        damping = min(max(state["damping"] or self.damping * largest, floor), cap)
+        growth = state["growth"]
         for _ in range(self.tries):
             weights = _solve_damped(J.xp, K, damping, g)
             step = J.rmatvec(weights).astype(J.dtype, copy=False)
@@ -140,12 +147,29 @@ class LevenbergMarquardt:
             predicted = float(Kw @ g + damping * (Kw @ weights)) / (2 * curvature)
             trial = linearisation.at(linearisation.theta - step)
             decrease = total * (linearisation.loss - trial.loss)
+            telling = predicted > noise
             if trial.finite and predicted > 0 and decrease > 0:
-                gain = min(decrease / predicted, 2.0)  # beyond 2 the rule only shrinks by 1/3
-                damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
-                return step, {"damping": damping, "growth": 2.0}, None
-            damping, growth = min(damping * growth, cap), 2 * growth
+                if telling:
+                    gain = min(decrease / predicted, 2.0)  # beyond 2 the rule only shrinks by 1/3
+                    damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
+                    state = {"damping": damping, "growth": 2.0}
+                return step, state, None
+            damping, growth = damping * growth, 2 * growth
+            if not telling or damping > cap:
+                return 0 * linearisation.theta, state, None
         return 0 * linearisation.theta, {"damping": damping, "growth": 2.0}, None
+
+
+def _noise_of_loss(linearisation, curvature, rounding):
+    """How much of L a relative rounding error of y, of every sample, and of L itself may be."""
+    y, g = (
+        array.astype(np.float64, copy=False)
+        for array in (linearisation.output, linearisation.loss_gradient)
+    )
+    error = rounding * abs(y).max(axis=1)  # (b,)
+    change = error * (abs(g).sum(axis=1) + curvature / 2 * y.shape[1] * error)
+    total = linearisation.scale * len(y) * linearisation.loss
+    return float(change.sum()) + rounding * abs(total)
 
 
 def _solve_damped(xp, K, damping, g):

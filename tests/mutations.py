@@ -28,6 +28,7 @@ LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 KINDS = "tests/test_array_kinds.py"
+DAMPING = "tests/test_marquardt.py"
 UNITS = "tests/test_units.py"
 DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
@@ -220,6 +221,14 @@ MUTATIONS = [
     ("higcore/linearisation.py", "return found.astype(dtype, copy=False)", "return found", KINDS),
     ("higcore/spectral/modes.py", "(n, n)), (\"z\", z, (n,))", "(n, n)),", KINDS),
     ("solvers/base.py", "        check_array(\"an array of the tape\", array, shape)", "        pass", KINDS),
+
+    # The damping of Levenberg-Marquardt
+    ("higcore/second_order.py", "telling = predicted > noise", "telling = predicted > 0", DAMPING),
+    ("higcore/second_order.py", "if not telling or damping > cap:", "if not telling:", DAMPING),
+    ("higcore/second_order.py", "if not telling or damping > cap:", "if damping > cap:", DAMPING),
+    ("higcore/second_order.py", "* largest, floor), cap)", "* largest, floor), 1e99)", DAMPING),
+    ("higcore/second_order.py", "return float(change.sum()) + rounding", "return rounding", DAMPING),
+    ("higcore/second_order.py", "change.sum()) + rounding * abs(total)", "change.sum())", DAMPING),
 
     # Extreme units
     ("higcore/units.py", "exponent = J.exponent()", "exponent = 0", UNITS),

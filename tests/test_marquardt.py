@@ -1,0 +1,141 @@
+"""Levenberg-Marquardt: what may change its damping, and what must not."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from higcore import Batch, GaussNewton, LevenbergMarquardt, Problem, fit
+from higcore.losses import Infidelity, SquaredError
+from nets import MLP
+from solvers import OscillatorChain, Poisson2D, QuantumDipole
+
+B = 16
+STATES = [{"damping": 0.0, "growth": 2.0}, {"damping": 0.3, "growth": 4.0}]
+
+
+def start_of(problem, dtype=float):
+    return problem.network.init(np.random.default_rng([0, 1]), dtype)
+
+
+def oscillators(solved=0, dtype=float):
+    """Four batches, of which the first ``solved`` are at the parameters that `fit` begins with."""
+    rng, chain, net = np.random.default_rng(3), OscillatorChain(steps=12), MLP((4, 8, 12))
+    x, target = rng.random((2, 4 * B, 4)).astype(dtype)
+    theta = net.init(np.random.default_rng([0, 1]), dtype)
+    target[: solved * B] = chain.solve(x, net.forward(theta, x)[0])[: solved * B]
+    test = Batch(x[B:], x[B:], target[B:])
+    return Problem(net, chain, SquaredError(), Batch(x, x, target), test)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_batch_that_is_solved_already_does_not_stop_the_others(dtype):
+    result = fit(oscillators(solved=1, dtype=dtype), LevenbergMarquardt(), batch=B, epochs=3)
+    without = fit(oscillators(dtype=dtype), LevenbergMarquardt(), batch=B, epochs=3)
+    losses, others = ([row.test_loss for row in r.history] for r in (result, without))
+    assert losses[1] < 0.3 * losses[0]
+    assert min(losses) < 2 * min(others)
+    assert result.state.optimizer["damping"] < 1
+
+
+def at_start(problem, batch=0):
+    theta = start_of(problem, problem.sample.x.dtype)
+    return problem.linearise(theta, problem.batch(batch, B))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("state", STATES)
+def test_a_loss_of_zero(state, dtype):
+    """The same batch size as here: the last bits of y depend on it."""
+    problem = oscillators(dtype=dtype)
+    at = at_start(problem)
+    data = dataclasses.replace(problem.train[:B], target=problem.predict(at.theta, at.batch)[1])
+    at = problem.linearise(at.theta, data)
+    assert at.loss == 0
+    step, found, _ = LevenbergMarquardt().update(at, state)
+    assert not step.any()
+    assert found == state
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("state", STATES)
+def test_a_batch_solved_to_rounding(state, dtype):
+    problem = oscillators(dtype=dtype)
+    at = at_start(problem)
+    y = problem.predict(at.theta, at.batch)[1]
+    noise = 10 * np.finfo(dtype).eps * np.random.default_rng(0).choice([-1, 0, 1], y.shape)
+    data = dataclasses.replace(problem.train[:B], target=y * (1 + noise).astype(dtype))
+    _, found, _ = LevenbergMarquardt().update(problem.linearise(at.theta, data), state)
+    assert found == state
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_infidelity_at_rounding(dtype):
+    """1 - 1 is known to eps, not to eps times itself."""
+    dipole, net = QuantumDipole(6, 8), MLP((8, 8))
+    x = np.tile(dipole.eigenstate(1), (B, 1)).astype(dtype)
+    theta = start_of(Problem(net, dipole, Infidelity(), *[Batch(x, x, x)] * 2), dtype)
+    y = dipole.solve(x, net.forward(theta, x)[0])
+    y += np.random.default_rng(0).standard_normal(y.shape).astype(dtype) * 3 * np.finfo(dtype).eps
+    problem = Problem(net, dipole, Infidelity(), *[Batch(x, x, y)] * 2)
+    for state in STATES:
+        _, found, _ = LevenbergMarquardt().update(problem.linearise(theta, problem.train), state)
+        assert found == state
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("damping", [0.0, 1e-9, 1e-3, 1.0])
+def test_a_loss_that_is_at_its_minimum_but_not_zero(damping, dtype, rng):
+    x, target = rng.standard_normal((2, 8 * B, 9)).astype(dtype)
+    data = Batch(x, x, target)
+    problem = Problem(MLP((9, 9), "linear"), Poisson2D(3), SquaredError(), data, data)
+    # A linear problem with more rows than parameters: Gauss-Newton is there at once.
+    theta = fit(problem, GaussNewton(lr=4 * B), batch=8 * B, steps=3).theta
+    at, state = problem.linearise(theta, data), {"damping": damping, "growth": 2.0}
+    assert at.loss > 1
+    step, found, _ = LevenbergMarquardt().update(at, state)
+    assert found == state
+    assert np.linalg.norm(step) <= 1e-3 * np.linalg.norm(theta)
+
+
+def worse(loss):
+    """What stands for the linearisation at a trial point."""
+    return lambda theta: dataclasses.make_dataclass("Worse", ["loss", "finite"])(loss, True)
+
+
+@pytest.mark.parametrize("damping", [0.0, 1e-3, 1e5])
+def test_a_damping_that_does_not_help_however_large_stays_as_it_was(damping):
+    at, state = at_start(oscillators()), {"damping": damping, "growth": 2.0}
+    at.at = worse(1e9)
+    step, found, _ = LevenbergMarquardt(tries=30).update(at, state)
+    assert not step.any()
+    assert found == state
+
+
+def test_a_damping_grows_with_the_tries_it_had():
+    at, state = at_start(oscillators()), {"damping": 1.0, "growth": 2.0}
+    at.at = worse(1e9)
+    _, found, _ = LevenbergMarquardt(tries=3).update(at, state)
+    assert found == {"damping": 64.0, "growth": 2.0}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_damping_that_is_far_too_large_comes_down(dtype):
+    """Of another batch, say. Steps that rounding hides would leave it there for ever."""
+    problem = oscillators(dtype=dtype)
+    at, state = at_start(problem), {"damping": 1e30, "growth": 2.0}
+    dampings = []
+    for _ in range(60):
+        step, state, _ = LevenbergMarquardt().update(at, state)
+        at = at.at(at.theta - step)
+        dampings.append(state["damping"])
+    assert dampings[-1] < 10
+    assert at.loss < 0.5 * at_start(problem).loss
+
+
+def test_progress_that_rounding_hides_is_made_without_a_word_on_damping():
+    at, state = at_start(oscillators()), {"damping": 0.3, "growth": 2.0}
+    at.output = 1e15 * at.output  # of which rounding would leave nothing
+    step, found, _ = LevenbergMarquardt().update(at, state)
+    assert step.any()
+    assert found == state
