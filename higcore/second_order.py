@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from .optimizers import Adam
 from .protocols import OptimizerState
 from .spectral.modes import EPS, failures_of
 from .validation import check_choice, check_count, check_finite, check_real_field
+
+log = logging.getLogger("higcore")
 
 ROUNDING = 100  # relative error of y over eps; up to 72 in the experiments in float32
 
@@ -93,8 +96,10 @@ class LevenbergMarquardt:
     with h the curvature of L in y, is tried on the same batch. With the gain ratio rho, actual
     over predicted decrease, a step with rho > 0 is taken and lambda multiplied by
     max(1/3, 1 - (2 rho - 1)^3); else lambda grows by 2, 4, 8, ... until one is (Nielsen 1999).
-    A batch that is solved already, or at its minimum, says nothing about lambda: where rounding
-    cannot tell the predicted decrease from 0, or growing does not help either, it stays as it was.
+    A trial at which network, solver or loss raise, or are not finite, counts as one without a
+    decrease. A batch that is solved already, or at its minimum, says nothing about lambda: where
+    rounding cannot tell the predicted decrease from 0, or growing does not help either, it stays
+    as it was.
 
     Parameters
     ----------
@@ -145,10 +150,9 @@ class LevenbergMarquardt:
             # Decrease of the model L - g.(J d) + h |J d|^2 / 2, with h J d = g - damping w.
             Kw = K @ weights  # = h J d
             predicted = float(Kw @ g + damping * (Kw @ weights)) / (2 * curvature)
-            trial = linearisation.at(linearisation.theta - step)
-            decrease = total * (linearisation.loss - trial.loss)
+            decrease = total * (linearisation.loss - _loss_after(linearisation, step))
             telling = predicted > noise
-            if trial.finite and predicted > 0 and decrease > 0:
+            if predicted > 0 and decrease > 0:
                 if telling:
                     gain = min(decrease / predicted, 2.0)  # beyond 2 the rule only shrinks by 1/3
                     damping *= max(1 / 3, 1 - (2 * gain - 1) ** 3)
@@ -158,6 +162,22 @@ class LevenbergMarquardt:
             if not telling or damping > cap:
                 return 0 * linearisation.theta, state, None
         return 0 * linearisation.theta, {"damping": damping, "growth": 2.0}, None
+
+
+def _loss_after(linearisation, step):
+    """The loss at theta - step, Inf if that is no place to go to.
+
+    A network, solver or loss that raises there says so in its own way: far away a matrix may be
+    singular, or a number out of range. Where it works, it works at a shorter step.
+    """
+    try:
+        trial = linearisation.at(linearisation.theta - step)
+        return trial.loss if trial.finite else math.inf
+    except MemoryError:
+        raise
+    except Exception as error:
+        log.info("a step was too long: %s: %s", type(error).__name__, error)
+        return math.inf
 
 
 def _noise_of_loss(linearisation, curvature, rounding):

@@ -226,6 +226,8 @@ MUTATIONS = [
     ("higcore/second_order.py", "telling = predicted > noise", "telling = predicted > 0", DAMPING),
     ("higcore/second_order.py", "if not telling or damping > cap:", "if not telling:", DAMPING),
     ("higcore/second_order.py", "if not telling or damping > cap:", "if damping > cap:", DAMPING),
+    ("higcore/second_order.py", "except Exception as error:", "except ValueError as error:", DAMPING),
+    ("higcore/second_order.py", "    except MemoryError:\n        raise\n", "", DAMPING),
     ("higcore/second_order.py", "* largest, floor), cap)", "* largest, floor), 1e99)", DAMPING),
     ("higcore/second_order.py", "return float(change.sum()) + rounding", "return rounding", DAMPING),
     ("higcore/second_order.py", "change.sum()) + rounding * abs(total)", "change.sum())", DAMPING),

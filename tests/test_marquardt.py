@@ -112,6 +112,86 @@ def test_a_damping_that_does_not_help_however_large_stays_as_it_was(damping):
     assert found == state
 
 
+class Fragile:
+    """A part that raises where ``beyond`` its arguments; all else is that of the part inside."""
+
+    def __init__(self, part, name, beyond, error):
+        self.part, self.name, self.beyond, self.error = part, name, beyond, error
+
+    def __getattr__(self, name):
+        whole = getattr(self.part, name)
+        if name != self.name:
+            return whole
+
+        def fragile(*args):
+            if self.beyond(*args):
+                raise self.error("out of range")
+            return whole(*args)
+
+        return fragile
+
+
+ERRORS = [np.linalg.LinAlgError, FloatingPointError, ValueError, RuntimeError, ZeroDivisionError]
+ERRORS += [AssertionError, RecursionError]
+
+
+def fragile(place, error):
+    """The oscillators, linearised where all is well; away from there, a part fails."""
+    problem = oscillators()
+    theta = start_of(problem)
+    u, y = problem.predict(theta, problem.train[:B])
+    name, part = {
+        "network": ("forward", lambda p, x: np.abs(p - theta).max() > 0.02),
+        "solver": ("forward", lambda x, u_there: np.abs(u_there - u).max() > 0.05),
+        "loss": ("value", lambda y_there, target: np.abs(y_there - y).max() > 0.05),
+    }[place]
+    broken = {place: Fragile(getattr(problem, place), name, part, error)}
+    return dataclasses.replace(problem, **broken).linearise(theta, problem.train[:B])
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("place", ["network", "solver", "loss"])
+def test_a_trial_that_raises_is_a_step_too_long(place, error, caplog):
+    at, state = fragile(place, error), {"damping": 0.0, "growth": 2.0}
+    with caplog.at_level("INFO", "higcore"):
+        step, found, _ = LevenbergMarquardt().update(at, state)
+    assert at.at(at.theta - step).loss < at.loss
+    assert f"a step was too long: {error.__name__}: out of range" in caplog.text
+    whole = at_start(oscillators())
+    _, usual, _ = LevenbergMarquardt().update(whole, state)
+    assert found["damping"] > usual["damping"]
+
+
+def test_a_trial_that_raises_is_as_good_as_an_infinite_loss():
+    state = {"damping": 1e-3, "growth": 2.0}
+    raises, infinite = fragile("loss", ValueError), at_start(oscillators())
+    honest = infinite.at
+
+    def at(theta):
+        there = honest(theta)
+        if np.abs(there.output - infinite.output).max() > 0.05:
+            return dataclasses.make_dataclass("Infinite", ["loss", "finite"])(np.inf, False)
+        return there
+
+    infinite.at = at
+    steps = [LevenbergMarquardt().update(place, state) for place in (raises, infinite)]
+    assert np.array_equal(steps[0][0], steps[1][0])
+    assert steps[0][1] == steps[1][1]
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, SystemExit])
+def test_a_trial_does_not_swallow_what_is_not_about_the_step(error):
+    with pytest.raises(error):
+        LevenbergMarquardt().update(fragile("solver", error), {"damping": 0.0, "growth": 2.0})
+
+
+def test_parameters_at_which_everything_raises_are_no_trial():
+    problem = oscillators()
+    broken = Fragile(problem.solver, "forward", lambda x, u: True, ValueError)
+    with pytest.raises(ValueError, match="out of range"):
+        fit(dataclasses.replace(problem, solver=broken), LevenbergMarquardt(), batch=B, steps=1)
+
+
 def test_a_damping_grows_with_the_tries_it_had():
     at, state = at_start(oscillators()), {"damping": 1.0, "growth": 2.0}
     at.at = worse(1e9)
