@@ -83,6 +83,20 @@ def test_an_infidelity_at_rounding(dtype):
         assert found == state
 
 
+class Offset(SquaredError):
+    """A loss whose own size hides what it falls by."""
+
+    def value(self, y, target):
+        return super().value(y, target) + 1e16
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_large_constant_in_the_loss(state):
+    at = at_start(dataclasses.replace(oscillators(), loss=Offset()))
+    _, found, _ = LevenbergMarquardt().update(at, state)
+    assert found == state
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("damping", [0.0, 1e-9, 1e-3, 1.0])
 def test_a_loss_that_is_at_its_minimum_but_not_zero(damping, dtype, rng):
@@ -103,11 +117,12 @@ def worse(loss):
     return lambda theta: dataclasses.make_dataclass("Worse", ["loss", "finite"])(loss, True)
 
 
+@pytest.mark.parametrize("tries", [10, 11, 30])
 @pytest.mark.parametrize("damping", [0.0, 1e-3, 1e5])
-def test_a_damping_that_does_not_help_however_large_stays_as_it_was(damping):
+def test_a_damping_that_does_not_help_however_large_stays_as_it_was(damping, tries):
     at, state = at_start(oscillators()), {"damping": damping, "growth": 2.0}
     at.at = worse(1e9)
-    step, found, _ = LevenbergMarquardt(tries=30).update(at, state)
+    step, found, _ = LevenbergMarquardt(tries=tries).update(at, state)
     assert not step.any()
     assert found == state
 
