@@ -20,6 +20,7 @@ Array: TypeAlias = Any
 
 CACHE_LINE = 64  # bytes
 ALWAYS_THERE = 2**28  # bytes
+HOST_KINDS = {np.ndarray, np.memmap}  # others have shapes, products or masks of their own
 
 
 def array_module(**arrays: Array) -> ModuleType:
@@ -33,20 +34,17 @@ def array_module(**arrays: Array) -> ModuleType:
     Raises
     ------
     TypeError
-        If an argument is no array, or if NumPy and CuPy arrays are mixed.
+        If an argument is no array, or of a class derived from NumPy's other than `numpy.memmap`,
+        such as numpy.matrix or a masked array; or if NumPy and CuPy arrays are mixed.
 
     Examples
     --------
     >>> array_module(theta=np.zeros(3)).__name__
     'numpy'
     """
-    if set(map(type, arrays.values())) == {np.ndarray}:  # many calls a step
+    if set(map(type, arrays.values())) <= HOST_KINDS:  # many calls a step
         return np
-    owner = {name: type(array).__module__.partition(".")[0] for name, array in arrays.items()}
-    for name, module in owner.items():
-        if module not in ("numpy", "cupy") or not hasattr(arrays[name], "shape"):
-            kind = type(arrays[name]).__name__
-            raise TypeError(f"{name} must be a NumPy or CuPy array, got {kind}")
+    owner = {name: _owner(name, array) for name, array in arrays.items()}
     first, *others = owner
     for name in others:
         if owner[name] != owner[first]:
@@ -55,6 +53,21 @@ def array_module(**arrays: Array) -> ModuleType:
                 "move one of them with to_device or to_host"
             )
     return sys.modules[owner[first]]
+
+
+def _owner(name, array):
+    """ "numpy" or "cupy". Compiled code goes by the shape of a plain array; a matrix keeps none."""
+    kind = type(array)
+    if kind in HOST_KINDS:
+        return "numpy"
+    if kind.__name__ == "ndarray" and kind.__module__.partition(".")[0] == "cupy":
+        return "cupy"
+    advice = ""
+    if isinstance(array, np.ma.MaskedArray):
+        advice = "; fill in what is masked, with its method filled"
+    elif isinstance(array, np.ndarray):
+        advice = "; numpy.asarray makes a plain array of it"
+    raise TypeError(f"{name} must be a NumPy or CuPy array, got {kind.__name__}{advice}")
 
 
 def is_host(array: Array) -> bool:

@@ -23,7 +23,8 @@ from .linearisation import DenseJacobian, Jacobian, StackedJacobian
 from .spectral import band, gram, qr, svd, tridiagonal
 from .spectral.modes import DecompositionError, Modes, Truncation, failures_of, require
 from .threads import thread_policy
-from .validation import NonFiniteError, check_array, check_choice, check_finite, check_real
+from .units import in_reach, norm, times_power_of_two, unit_vector
+from .validation import check_array, check_choice, check_real
 
 SQUARING = {"gram": gram, "tridiagonal": tridiagonal, "band": band}
 METHODS = ("auto", "svd", "qr", *SQUARING)
@@ -177,20 +178,24 @@ def half_inverse(
     2
     """
     rule = _check_parameters(kappa, tau, truncation, beta, method, memory_limit)
-    J, g = _check_arrays(J, g)
+    J, g, shift = _check_arrays(J, g)
     m, t = J.shape
     chosen = choose_method(method, m, t, _relative_tau(rule, J), J.xp is np)
     _check_memory(J, chosen, memory_limit)
     with thread_policy(2 * J.samples * t, min(m, t)):
-        step, modes, chosen, fallback = within_memory(
+        step, modes, exponent, chosen, fallback = within_memory(
             lambda: _with_fallback(chosen, J, g, kappa, rule),
             lambda reason: _ran_out_of_memory(J, chosen, reason),
         )
+    shift += kappa * exponent
+    if beta and modes.rank:
+        shift += beta * (math.log2(modes.sigma_max) + exponent)
+    modes = modes.scaled(exponent)
     _warn_below_noise(chosen, rule, modes)
+    if not rule.relative:  # which may be beyond all numbers in the units of J'
+        modes = modes._replace(cutoff=max(modes.cutoff, rule.tau))
     info = HalfInverseInfo(chosen, *modes[:5], fallback, modes.detail)
-    if beta:
-        step *= np.float64(info.sigma_max) ** beta if info.rank else 0.0  # inf, not OverflowError
-    return step.astype(J.dtype, copy=False), info
+    return times_power_of_two(step, shift).astype(J.dtype, copy=False), info
 
 
 def choose_method(method: str, m: int, t: int, tau: float, on_host: bool) -> str:
@@ -232,33 +237,24 @@ def check_memory_limit(limit: object) -> None:
         check_real("memory_limit", limit, 0.0, open_low=True)
 
 
-def _check_arrays(J: Array | StackedJacobian, g: Array) -> tuple[Jacobian, Array]:
+def _check_arrays(J: Array | StackedJacobian, g: Array) -> tuple[Jacobian, Array, float]:
+    """J and g / 2^shift, of ordinary size, and the shift."""
     if not isinstance(J, StackedJacobian):
         check_array("J", J, ("m", "t"))
         J = DenseJacobian(J)
     array_module(J=J.sample, g=g)
     per_sample = isinstance(J, StackedJacobian) and len(g.shape) == 2
     check_array("g", g, (J.samples, J.outputs) if per_sample else (J.shape[0],))
-    check_finite("g", g)
-    return J, g.reshape(-1).astype(np.float64, copy=False)
+    return J, *unit_vector("g", g)
 
 
 def _relative_tau(rule: Truncation, J: Jacobian) -> float:
     """Tau / max(S), where the Frobenius norm of J stands for max(S) if it has to."""
     if rule.relative:
         return rule.tau
-    norm = math.sqrt(J.norm_squared())
-    _require_finite(norm)
-    return rule.tau / norm if norm else rule.tau
-
-
-def _require_finite(number):
-    """Raise unless a norm or trace of J is finite, which shows that all of J is."""
-    if not math.isfinite(number):
-        raise NonFiniteError(
-            "J holds NaN or Inf, or entries so large that their squares overflow; "
-            "every entry must be finite"
-        )
+    _, size, exponent = in_reach(J, norm, float)
+    tau = rule.scaled(-exponent).tau
+    return tau / size if size else tau
 
 
 def _check_memory(J: Jacobian, method: str, limit: float | None) -> None:
@@ -324,7 +320,7 @@ def _warn_below_noise(method, rule, modes):
 
 def _with_fallback(
     method: str, J: Jacobian, g: Array, kappa: float, rule: Truncation
-) -> tuple[Array, Modes, str, str | None]:
+) -> tuple[Array, Modes, int, str, str | None]:
     fallback: str | None = None
     while True:
         try:
@@ -340,20 +336,43 @@ def _with_fallback(
 
 def _apply(
     method: str, J: Jacobian, g: Array, kappa: float, rule: Truncation
-) -> tuple[Array, Modes]:
-    """Return V S^kappa U^T g and the `Modes`."""
+) -> tuple[Array, Modes, int]:
+    """Return V S^kappa U^T g and the `Modes`, both of J', and e, J = 2^e J'."""
+    J, made, exponent = in_reach(J, *_first_of(method, J))
+    rule, (m, t) = rule.scaled(-exponent), J.shape
     if method == "svd":
-        dense = J.dense().astype(np.float64, copy=False)
-        _require_finite(float(J.xp.linalg.norm(dense)))
-        return svd.apply(J.xp, dense, g, kappa, rule, svd.noise(J.shape))
+        return *svd.apply(J.xp, made, g, kappa, rule, svd.noise(J.shape)), exponent
     if method == "qr":
-        return qr.apply(J, g, kappa, rule)
-    power, (m, t) = (kappa - 1) / 2, J.shape
-    K = J.gram(mirrored=False) if m <= t else J.gram_of_parameters()
-    trace = float(K.trace())
-    _require_finite(trace)  # |K_ij| is at most the mean of K_ii and K_jj
-    if trace == 0:  # and so K = 0, of which cuSOLVER's eigenvalues are NaN
-        return J.xp.zeros(t), rule.modes(np.zeros(1), gram.NOISE)
-    weights, modes = SQUARING[method].apply(J.xp, K, g if m <= t else J.rmatvec(g), power, rule)
+        return *qr.apply(J, g, kappa, rule), exponent
+    if _root_of_trace(made) == 0:  # and so K = 0, of which cuSOLVER's eigenvalues are NaN
+        return J.xp.zeros(t), rule.modes(np.zeros(1), gram.NOISE), exponent
+    z = g if m <= t else J.rmatvec(g)
+    weights, modes = SQUARING[method].apply(J.xp, made, z, (kappa - 1) / 2, rule)
     require(J.xp.isfinite(weights).all(), f"method {method!r} gave NaN or Inf")
-    return (J.rmatvec(weights) if m <= t else weights), modes
+    return (J.rmatvec(weights) if m <= t else weights), modes, exponent
+
+
+def _first_of(method, J):
+    """What a method makes of J first of all, and how |J| is read off it; as two functions."""
+    if method == "svd":
+        return _dense, lambda dense: float(J.xp.linalg.norm(dense))
+    if method == "qr":
+        return norm, float
+    m, t = J.shape
+    return (_gram if m <= t else _gram_of_parameters), _root_of_trace
+
+
+def _dense(J):
+    return J.dense().astype(np.float64, copy=False)
+
+
+def _gram(J):
+    return J.gram(mirrored=False)
+
+
+def _gram_of_parameters(J):
+    return J.gram_of_parameters()
+
+
+def _root_of_trace(K):
+    return math.sqrt(float(K.trace()))  # |K_ij| is at most the mean of K_ii and K_jj

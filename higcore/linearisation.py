@@ -17,6 +17,7 @@ import numpy as np
 from .backend import Array, array_module
 from .protocols import Network
 from .rows import OuterProductRows, add_gram, gram_block, symmetric
+from .units import exponents_of, largest_exponent
 from .validation import check_array, check_count, check_like
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class StackedJacobian:
         if tile is not None:
             check_count("tile", tile)
         self.tile: int = self.samples if tile is None else min(int(tile), self.samples)
+        self.balanced = False
 
     @property
     def xp(self) -> ModuleType:
@@ -88,15 +90,25 @@ class StackedJacobian:
     @functools.cached_property
     def blocks(self) -> list[OuterProductRows]:
         """The row factors of all samples, `OuterProductRows` layer by layer."""
-        return self.network.rows(self.theta, self.tape, self.S)
+        return self._network_rows(self.tape, self.S)
+
+    def _network_rows(self, tape: Any, S: Array) -> list[OuterProductRows]:
+        """What the network makes of S, if it is of as many rows as compiled code will read."""
+        blocks = self.network.rows(self.theta, tape, S)
+        for block in blocks:
+            if block.delta.shape[:2] != S.shape[:2]:
+                raise ValueError(
+                    f"rows of the network must have (samples, rows) {S.shape[:2]}, those of S, in "
+                    f"every layer, got {block.delta.shape[:2]}"
+                )
+        return [block.balanced() for block in blocks] if self.balanced else blocks
 
     def _rows(self, samples: slice) -> list[OuterProductRows]:
         """The row factors of a slice of the samples."""
         if self.whole:
             return [block.part(samples) for block in self.blocks]
         network: Any = self.network  # `part` is optional in a `Network`
-        tape = network.part(self.tape, samples)
-        return self.network.rows(self.theta, tape, self.S[samples])
+        return self._network_rows(network.part(self.tape, samples), self.S[samples])
 
     def _tiles(self):
         return [slice(lo, lo + self.tile) for lo in range(0, self.samples, self.tile)]
@@ -108,16 +120,20 @@ class StackedJacobian:
             return sum(block.matvec(v.reshape(-1)) for block in self.blocks).reshape(-1)
         network: Any = self.network  # `tangent` is optional in a `Network`
         du = network.tangent(self.theta, self.tape, v.reshape(-1))
+        check_array("du = tangent(theta, tape, dtheta)", du, (self.samples, self.S.shape[2]))
         return (self.S @ du[:, :, None]).reshape(-1)  # (b, r, |u|) x (b, |u|, 1)
 
     def rmatvec(self, w: Array) -> Array:
         """Return J^T w (t,), one backward pass of the cotangents w (m,)."""
         self._check_vector("w", w, self.shape[0])
         w = w.reshape(self.samples, self.outputs)
+        dtype = np.result_type(self.dtype, w.dtype)
         if not self.whole:
             u_bar = (w[:, None, :] @ self.S)[:, 0]  # (b, 1, r) x (b, r, |u|)
-            return self.network.backward(self.theta, self.tape, u_bar)
-        out = self.xp.empty(self.shape[1], np.result_type(self.dtype, w.dtype))
+            found = self.network.backward(self.theta, self.tape, u_bar)
+            check_array("theta_bar = backward(theta, tape, u_bar)", found, self.theta.shape)
+            return found.astype(dtype, copy=False)  # as without tiles, not as the network likes
+        out = self.xp.empty(self.shape[1], dtype)
         for block in self.blocks:
             block.rmatvec(w, out)
         return out
@@ -150,8 +166,8 @@ class StackedJacobian:
         """Yield J as arrays (m, k), some columns at a time, at least those of one input unit."""
         for block in self.blocks:
             units = max(1, columns // block.n_out)
-            for lo in range(0, block.n_in + 1, units):
-                yield block.explicit(lo, min(lo + units, block.n_in + 1)).reshape(self.shape[0], -1)
+            for lo in range(0, block.units, units):
+                yield block.explicit(lo, min(lo + units, block.units)).reshape(self.shape[0], -1)
 
     def gram(self, mirrored: bool = True) -> Array:
         """Return K = J J^T (m, m), always float64, in m^2 sum(n_l) operations.
@@ -183,6 +199,18 @@ class StackedJacobian:
     def norm_squared(self) -> float:
         """Return the squared Frobenius norm of J, an upper bound of max(S)^2."""
         return sum(block.norm_squared() for part in self._tiles() for block in self._rows(part))
+
+    def exponent(self) -> int:
+        """Return e with all entries below 2^e, the largest not far; see `units`. 0 if J is 0."""
+        blocks = (block for part in self._tiles() for block in self._rows(part))
+        return largest_exponent(block.exponent() for block in blocks)
+
+    def scaled(self, exponent: int) -> StackedJacobian:
+        """Return 2^-exponent J, in factors whose products of two do not overflow."""
+        S = self.xp.ldexp(self.S, -exponent)
+        scaled = StackedJacobian(self.network, self.theta, self.tape, S, self.tile)
+        scaled.balanced = True
+        return scaled
 
 
 def gram_of_parameters(parts: Iterable[Array], t: int) -> Array:
@@ -246,7 +274,16 @@ class DenseJacobian:
 
     def norm_squared(self) -> float:
         """Return the squared Frobenius norm."""
-        return float((self.J.astype(np.float64, copy=False) ** 2).sum())
+        parts = self.row_parts(max(1, PART_NUMBERS // self.shape[1]))
+        return sum(float((part.astype(np.float64, copy=False) ** 2).sum()) for part in parts)
+
+    def exponent(self) -> int:
+        """Return e with all entries below 2^e; see `units`. 0 if J is 0."""
+        return largest_exponent([int(exponents_of(np.array(float(abs(self.J).max()))))])
+
+    def scaled(self, exponent: int) -> DenseJacobian:
+        """Return 2^-exponent J."""
+        return DenseJacobian(self.xp.ldexp(self.J, -exponent))
 
 
 Jacobian: TypeAlias = StackedJacobian | DenseJacobian
@@ -274,6 +311,8 @@ class Linearisation:
         g = dL/dy.
     control : array (b, |u|)
         The network's output u.
+    output : array (b, |y|)
+        The solver's y.
     scale : float
         dL/dl_i: 1/b if L is a mean over the batch, 1 if it is a sum.
     """
@@ -285,6 +324,7 @@ class Linearisation:
         self.problem, self.theta, self.batch = problem, theta, batch
         self.control, self._net_tape = problem.network.forward(theta, batch.net_input)
         y, self._solver_tape = problem.solver.forward(batch.x, self.control)
+        self.output = y
         self.mean_loss = problem.loss.value(y, batch.target).mean()
         self.scale = 1 / len(y) if problem.batch_mean else 1.0
         self.loss_gradient = problem.loss.gradient(y, batch.target) * self.scale

@@ -68,6 +68,8 @@ class Batch:
 
     def on(self, device: str) -> Batch:
         """The same samples on ``device``, ``"cpu"`` or ``"gpu"``."""
+        for name, array in vars(self).items():
+            array_module(**{name: array})  # which names what is no array
         return Batch(*(to_device(array, device) for array in self))
 
 
@@ -112,9 +114,10 @@ class FreshData:
         batch = self.draw(np.random.default_rng([self.seed, 2, step]), size)
         if not isinstance(batch, Batch):
             raise TypeError(f"draw must return a Batch, got {type(batch).__name__}")
+        batch = batch.on(self.device)
         if batch.count != size:
             raise ValueError(f"draw must return {size} samples, got {batch.count}")
-        return batch.on(self.device)
+        return batch
 
     def on(self, device: str) -> FreshData:
         """The same samples on ``device``."""

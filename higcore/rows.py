@@ -12,9 +12,10 @@ from typing import TypeAlias
 import numpy as np
 from scipy.linalg.blas import dsyrk
 
-from .backend import Array, array_module, is_host
+from .backend import Array, array_module, is_host, to_host
 from .kernels import lazy_njit
 from .threads import run_threaded, thread_policy
+from .units import exponents_of
 
 CHUNK_BYTES = 2**19  # of a product before it is added to K: it must stay in a core's cache
 
@@ -36,24 +37,35 @@ class OuterProductRows:
         Rows pulled back to the layer's pre-activation.
     start : int
         Where the layer's parameters begin in theta.
+    bias : int
+        The input of the bias, 1; or 0 if it is one of those in ``a``, see `balanced`.
     """
 
-    def __init__(self, a: Array, delta: Array, start: int) -> None:
-        self.a, self.delta, self.start = a, delta, start
+    def __init__(self, a: Array, delta: Array, start: int, bias: int = 1) -> None:
+        array_module(a=a, delta=delta)
+        fits = len(a.shape) == 3 and len(delta.shape) == 4
+        if not fits or a.shape[:2] != (delta.shape[0], delta.shape[2]):
+            raise ValueError(
+                "a must have shape (b, P, n_in) and delta (b, r, P, n_out), of the same b and P; "
+                f"got {a.shape} and {delta.shape}"
+            )
+        self.a, self.delta, self.start, self.bias = a, delta, start, bias
         self.positions: int = a.shape[1]
         self.n_in: int = a.shape[2]
         self.n_out: int = delta.shape[3]
         self.split = start + self.n_in * self.n_out
-        self.stop = self.split + self.n_out
+        self.stop = self.split + self.n_out * bias
 
     def part(self, samples: slice) -> OuterProductRows:
         """The rows of a slice of the samples; no copy."""
-        return OuterProductRows(self.a[samples], self.delta[samples], self.start)
+        return OuterProductRows(self.a[samples], self.delta[samples], self.start, self.bias)
 
     def matvec(self, v: Array) -> Array:
         """(b, r): rows times v (t,)."""
         weights = v[self.start : self.split].reshape(self.n_in, self.n_out)
-        along = self.a @ weights + v[self.split : self.stop]  # (b, P, n_out)
+        along = self.a @ weights  # (b, P, n_out)
+        if self.bias:
+            along += v[self.split : self.stop]
         b, r = self.delta.shape[:2]
         return (self.delta.reshape(b, r, -1) @ along.reshape(b, -1, 1))[:, :, 0]
 
@@ -66,7 +78,8 @@ class OuterProductRows:
         xp = array_module(a=self.a)
         # (n_in, b P) x (b P, n_out), written where it belongs: there may be 10^8 numbers
         xp.matmul(self.a.reshape(len(weighted), self.n_in).T, weighted, out=weights_bar)
-        out[self.split : self.stop] = weighted.sum(axis=0)
+        if self.bias:
+            out[self.split : self.stop] = weighted.sum(axis=0)
 
     def explicit(self, first: int = 0, stop: int | None = None) -> Array:
         """The rows of input units ``first`` to ``stop``, (b, r, (stop - first) n_out).
@@ -75,7 +88,7 @@ class OuterProductRows:
         """
         xp = array_module(a=self.a)
         b, r = self.delta.shape[:2]
-        stop = self.n_in + 1 if stop is None else stop
+        stop = self.units if stop is None else stop
         a = self.a[:, :, first:stop].swapaxes(1, 2)[:, None]  # (b, 1, units, P)
         outer = (a @ self.delta).reshape(b, r, -1)  # x (b, r, P, n_out)
         if stop <= self.n_in:
@@ -84,9 +97,36 @@ class OuterProductRows:
 
     def norm_squared(self) -> float:
         """Sum of all squared entries: sum_ij sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
-        inputs = self.a @ self.a.swapaxes(1, 2) + 1  # (b, P, P)
-        rows = self.delta @ self.delta.swapaxes(2, 3)  # (b, r, P, P)
+        a, delta = (array.astype(np.float64, copy=False) for array in (self.a, self.delta))
+        inputs = a @ a.swapaxes(1, 2) + self.bias  # (b, P, P)
+        rows = delta @ delta.swapaxes(2, 3)  # (b, r, P, P)
         return float((inputs[:, None] * rows).sum())
+
+    def exponents(self) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the largest input and of the largest delta of every sample, (b,) on the host."""
+        b = len(self.a)
+        inputs = to_host(abs(self.a).reshape(b, -1).max(axis=1)) if self.n_in else np.zeros(b)
+        rows = to_host(abs(self.delta).reshape(b, -1).max(axis=1))
+        return exponents_of(np.maximum(inputs, self.bias)), exponents_of(rows)
+
+    def exponent(self) -> int:
+        """That of the largest entry for P = 1, and of a bound for P > 1; see `exponents_of`."""
+        inputs, rows = self.exponents()
+        return int((inputs + rows).max())
+
+    def balanced(self) -> OuterProductRows:
+        """The same rows with no input beyond 1, so that no product of two of them overflows."""
+        xp = array_module(a=self.a)
+        ones = xp.ones((*self.a.shape[:2], self.bias), self.a.dtype)
+        shift = xp.asarray(self.exponents()[0])
+        a = xp.ldexp(xp.concatenate([self.a, ones], axis=2), -shift[:, None, None])
+        delta = xp.ldexp(self.delta, shift[:, None, None, None])
+        return OuterProductRows(a, delta, self.start, bias=0)
+
+    @property
+    def units(self) -> int:
+        """Inputs, the bias's among them."""
+        return self.n_in + self.bias
 
     @property
     def through_entries(self) -> bool:
@@ -95,7 +135,7 @@ class OuterProductRows:
         Contracting over pairs of positions costs 2 P^2 n_out operations an entry of K, the
         explicit rows (n_in + 1) n_out, half of it saved by symmetry.
         """
-        return self.positions > 1 and 2 * self.positions**2 > self.n_in + 1
+        return self.positions > 1 and 2 * self.positions**2 > self.units
 
     def entries(self) -> Array:
         """The explicit rows in float64, (m, (n_in + 1) n_out)."""
@@ -132,7 +172,7 @@ def gram_terms(
     first = left.at_positions()
     for a, rows in first:
         for a_other, rows_other in first if right is left else right.at_positions():
-            yield rows, rows_other, a @ a_other.T + 1
+            yield rows, rows_other, a @ a_other.T + left.bias
 
 
 def gram_definition(left: Layers, right: Layers, out: Array) -> None:

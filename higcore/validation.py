@@ -26,7 +26,11 @@ def check_array(name: str, array: Array, shape: Sequence[int | str]) -> None:
     if type(array) is not np.ndarray:
         array_module(**{name: array})
     if array.dtype not in FLOATS:
-        raise TypeError(f"{name} must be a float32 or float64 array, got dtype {array.dtype}")
+        swapped = array.dtype.newbyteorder() in FLOATS
+        advice = "; astype puts its bytes in this machine's order" if swapped else ""
+        raise TypeError(
+            f"{name} must be a float32 or float64 array, got dtype {array.dtype}{advice}"
+        )
     pairs = zip(shape, array.shape, strict=False)
     fits = len(array.shape) == len(shape) and all(
         [n == m or type(n) is str for n, m in pairs]  # noqa: C419  quicker than a generator
@@ -60,7 +64,7 @@ def check_cotangents(name: str, array: Array, b: int, size: int, **model: Array)
 
 def check_finite(name: str, array: Array) -> None:
     """Raise `NonFiniteError` if an array, or a number, holds NaN or Inf; costs one pass over it."""
-    if isinstance(array, (int, float)):
+    if isinstance(array, (int, float, np.generic)):
         array = np.asarray(array)
     xp = array_module(**{name: array})
     if not bool(xp.isfinite(array).all()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +58,14 @@ class Solver:
 
     def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, |y|) = S du for directions du (b, |u|); by default from all of S."""
+        array_module(x=x, u=u)
         check_array("du", du, (len(x), self.control_size))
         _, S = self.jacobian(x, u)
         return (S @ du[:, :, None])[:, :, 0]  # (b, |y|, |u|) x (b, |u|, 1)
 
     def adjoint(self, x: Array, u: Array, y_bar: Array) -> Array:
         """Return u_bar (b, |u|) = S^T y_bar for cotangents y_bar (b, |y|)."""
+        array_module(x=x, u=u)
         check_array("y_bar", y_bar, (len(x), self.output_size))
         return self.backward(self.forward(x, u)[1], y_bar)
 
@@ -171,6 +174,19 @@ class TapedSolver(Solver, complete=False):
 def _several(y_bar):
     """Cotangents (b, |y|) as one for each sample, (b, 1, |y|)."""
     return y_bar if y_bar.ndim == 3 else y_bar[:, None, :]
+
+
+def check_tape(tape: Any, *shapes: Sequence[int | str]) -> None:
+    """Raise unless ``tape`` has arrays of these shapes, the samples last: compiled sweeps do not.
+
+    A tape of another solver, of fewer steps say, would be read beyond its end.
+    """
+    if not isinstance(tape, tuple) or len(tape) != len(shapes):
+        raise TypeError("tape must be what forward of this solver returned beside y")
+    for array, shape in zip(tape, shapes, strict=True):
+        check_array("an array of the tape", array, shape)
+    if len({array.shape[-1] for array in tape}) > 1:
+        raise ValueError(f"tape must be of one batch, got shapes {[a.shape for a in tape]}")
 
 
 def _gives(cls, name):

@@ -27,7 +27,7 @@ from higcore.kernels import RangeKernel
 from higcore.validation import check_cotangents, check_count, check_like, check_real
 
 from . import tridiagonal
-from .base import TapedSolver
+from .base import TapedSolver, check_tape
 from .samples import load, store
 
 
@@ -256,12 +256,14 @@ class QuantumDipole(TapedSolver):
 
     def backward(self, tape: tuple[Array, Array], y_bar: Array) -> Array:
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
+        self._check_tape(tape)
         check_cotangents("y_bar", y_bar, tape[1].shape[1], self.state_size, tape=tape[0])
         rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]
         return self._sweep(tape, rows)[:, 0].reshape(*y_bar.shape[:-1], self.steps)
 
     def rows(self, tape: tuple[Array, Array]) -> Array:
         """Return S (b, 2n, steps), S[i] = dy_i/du_i, by one sweep over n complex cotangents."""
+        self._check_tape(tape)
         xp = array_module(psi=tape[0])
         identity = xp.eye(self.interior, self.state_size, dtype=tape[0].dtype)
         rows = xp.broadcast_to(identity, (tape[1].shape[1], *identity.shape))
@@ -287,6 +289,9 @@ class QuantumDipole(TapedSolver):
         physics = self._physics(xp, psi.dtype)
         SWEEP(b, *physics, u_t, psi, omega, u_bar, scratch=self._sweep_scratch, cotangents=r)
         return _samples_first(xp, u_bar.reshape(2, self.steps, b, r))
+
+    def _check_tape(self, tape):
+        check_tape(tape, (self.steps + 1, 2, self.interior, "b"), (self.steps, "b"))
 
     def _physics(self, xp, dtype):
         scalar = np.dtype(dtype).type

@@ -11,7 +11,7 @@ from higcore.kernels import RangeKernel
 from higcore.validation import check_cotangents, check_count, check_like, check_real
 
 from . import rk4
-from .base import TapedSolver
+from .base import TapedSolver, check_tape
 
 
 def acceleration(width, physics, q, u, a):
@@ -179,6 +179,7 @@ class OscillatorChain(TapedSolver):
 
     def backward(self, tape: tuple[Array, Array], y_bar: Array) -> Array:
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
+        self._check_tape(tape)
         march, u_t = tape
         check_cotangents("y_bar", y_bar, u_t.shape[1], self.state_size, tape=march)
         xp = array_module(march=march)
@@ -192,6 +193,7 @@ class OscillatorChain(TapedSolver):
 
     def rows(self, tape: tuple[Array, Array]) -> Array:
         """Return S (b, 2n, steps), S[i] = dy_i/du_i, by one sweep over all 2n cotangents."""
+        self._check_tape(tape)
         march, _ = tape
         xp = array_module(march=march)
         identity = xp.eye(self.state_size, dtype=march.dtype)
@@ -201,6 +203,9 @@ class OscillatorChain(TapedSolver):
         """Return the states at all times, (b, steps + 1, 2n), start included."""
         march, _ = self.forward(x, u)[1]
         return march.transpose(2, 0, 1)
+
+    def _check_tape(self, tape):
+        check_tape(tape, (self.steps + 1, self.state_size, "b"), (self.steps, "b"))
 
     def _physics(self, xp, dtype):
         scalar = np.dtype(dtype).type

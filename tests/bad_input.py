@@ -110,7 +110,7 @@ bad(
     {"J": np.ones((2, 3)), "g": np.ones(2), "memory_limit": 1e9},
     ({"J": [[1.0]]}, TypeError, "J must be a NumPy or CuPy array, got list"),
     ({"J": None}, TypeError, "J must be a NumPy or CuPy array, got NoneType"),
-    ({"J": np.float64(1)}, ValueError, "J must have shape (m, t), got ()"),
+    ({"J": np.float64(1)}, TypeError, "J must be a NumPy or CuPy array, got float64"),
     ({"J": np.ones(3)}, ValueError, "J must have shape (m, t), got (3,)"),
     ({"J": np.ones((2, 3, 1))}, ValueError, "J must have shape (m, t), got (2, 3, 1)"),
     ({"J": np.ones((0, 3)), "g": np.ones(0)}, ValueError, "J is empty: shape (0, 3)"),

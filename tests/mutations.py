@@ -27,6 +27,9 @@ SIP = f"{ALL}::test_a_sip_gradient_against_numpy"
 LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
+KINDS = "tests/test_array_kinds.py"
+DAMPING = "tests/test_marquardt.py"
+UNITS = "tests/test_units.py"
 DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
 COMPILATION, THREADS = "tests/test_compilation.py", "tests/test_threads.py"
@@ -70,14 +73,14 @@ MUTATIONS = [
     ("nets/activations.py", "(a > 0).astype", "(a >= 0).astype", NETS),
     ("higcore/rows.py", "self.a.reshape(len(weighted), self.n_in).T, weighted, out", "-self.a.reshape(len(weighted), self.n_in).T, weighted, out", LINEAR),
     ("higcore/rows.py", "= weighted.sum(axis=0)", "= 0", LINEAR),
-    ("higcore/rows.py", "along = self.a @ weights + v", "along = self.a @ weights - v", LINEAR),
-    ("higcore/rows.py", "self.a @ self.a.swapaxes(1, 2) + 1", "self.a @ self.a.swapaxes(1, 2)", LINEAR),
+    ("higcore/rows.py", "along += v[", "along -= v[", LINEAR),
+    ("higcore/rows.py", "a @ a.swapaxes(1, 2) + self.bias", "a @ a.swapaxes(1, 2)", LINEAR),
     ("higcore/rows.py", "K[col, row] = K[row, col]", "K[col, row] = -K[row, col]", LINEAR),
     ("higcore/linearisation.py", "else 1.0\n        self.loss_gradient", "else -1.0\n        self.loss_gradient", LINEAR),
     ("higcore/losses.py", "return 2 * self.factor * (y - target)", "return self.factor * (y - target)", LINEAR),
     ("higcore/spectral/tridiagonal.py", "carried = c * w_next - s * carried", "carried = c * w_next + s * carried", HALF),
     ("higcore/spectral/tridiagonal.py", "k = count - 1 - step if forward else step", "k = step", HALF),
-    ("higcore/half_inverse.py", "(m, t) = (kappa - 1) / 2", "(m, t) = kappa / 2", HALF),
+    ("higcore/half_inverse.py", "made, z, (kappa - 1) / 2", "made, z, kappa / 2", HALF),
     ("solvers/tridiagonal.py", "phi[0, j, i] -= kappa * imag", "phi[0, j, i] += kappa * imag", DIPOLE),
     ("solvers/tridiagonal.py", "phi[1, j, i] += kappa * real", "phi[1, j, i] -= kappa * real", DIPOLE),
     ("solvers/tridiagonal.py", "g[1, j, i] *= -scale", "g[1, j, i] *= scale", DIPOLE),
@@ -95,7 +98,7 @@ MUTATIONS = [
     ("nets/layers.py", "out[..., k : k + self.positions, :] += shifts", "out[..., k : k + self.positions, :] -= shifts", CONV),
     ("nets/layers.py", "self._patches(a).reshape(-1, self.fan_in).T @ delta", "-self._patches(a).reshape(-1, self.fan_in).T @ delta", CONV),
     ("nets/layers.py", "self._patches(a) @ dweights + self._patches(da) @ weights", "self._patches(a) @ dweights - self._patches(da) @ weights", CONV),
-    ("higcore/rows.py", "a @ a_other.T + 1", "a_other @ a.T + 1", CONV),
+    ("higcore/rows.py", "a @ a_other.T + left", "a_other @ a.T + left", CONV),
     ("higcore/losses.py", "d[:, None] * _times_i(target)", "-d[:, None] * _times_i(target)", LOSSES),
     ("higcore/losses.py", "(scale * d)[:, None]", "(-scale * d)[:, None]", LOSSES),
     ("higcore/second_order.py", "network_gradient(2 * self.du", "network_gradient(-2 * self.du", SIP),
@@ -192,13 +195,13 @@ MUTATIONS = [
     # Rows of J and their Gram matrix
     ("higcore/rows.py", "outer, self.delta.sum(axis=2)]", "outer, -self.delta.sum(axis=2)]", LINEAR),
     ("higcore/rows.py", "value if first else chunk[row, col] + value", "value if first else chunk[row, col] - value", LINEAR),
-    ("higcore/rows.py", "self.delta @ self.delta.swapaxes(2, 3)", "self.delta @ -self.delta.swapaxes(2, 3)", LINEAR),
+    ("higcore/rows.py", "= delta @ delta.swapaxes(2, 3)", "= delta @ -delta.swapaxes(2, 3)", LINEAR),
     ("higcore/rows.py", "blocks *= samples[:, None, :, None]", "blocks *= 1", LINEAR),
     ("higcore/rows.py", "left_of = lo if symmetric else 0", "left_of = lo", MEMORY),
     ("higcore/rows.py", "return total + A @ A.T", "return total - A @ A.T", HALF),
 
     # Truncation, fall-backs and guards
-    ("higcore/half_inverse.py", "np.float64(info.sigma_max) ** beta", "np.float64(info.sigma_max) ** -beta", HALF),
+    ("higcore/half_inverse.py", "shift += beta * (", "shift -= beta * (", HALF),
     ("higcore/half_inverse.py", 'rule.relative:\n        return rule.tau\n', 'rule.relative:\n        return 1.0\n', HALF),
     ("higcore/spectral/modes.py", "keep = sigma > self", "keep = sigma < self", HALF),
     ("higcore/spectral/modes.py", "max(tau, noise * sigma_max)", "min(tau, noise * sigma_max)", HALF),
@@ -215,6 +218,40 @@ MUTATIONS = [
     ("solvers/dipole.py", 'check_like("du", du, u.shape, u=u)', "None", BAD_INPUT),
     ("higcore/losses.py", 'check_like("target", target, y.shape, y=y)', "None", BAD_INPUT),
     ("higcore/problem.py", 'self.check_batch("batch", batch)\n        total', "total", BAD_INPUT),
+
+    ("higcore/backend.py", "if kind in HOST_KINDS:", "if isinstance(array, np.ndarray):", KINDS),
+    ("higcore/backend.py", '"ndarray" and kind', '"ndarray" or kind', KINDS),
+    ("higcore/rows.py", "if not fits or a.shape[:2]", "if not fits or a.shape[:0]", KINDS),
+    ("higcore/linearisation.py", "if block.delta.shape[:2] != S.shape[:2]:", "if False:", KINDS),
+    ("higcore/linearisation.py", "return found.astype(dtype, copy=False)", "return found", KINDS),
+    ("higcore/spectral/modes.py", "(n, n)), (\"z\", z, (n,))", "(n, n)),", KINDS),
+    ("solvers/base.py", "        check_array(\"an array of the tape\", array, shape)", "        pass", KINDS),
+
+    # The damping of Levenberg-Marquardt
+    ("higcore/second_order.py", "telling = predicted > noise", "telling = predicted > 0", DAMPING),
+    ("higcore/second_order.py", "if not telling or damping > cap:", "if not telling:", DAMPING),
+    ("higcore/second_order.py", "if not telling or damping > cap:", "if damping > cap:", DAMPING),
+    ("higcore/second_order.py", "except Exception as error:", "except ValueError as error:", DAMPING),
+    ("higcore/second_order.py", "    except MemoryError:\n        raise\n", "", DAMPING),
+    ("higcore/second_order.py", "* largest, floor), cap)", "* largest, floor), 1e99)", DAMPING),
+    ("higcore/second_order.py", "return float(change.sum()) + rounding", "return rounding", DAMPING),
+    ("higcore/second_order.py", "change.sum()) + rounding * abs(total)", "change.sum())", DAMPING),
+
+    # Extreme units
+    ("higcore/units.py", "exponent = J.exponent()", "exponent = 0", UNITS),
+    ("higcore/units.py", "(flat, -exponent), exponent", "(flat, -exponent), 0", UNITS),
+    ("higcore/units.py", "array *= 2.0 ** (exponent - whole)", "pass", UNITS),
+    ("higcore/half_inverse.py", "shift += kappa * exponent", "shift += exponent", UNITS),
+    ("higcore/half_inverse.py", "(math.log2(modes.sigma_max) + exponent)", "math.log2(modes.sigma_max)", UNITS),
+    ("higcore/half_inverse.py", "rule, (m, t) = rule.scaled(-exponent), J.shape", "m, t = J.shape", UNITS),
+    ("higcore/half_inverse.py", "tau = rule.scaled(-exponent).tau", "tau = rule.tau", UNITS),
+    ("higcore/half_inverse.py", "max(modes.cutoff, rule.tau)", "modes.cutoff", UNITS),
+    ("higcore/linearisation.py", "scaled.balanced = True", "pass", UNITS),
+    ("higcore/rows.py", "delta = xp.ldexp(self.delta, shift", "delta = xp.ldexp(self.delta, 0 * shift", UNITS),
+    ("higcore/rows.py", "a @ a_other.T + left.bias", "a @ a_other.T + 1", UNITS),
+    ("higcore/rows.py", "(array.astype(np.float64, copy=False) for array in (self.a, self.delta))", "(self.a, self.delta)", UNITS),
+    ("higcore/spectral/band.py", "_count_below(band, cutoff * cutoff)", "_count_below(band, cutoff**2)", UNITS),
+    ("higcore/second_order.py", "of_g - of_S - exponent", "of_g - of_S", UNITS),
 
     # Derivatives that Solver makes of others, and the checks of a user's
     ("solvers/base.py", "u_bar = _several(y_bar) @", "u_bar = -_several(y_bar) @", DEFAULTS),

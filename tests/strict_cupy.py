@@ -22,7 +22,7 @@ from higcore.kernels import RangeKernel
 
 NAMES = """
     allclose ascontiguousarray broadcast_to column_stack concatenate cos diag empty empty_like eye
-    isfinite matmul maximum multiply ones ones_like sin sqrt stack tanh tril triu where zeros
+    isfinite ldexp matmul maximum multiply ones ones_like sin sqrt stack tanh tril triu where zeros
     zeros_like
 """.split()
 LINALG_NAMES = "cholesky eigh inv norm pinv qr solve svd".split()

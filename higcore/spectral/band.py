@@ -28,7 +28,7 @@ from ..threads import run_threaded
 from . import panels
 from .gram import NOISE
 from .inplace import call
-from .modes import EPS, Modes, Truncation, gap, require
+from .modes import EPS, Modes, Truncation, check_gram, gap, require
 from .rational import power_fractions
 from .reduction import chase_to_tridiagonal, reduce_to_band
 from .tridiagonal import apply_tridiagonal
@@ -50,6 +50,7 @@ def apply(
     K (n, n), C-contiguous, is overwritten; on the host it need only be defined on and above the
     diagonal. z (n,); both float64.
     """
+    check_gram(K, z)
     trace, norm_z = float(K.trace()), np.linalg.norm(to_host(z))
     width = _width(len(K))
     reduction = reduce_to_band(K.T, width) if xp is np else panels.reduce_to_band(xp, K, width)
@@ -83,11 +84,11 @@ def _apply_fractions(band, w, power, truncation):
         raise Doubt("few rows")
     largest = _largest(band)
     cutoff = truncation.cutoff(largest**0.5, NOISE)
-    below = _count_below(band, cutoff**2)
+    below = _count_below(band, cutoff * cutoff)  # Inf, not OverflowError
     if below > MANY:
         raise Doubt(f"{below} modes below the cutoff")
     values, vectors = _smallest(band, below + 1, largest, definite=below == 0)
-    if (values <= cutoff**2).sum() != below:
+    if (values <= cutoff * cutoff).sum() != below:
         raise Doubt("eigenvalues at the cutoff do not agree with their number")
     low = vectors[:, :below]
     fractions = power_fractions(-power, values[below] * (1 - 1e-8), largest * (1 + 1e-8))

@@ -13,7 +13,7 @@ import scipy.linalg
 from scipy.linalg.blas import dsymv
 
 from ..backend import Array, is_host
-from .modes import EPS, Modes, Truncation, require
+from .modes import EPS, Modes, Truncation, check_gram, require
 
 NOISE = 4 * EPS**0.5
 
@@ -26,6 +26,7 @@ def apply(
     K (n, n) and z (n,) are float64; K may be overwritten, and on the host only what is on and
     above its diagonal is read. A mode is judged by its singular value.
     """
+    check_gram(K, z)
     Kz = dsymv(1.0, K.T, z, lower=1) if is_host(K) else K @ z
     eigh = _eigh if is_host(K) else xp.linalg.eigh
     eigenvalues, U = eigh(K)

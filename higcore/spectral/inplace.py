@@ -46,13 +46,23 @@ def call(name: str, *arguments: Argument) -> int:
 
 def leading(array: np.ndarray) -> int:
     """Leading dimension of a part of a Fortran-ordered array: numbers from column to column."""
-    if array.dtype != np.float64 or array.strides[0] != array.itemsize:
-        raise ValueError("array must be float64 with contiguous columns")
+    _check_columns(array)
     return max(array.strides[1] // array.itemsize, 1)
+
+
+def _check_columns(array):
+    """Of any other array, the routines would read and write what lies beside it."""
+    contiguous = len(array) <= 1 or array.strides[0] == array.itemsize
+    if array.dtype != np.float64 or not contiguous:
+        raise ValueError(
+            f"array must be float64 with contiguous columns, got {array.dtype} with strides "
+            f"{array.strides} of shape {array.shape}"
+        )
 
 
 def _reference(argument):
     if isinstance(argument, np.ndarray):
+        _check_columns(argument)
         return ctypes.c_void_p(argument.ctypes.data)
     return ctypes.byref(KINDS[type(argument)](argument))
 

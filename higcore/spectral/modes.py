@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..backend import Array, to_host
+from ..validation import check_array
 
 EPS = 2.0**-52  # float64; every decomposition here is done in float64
 
@@ -33,6 +36,20 @@ class Modes(NamedTuple):
     gap: float
     detail: str | None = None
 
+    def scaled(self, exponent: int) -> Modes:
+        """Those of 2^exponent J."""
+        return self._replace(
+            sigma_max=in_range(self.sigma_max, exponent),
+            sigma_min=in_range(self.sigma_min, exponent),
+            cutoff=in_range(self.cutoff, exponent),
+        )
+
+
+def in_range(number: float, exponent: int) -> float:
+    """``number`` 2^exponent, Inf if that is too large."""
+    with np.errstate(over="ignore"):
+        return float(np.ldexp(number, exponent))
+
 
 @dataclass(frozen=True)
 class Truncation:
@@ -40,6 +57,12 @@ class Truncation:
 
     tau: float
     relative: bool
+
+    def scaled(self, exponent: int) -> Truncation:
+        """The same rule for 2^exponent J."""
+        if self.relative:
+            return self
+        return replace(self, tau=min(in_range(self.tau, exponent), 2.0**1000))  # cuts all modes
 
     def cutoff(self, sigma_max: float, noise: float) -> float:
         """The singular value up to which modes are dropped.
@@ -63,6 +86,16 @@ class Truncation:
         kept = sigma[sigma > cutoff]
         sigma_min = float(kept.min(initial=sigma_max)) if len(kept) else 0.0
         return Modes(len(kept), sigma_max, sigma_min, cutoff, gap(sigma, cutoff), detail)
+
+
+def check_gram(K: Array, z: Array) -> None:
+    """Raise unless K (n, n) and z (n,) are what compiled code takes them for, float64."""
+    check_array("K", K, ("n", "n"))
+    n = len(K)
+    for name, array, shape in (("K", K, (n, n)), ("z", z, (n,))):
+        check_array(name, array, shape)
+        if array.dtype != np.float64:
+            raise TypeError(f"{name} must be a float64 array, got dtype {array.dtype}")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from scipy.linalg import lapack
 from ..backend import Array, is_host, to_host
 from ..kernels import lazy_njit
 from .gram import NOISE
-from .modes import EPS, Modes, Truncation, require
+from .modes import EPS, Modes, Truncation, check_gram, require
 
 MAX_SWEEPS = 40  # an eigenvalue; LAPACK allows 30, 1.7 are typical
 DEFLATE = EPS / 16  # off-diagonals under this times max |T| are zero; with EPS errors double
@@ -45,6 +45,7 @@ def apply(
     K (n, n), C-contiguous and defined on and above the diagonal, is overwritten; z (n,); both
     float64.
     """
+    check_gram(K, z)
     if not is_host(K):
         w, modes = apply(np, to_host(K), to_host(z), power, truncation)
         return xp.asarray(w), modes._replace(detail="decomposed on the host")
