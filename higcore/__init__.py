@@ -1,7 +1,5 @@
 """Half-inverse gradients on plain arrays. See README.md for the whole picture."""
 
-__version__ = "0.1.0"
-
 from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from .diagnostics import StepDiagnostics
 from .examination import check_network, check_solver, dot_test, taylor_test
@@ -14,6 +12,7 @@ from .result import Epoch, History, Result, TrainingError
 from .second_order import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics
 from .training import fit
 from .validation import NonFiniteError
+from .version import __version__ as __version__
 
 __all__ = [
     "HIG",

@@ -3,71 +3,19 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .threads import thread_policy as thread_policy  # where scripts have it from
-
-# A NumPy array, or a CuPy array where one came in. CuPy has no annotations and is mostly not
-# installed where a program is checked, and NumPy's are of NumPy alone: so this says what is meant,
-# and shapes and dtypes are said by the docstrings and checked when a program runs.
-Array: TypeAlias = Any
+from .validation import Array as Array
+from .validation import array_module as array_module
+from .validation import check_choice
 
 CACHE_LINE = 64  # bytes
 ALWAYS_THERE = 2**28  # bytes
-HOST_KINDS = {np.ndarray, np.memmap}  # others have shapes, products or masks of their own
-
-
-def array_module(**arrays: Array) -> ModuleType:
-    """Return the module, ``numpy`` or ``cupy``, that all the named arrays belong to.
-
-    Parameters
-    ----------
-    **arrays
-        The arrays under the names that an error message should use.
-
-    Raises
-    ------
-    TypeError
-        If an argument is no array, or of a class derived from NumPy's other than `numpy.memmap`,
-        such as numpy.matrix or a masked array; or if NumPy and CuPy arrays are mixed.
-
-    Examples
-    --------
-    >>> array_module(theta=np.zeros(3)).__name__
-    'numpy'
-    """
-    if set(map(type, arrays.values())) <= HOST_KINDS:  # many calls a step
-        return np
-    owner = {name: _owner(name, array) for name, array in arrays.items()}
-    first, *others = owner
-    for name in others:
-        if owner[name] != owner[first]:
-            raise TypeError(
-                f"{first} is a {owner[first]} array but {name} is a {owner[name]} array; "
-                "move one of them with to_device or to_host"
-            )
-    return sys.modules[owner[first]]
-
-
-def _owner(name, array):
-    """ "numpy" or "cupy". Compiled code goes by the shape of a plain array; a matrix keeps none."""
-    kind = type(array)
-    if kind in HOST_KINDS:
-        return "numpy"
-    if kind.__name__ == "ndarray" and kind.__module__.partition(".")[0] == "cupy":
-        return "cupy"
-    advice = ""
-    if isinstance(array, np.ma.MaskedArray):
-        advice = "; fill in what is masked, with its method filled"
-    elif isinstance(array, np.ndarray):
-        advice = "; numpy.asarray makes a plain array of it"
-    raise TypeError(f"{name} must be a NumPy or CuPy array, got {kind.__name__}{advice}")
 
 
 def is_host(array: Array) -> bool:
@@ -83,8 +31,6 @@ def to_host(array: Array) -> Array:
 
 def to_device(array: Array, device: str) -> Array:
     """Return ``array`` on ``device``, ``"cpu"`` or ``"gpu"``; a copy only if it has to move."""
-    from .validation import check_choice  # which imports this module
-
     array_module(array=array)
     check_choice("device", device, ("cpu", "gpu"))
     if device == "cpu":

@@ -16,13 +16,14 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
-from . import __version__, sealed_npz
+from . import sealed_npz
 from .backend import to_host
 from .diagnostics import StepDiagnostics
 from .files import file_path, make_folder
 from .half_inverse import HalfInverseInfo
 from .result import Diagnostics, Epoch, History, Result, State, is_lost
 from .validation import NonFiniteError, check_array, check_finite, check_real
+from .version import __version__
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=NamedTuple)

@@ -14,8 +14,8 @@ import numpy as np
 from numba import cuda
 from numba.core.errors import NumbaPerformanceWarning
 
+from .compilation.scratch import Scratch, Shapes, dtype_of
 from .gpu import current_stream
-from .kernels import Scratch, Shapes, dtype_of
 
 THREADS = 64  # a block: few, so that a small batch is spread over many multiprocessors
 CONFIGURED = 64  # grids of a kernel that are kept

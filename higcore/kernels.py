@@ -23,27 +23,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from . import threads
 from .backend import empty, is_host
 from .compilation.readings import Sources
+from .compilation.scratch import Scratch, dtype_of, no_scratch
 
 # Samples worked on together: one or two AVX-512 registers of float64; the scratch stays in cache.
 MIN_CHUNK, MAX_CHUNK = 8, 16
-
-Shapes: TypeAlias = Sequence[tuple[int, ...]]
-Scratch: TypeAlias = Callable[[int, int | None], Shapes]  # (samples, cotangents) -> shapes
-
-
-def no_scratch(samples: int, cotangents: int | None) -> Shapes:
-    """The shapes of no arrays."""
-    return ()
-
 
 _plainly: ContextVar[set[str] | None] = ContextVar("plainly", default=None)
 
@@ -188,11 +180,6 @@ def _compiled_loop(body):
     sources.require_unchanged()
     _make_callable(sources)
     return sources, compile_kept(loop, sources, body.__name__)
-
-
-def dtype_of(args: Iterable[Any]) -> np.dtype:
-    """The dtype of the first array among the arguments of a kernel."""
-    return next(a.dtype for a in args if getattr(a, "shape", ()))
 
 
 def lazy_njit(

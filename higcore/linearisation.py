@@ -6,22 +6,19 @@ a sample, m = b r rows, t parameters.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from .backend import Array, array_module
-from .protocols import Network
+from .protocols import Network, Objective, Samples
 from .rows import OuterProductRows, add_gram, gram_block, symmetric
+from .threads import computed_once
 from .units import exponents_of, largest_exponent
 from .validation import check_array, check_count, check_like
-
-if TYPE_CHECKING:
-    from .problem import Batch, Problem
 
 PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
 
@@ -87,7 +84,7 @@ class StackedJacobian:
         """True if the row factors of all samples are kept."""
         return self.tile == self.samples
 
-    @functools.cached_property
+    @computed_once
     def blocks(self) -> list[OuterProductRows]:
         """The row factors of all samples, `OuterProductRows` layer by layer."""
         return self._network_rows(self.tape, self.S)
@@ -317,7 +314,7 @@ class Linearisation:
         dL/dl_i: 1/b if L is a mean over the batch, 1 if it is a sum.
     """
 
-    def __init__(self, problem: Problem, theta: Array, batch: Batch) -> None:
+    def __init__(self, problem: Objective, theta: Array, batch: Samples) -> None:
         if not hasattr(problem, "check_batch"):
             raise TypeError(f"problem must be a Problem, got {problem!r}")
         problem.check_batch("batch", batch)

@@ -18,7 +18,7 @@ from .half_inverse import (
     workspace,
 )
 from .problem import Problem
-from .protocols import Optimizer
+from .protocols import Objective, Optimizer
 from .validation import check_choice, check_count, check_real
 
 ASSUMED: dict[str, Any] = {"method": "auto", "tau": 1e-6}  # of optimizers that do not say
@@ -55,7 +55,7 @@ class MemoryEstimate:
 
 
 def memory_estimate(
-    problem: Problem,
+    problem: Objective,
     batch: int,
     *,
     method: str = "auto",
@@ -122,7 +122,7 @@ def factor_numbers(shapes: Iterable[tuple[int, int, int]], r: int) -> int:
 
 
 def fitting_tile(
-    problem: Problem,
+    problem: Objective,
     batch: int,
     *,
     method: str = "auto",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -14,6 +13,7 @@ from .backend import Array, array_module, to_device
 from .equality import same_fields
 from .linearisation import Linearisation
 from .protocols import Loss, Network, Solver
+from .threads import computed_once
 from .validation import (
     check_array,
     check_callable,
@@ -180,7 +180,7 @@ class Problem:
                 check_finite(f"{name}.{field.name}", getattr(batch, field.name))
         self.check_like_train("test.x", self.test.x)
 
-    @functools.cached_property
+    @computed_once
     def sample(self) -> Batch:
         """Training data to look at: all of a Batch, the first sample of FreshData."""
         return self.train if isinstance(self.train, Batch) else self.train.take(0, 1)

@@ -10,16 +10,13 @@ remember for the passes that follow it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .backend import Array
-
-if TYPE_CHECKING:
-    from .linearisation import Linearisation
-    from .rows import OuterProductRows
+from .rows import OuterProductRows
+from .validation import Array
 
 OptimizerState: TypeAlias = dict[str, Any]  # arrays, numbers and text by name; see `checkpoint`
 
@@ -103,6 +100,42 @@ class Loss(Protocol):
         """dl/dy of each sample, (b, |y|)."""
 
 
+class Samples(Protocol):
+    """A batch: start states x (b, |x|), network inputs (b, n_0) and targets (b, |y|)."""
+
+    @property
+    def x(self) -> Array: ...
+
+    @property
+    def net_input(self) -> Array: ...
+
+    @property
+    def target(self) -> Array: ...
+
+
+class Objective(Protocol):
+    """What is linearised, such as a `Problem`: network, solver, loss, and whether L is a mean."""
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def solver(self) -> Solver: ...
+
+    @property
+    def loss(self) -> Loss: ...
+
+    @property
+    def batch_mean(self) -> bool: ...
+
+    @property
+    def sample(self) -> Samples:
+        """Training data to look at."""
+
+    def check_batch(self, label: str, batch: Any, /) -> None:
+        """Raise unless a batch fits."""
+
+
 class Optimizer(Protocol):
     """theta <- theta - step, such as `HIG` and `Adam`."""
 
@@ -110,9 +143,12 @@ class Optimizer(Protocol):
         """State before the first update."""
 
     def update(
-        self, linearisation: Linearisation, state: OptimizerState, /
+        self, linearisation: Any, state: OptimizerState, /
     ) -> tuple[Array, OptimizerState, Any]:
-        """The step (t,), the next state, and what is to be said of the step, or None."""
+        """The step (t,), the next state, and what is to be said of the step, or None.
+
+        It is handed a `Linearisation`, and asks it for what it needs.
+        """
 
 
 class GradientSource(Protocol):

@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import threadpoolctl
+
+from .validation import check_count, check_real
 
 LARGE_PRODUCT = 5e8  # operations, some 10 ms of a core
 ROWS_FOR_THREADS = 500  # two threads: dipole, 448 rows, 17 ms a step instead of 14; 512 rows, even
@@ -135,8 +138,6 @@ def thread_policy(operations: float = 0, rows: int | None = None) -> Iterator[No
 
     A limit belongs to the process: where blocks overlap in several threads, it ends with the last.
     """
-    from .validation import check_count, check_real  # which import this module
-
     check_real("operations", operations, 0.0)
     if rows is not None:
         check_count("rows", rows, 0)
@@ -146,6 +147,20 @@ def thread_policy(operations: float = 0, rows: int | None = None) -> Iterator[No
         if rows is not None and rows < ROWS_FOR_THREADS:
             limits.enter_context(_limit("scipy").held())
         yield
+
+
+class computed_once(functools.cached_property):
+    """`functools.cached_property` without the lock that up to Python 3.11 all objects share.
+
+    A child that is forked while another thread holds it would wait for ever. Two threads that come
+    first may both compute the value.
+    """
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        value = instance.__dict__[self.attrname] = self.func(instance)
+        return value
 
 
 def run_threaded(function: Callable[[int], object], items: Sequence[int]) -> None:

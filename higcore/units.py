@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from .backend import Array, array_module
 from .validation import NonFiniteError, check_finite
-
-if TYPE_CHECKING:
-    from .linearisation import Jacobian
 
 # Sizes from 2^-n to 2^n are ordinary: even |K^-1 g|^2 is a number then, for a K cut at its noise.
 ORDINARY = {np.dtype(np.float32): 50, np.dtype(np.float64): 200}
@@ -24,6 +21,7 @@ ORDINARY = {np.dtype(np.float32): 50, np.dtype(np.float64): 200}
 OF_ZERO = -10_000  # an exponent below those of all numbers, products of them included
 
 T = TypeVar("T")
+Jacobian: TypeAlias = Any  # one of `linearisation`, which imports this module
 
 
 def is_ordinary(size: float, dtype: np.dtype) -> bool:

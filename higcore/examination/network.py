@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 
 from ..backend import array_module
 from ..linearisation import StackedJacobian
+from ..threads import computed_once
 from .diagnosis import Claim
 from .differences import Estimate
 from .differentiable import Differentiable
@@ -34,7 +33,7 @@ class ParametrisedNetwork(Differentiable):
 
     name, arguments, axes, contraction = "forward", "theta and x", ("theta", "u"), "ij,ijk->k"
 
-    @cached_property
+    @computed_once
     def tape(self):
         """That of forward."""
         return self.call("forward", self.v, self.x)[1]
