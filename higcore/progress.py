@@ -1,11 +1,15 @@
-"""One live line on a terminal, a plain line every ten seconds elsewhere."""
+"""What is said of a run while it goes on; that nobody listens any more is never worth a run.
+
+That is one live line on a terminal, a plain line every ten seconds elsewhere, and the logger.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -16,6 +20,12 @@ BAR_INTERVAL, PLAIN_INTERVAL = 0.1, 10.0  # seconds
 Show: TypeAlias = "Callable[[float, Run], None]"  # (share of the budget, run)
 
 
+def tell(level: int, message: str, *arguments: object) -> None:
+    """Tell the logger ``higcore``; a handler that raises, as of a closed stream, is passed over."""
+    with suppress(Exception):
+        logging.getLogger("higcore").log(level, message, *arguments, stacklevel=2)
+
+
 @contextmanager
 def progress_line(enabled: bool, label: str, done: float = 0.0) -> Iterator[Show]:
     """Yield ``show(share, run)``, to be called after every step; it does nothing if disabled.
@@ -24,50 +34,74 @@ def progress_line(enabled: bool, label: str, done: float = 0.0) -> Iterator[Show
     """
     if not enabled:
         yield lambda share, run: None
-    elif sys.stderr.isatty():
-        with _bar(label, done) as show:
-            yield show
-    else:
-        yield _at_most_every(PLAIN_INTERVAL, lambda share, run: _write(label, share, run))
+        return
+    display = _Display(label, done)
+    try:
+        yield display.show
+    finally:
+        display.close()
 
 
-@contextmanager
-def _bar(label, done):
+class _Display:
+    """A bar, or lines, until showing it fails, as on a closed standard error."""
+
+    def __init__(self, label: str, done: float) -> None:
+        self.label, self.bar, self.failed = label, None, False
+        self.interval, self.last = PLAIN_INTERVAL, time.monotonic()
+        if _on_terminal():
+            self.interval, tqdm = BAR_INTERVAL, _tqdm()
+            self.attempt(lambda: self.open(tqdm, done))
+
+    def open(self, tqdm, done):
+        form = "{desc:<12} {percentage:3.0f}% |{bar:20}| {elapsed} < {remaining} {postfix}"
+        options = {"desc": self.label, "bar_format": form, "dynamic_ncols": True}
+        self.bar = tqdm(total=1.0, initial=min(done, 1.0), **options)
+
+    def show(self, share, run):
+        """Draw anew if it is time to."""
+        if not self.failed and time.monotonic() - self.last > self.interval:
+            self.last = time.monotonic()
+            self.attempt(lambda: self.draw(min(share, 1.0), run))
+
+    def draw(self, share, run):
+        if self.bar is None:
+            remaining = run.state.seconds * (1 - share) / share
+            line = f"{self.label:<12} {100 * share:3.0f} %, {remaining:.0f} s left, {_summary(run)}"
+            sys.stderr.write(f"{line}\n")
+            return
+        self.bar.set_postfix_str(_summary(run), refresh=False)
+        self.bar.n = share
+        self.bar.refresh()
+
+    def close(self):
+        if self.bar is not None:
+            self.attempt(self.bar.close)
+
+    def attempt(self, call):
+        """Call; the first failure is told to the logger and is the last."""
+        try:
+            call()
+        except Exception as error:
+            if not self.failed:
+                tell(logging.WARNING, "Progress is no longer shown: %r", error)
+            self.failed = True
+
+
+def _on_terminal():
+    try:
+        return sys.stderr.isatty()
+    except Exception:  # there is none, or it is closed
+        return False
+
+
+def _tqdm():
     try:
         from tqdm import tqdm
     except ImportError:
         raise ImportError(
             "progress=True needs tqdm on a terminal: pip install 'higcore[bench]'"
         ) from None
-    form = "{desc:<12} {percentage:3.0f}% |{bar:20}| {elapsed} < {remaining} {postfix}"
-    options = {"desc": label, "bar_format": form, "dynamic_ncols": True}
-    with tqdm(total=1.0, initial=min(done, 1.0), **options) as bar:
-
-        def show(share, run):
-            bar.set_postfix_str(_summary(run), refresh=False)
-            bar.n = min(share, 1.0)
-            bar.refresh()
-
-        yield _at_most_every(BAR_INTERVAL, show)
-
-
-def _at_most_every(interval, show):
-    last = time.monotonic()
-
-    def call(share, run):
-        nonlocal last
-        if time.monotonic() - last > interval:
-            last = time.monotonic()
-            show(share, run)
-
-    return call
-
-
-def _write(label, share, run):
-    share = min(share, 1.0)
-    remaining = run.state.seconds * (1 - share) / share
-    line = f"{label:<12} {100 * share:3.0f} %, {remaining:.0f} s left, {_summary(run)}\n"
-    sys.stderr.write(line)
+    return tqdm
 
 
 def _summary(run):

@@ -30,6 +30,7 @@ OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 DEFAULTS = "tests/test_default_derivatives.py"
 NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
 DEVICE, CHECKPOINT = "tests/test_device.py", "tests/test_checkpoint.py"
+PROGRESS = "tests/test_progress.py"
 BLAME, ENDINGS = "tests/test_blame.py", "tests/test_endings.py"
 EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
 ON_ONE_CORE = """
@@ -255,6 +256,12 @@ MUTATIONS = [
     ("higcore/checkpoint.py", "and not is_lost(result.test_loss, row.test_loss)", "", ENDINGS),
     ("higcore/checkpoint.py", "if result.steps and row", "if row", ENDINGS),
     ("higcore/checkpoint.py", "self._failing = False  # the end", "pass  # the end", ENDINGS),
+    ("higcore/progress.py", "with suppress(Exception):", "if True:", PROGRESS),
+    ("higcore/progress.py", "            self.failed = True", "            pass", PROGRESS),
+    ("higcore/progress.py", "self.attempt(self.bar.close)", "self.bar.close()", PROGRESS),
+    ("higcore/progress.py", "except Exception:  # there is none", "except OSError:  # there is none", PROGRESS),
+    ("higcore/checkpoint.py", 'tell(logging.WARNING, "The run', 'logging.getLogger("higcore").warning("The run', PROGRESS),
+    ("bench/__main__.py", "except (OSError, ValueError):  # the pipe", "except ValueError:  # the pipe", PROGRESS),
     ("higcore/result.py", "return type(self), (self.result,), self.__dict__", "return super().__reduce__()", PICKLE),
     ("higcore/linearisation.py", "array_module(theta=theta, S=S)\n", "self.module = array_module(theta=theta, S=S)\n", PICKLE),
     ("higcore/checkpoint.py", "if 0 <= time", "if time", PICKLE),
