@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,20 @@ from .experiments import EXPERIMENTS, OPTIMIZERS, VARIANTS, Setting
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
+def say(text, err=False):
+    """Print a line; that nobody reads it, as behind ``| head -1``, must not cost what follows."""
+    try:
+        click.echo(text, err=err)
+    except (OSError, ValueError):  # the pipe is broken, or the stream closed
+        nobody = open(os.devnull, "w")  # noqa: SIM115  for the rest of the program
+        setattr(sys, "stderr" if err else "stdout", nobody)
+
+
+def remark(text):
+    """Print a line that is no part of what was asked for."""
+    say(text, err=True)
+
+
 class Commands(click.Group):
     """Commands that end with one sentence where a file cannot be read or written, or at Ctrl-C."""
 
@@ -29,7 +44,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # where no run catches it; what was complete is saved
-            click.echo("Interrupted.", err=True)
+            remark("Interrupted.")
             ctx.exit(INTERRUPTED)
         except OSError as error:
             raise click.ClickException(str(error)) from error
@@ -101,7 +116,7 @@ def train(
         theta = to_device(load_checkpoint(start_from).theta, device) if start_from else None
         if seconds is None and steps is None and epochs is None:
             seconds = 60.0
-    click.echo(f"{problem}: {setting.optimizer}, batch {setting.batch}, on the {device} ({reason})")
+    say(f"{problem}: {setting.optimizer}, batch {setting.batch}, on the {device} ({reason})")
     stem = f"{experiment.name}-{optimizer}{'-continued' if start_from else ''}-seed{seed}"
     with usage_errors():
         result, record = runs.train(
@@ -122,14 +137,14 @@ def train(
             theta=theta,
             progress=True,
         )
-    click.echo(str(result))
+    say(str(result))
     runs.leave_files(Path(out), stem, experiment, task, result, record)
-    click.echo(f"Files: {Path(out) / stem}.*")
+    say(f"Files: {Path(out) / stem}.*")
     if as_json:
         shown = {k: v for k, v in record.items() if k not in ("curve", "recorded", "diagnostics")}
-        click.echo(json.dumps(records.finite(shown)))
+        say(json.dumps(records.finite(shown)))
     if result.error:
-        click.echo(result.error, err=True)
+        remark(result.error)
     sys.exit(exit_status([result.status]))
 
 
@@ -199,11 +214,11 @@ def demo(seconds, seed, out):
     experiment, out = EXPERIMENTS["oscillators"], Path(out)
     problem = experiment.problem(seed)
     results, found = {}, {}
-    click.echo("Compiling (once; kept for later runs) ...")
+    say("Compiling (once; kept for later runs) ...")
     for setting in DEMO.values():
         runs.compile_step(problem, setting, seed)
     for label, setting in DEMO.items():
-        click.echo(f"{label}: {setting.optimizer}, batch {setting.batch}")
+        say(f"{label}: {setting.optimizer}, batch {setting.batch}")
         results[label], found[label] = runs.train(
             experiment, problem, setting, seed=seed, device="cpu", seconds=seconds, progress=True
         )
@@ -214,8 +229,8 @@ def demo(seconds, seed, out):
     style.save(figures.loss_curves(curves, title), out / "demo.png")
     style.save(experiment.picture(problem, results["HIG"].theta), out / "demo-trajectory.png")
     records.write_json(out / "demo.json", {"runs": found} | records.environment())
-    click.echo("\n" + tables.runs_table(found))
-    click.echo(f"\nPictures and curves: {out / 'demo.png'}, demo-trajectory.png, demo.json")
+    say("\n" + tables.runs_table(found))
+    say(f"\nPictures and curves: {out / 'demo.png'}, demo-trajectory.png, demo.json")
     sys.exit(exit_status([result.status for result in results.values()]))
 
 
@@ -244,7 +259,7 @@ def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every,
         found = {}
         for name, record in runs.survey(experiment, names, range(seeds), path, **budget):
             found[f"{name} seed {record['seed']}"] = record
-    click.echo(tables.runs_table(found))
+    say(tables.runs_table(found))
     sys.exit(exit_status([record["status"] for record in found.values()]))
 
 
@@ -279,19 +294,16 @@ def speed(part, experiments, out):
     def keep(found):
         records.write_json(path, found | records.environment())
 
-    def say(line):
-        click.echo(line, err=True)
-
     if part:
-        found, text, picture = parts.PARTS[part](say, keep)
+        found, text, picture = parts.PARTS[part](remark, keep)
     else:
         earlier = json.loads(path.read_text()) if path.exists() else {}
-        found, text, picture = parts.rivals(say, keep, earlier, names)
+        found, text, picture = parts.rivals(remark, keep, earlier, names)
     keep(found)
-    click.echo(text)
+    say(text)
     if picture is not None:
         style.save(picture, path.with_suffix(".png"))
-    click.echo(f"Saved {path}")
+    say(f"Saved {path}")
 
 
 @main.command()
@@ -313,15 +325,12 @@ def choices(problem, epochs, seeds, out):
     def keep(found):
         records.write_json(path, about | {"choices": found} | records.environment())
 
-    def say(line):
-        click.echo(line, err=True)
-
-    found = choices.choices(EXPERIMENTS[problem], epochs, range(seeds), say, keep)
-    click.echo(tables.choices(found))
+    found = choices.choices(EXPERIMENTS[problem], epochs, range(seeds), remark, keep)
+    say(tables.choices(found))
     paper = EXPERIMENTS[problem].settings["hig"]
     title = f"{problem}: HIG after {epochs:g} epochs, one parameter changed"
     style.save(figures.choices(found, paper, title), path.with_suffix(".png"))
-    click.echo(f"Saved {path}")
+    say(f"Saved {path}")
 
 
 @main.command()
@@ -345,9 +354,9 @@ def gpu(parts, out):
     def keep(found):
         records.write_json(path, found | records.environment())
 
-    found = gpu.measure(lambda line: click.echo(line, err=True), keep, names)
-    click.echo(gpu.table(found))
-    click.echo(f"Saved {path}")
+    found = gpu.measure(remark, keep, names)
+    say(gpu.table(found))
+    say(f"Saved {path}")
 
 
 @main.command()
@@ -365,9 +374,9 @@ def memory(problem, variant, batch, method, memory_limit):
         limit = None if memory_limit is None else 1e9 * memory_limit
         tile = fitting_tile(task, size, method=method, tau=tau, memory_limit=limit)
         estimate = memory_estimate(task, size, method=method, tau=tau, tile=tile)
-    click.echo(str(estimate))
+    say(str(estimate))
     if tile is not None:
-        click.echo(f"Row factors are made for {tile} samples at a time to stay under the limit.")
+        say(f"Row factors are made for {tile} samples at a time to stay under the limit.")
 
 
 @main.command()
@@ -376,7 +385,7 @@ def report(folder):
     """Tabulate the runs in FOLDER: medians over seeds of the test loss after some times."""
     from .paper import tables
 
-    click.echo(tables.report(Path(folder)))
+    say(tables.report(Path(folder)))
 
 
 @main.command()
@@ -397,7 +406,7 @@ def figure(number, folder, out):
         draw = getattr(runs, f"figure_{number}")
         path = Path(out) / f"figure-{number}.png"
         style.save(draw(Path(folder)), path)
-    click.echo(f"Saved {path}")
+    say(f"Saved {path}")
 
 
 if __name__ == "__main__":

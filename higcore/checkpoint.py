@@ -21,6 +21,7 @@ from .backend import to_host
 from .diagnostics import StepDiagnostics
 from .files import file_path, make_folder
 from .half_inverse import HalfInverseInfo
+from .progress import tell
 from .result import Diagnostics, Epoch, History, Result, State, is_lost
 from .validation import NonFiniteError, check_array, check_finite, check_real
 from .version import __version__
@@ -137,7 +138,7 @@ class Checkpoints:
             self._failing = False
         except OSError as error:
             if not self._failing:
-                logging.getLogger("higcore").warning("The run was not saved: %s", error)
+                tell(logging.WARNING, "The run was not saved: %s", error)
             self._failing = True
         self._last_try = time.monotonic()
 

@@ -1,84 +1,119 @@
-"""One live line on a terminal, a plain line every ten seconds elsewhere."""
+"""What is said of a run while it goes on; that nobody listens any more is never worth a run.
+
+That is one live line on a terminal, a plain line every ten seconds elsewhere, and the logger.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from .run import Run
+from .result import Result
 
 BAR_INTERVAL, PLAIN_INTERVAL = 0.1, 10.0  # seconds
 
-Show: TypeAlias = "Callable[[float, Run], None]"  # (share of the budget, run)
+Show: TypeAlias = Callable[[float, Callable[[], Result]], None]  # (share of the budget, the run)
+
+
+def tell(level: int, message: str, *arguments: object) -> None:
+    """Tell the logger ``higcore``; a handler that raises, as of a closed stream, is passed over."""
+    with suppress(Exception):
+        logging.getLogger("higcore").log(level, message, *arguments, stacklevel=2)
 
 
 @contextmanager
 def progress_line(enabled: bool, label: str, done: float = 0.0) -> Iterator[Show]:
     """Yield ``show(share, run)``, to be called after every step; it does nothing if disabled.
 
-    ``done`` is the share of the budget that an earlier run has spent.
+    ``run()`` is the `Result` so far, which is asked for only when it is time to show it. ``done`` is
+    the share of the budget that an earlier run has spent.
     """
     if not enabled:
         yield lambda share, run: None
-    elif sys.stderr.isatty():
-        with _bar(label, done) as show:
-            yield show
-    else:
-        yield _at_most_every(PLAIN_INTERVAL, lambda share, run: _write(label, share, run))
+        return
+    display = _Display(label, done)
+    try:
+        yield display.show
+    finally:
+        display.close()
 
 
-@contextmanager
-def _bar(label, done):
+class _Display:
+    """A bar, or lines, until showing it fails, as on a closed standard error."""
+
+    def __init__(self, label: str, done: float) -> None:
+        self.label, self.bar, self.failed = label, None, False
+        self.interval, self.last = PLAIN_INTERVAL, time.monotonic()
+        if _on_terminal():
+            self.interval, tqdm = BAR_INTERVAL, _tqdm()
+            self.attempt(lambda: self.open(tqdm, done))
+
+    def open(self, tqdm, done):
+        form = "{desc:<12} {percentage:3.0f}% |{bar:20}| {elapsed} < {remaining} {postfix}"
+        options = {"desc": self.label, "bar_format": form, "dynamic_ncols": True}
+        self.bar = tqdm(total=1.0, initial=min(done, 1.0), **options)
+
+    def show(self, share, run):
+        """Draw anew if it is time to."""
+        if not self.failed and time.monotonic() - self.last > self.interval:
+            self.last = time.monotonic()
+            self.attempt(lambda: self.draw(min(share, 1.0), run()))
+
+    def draw(self, share, result):
+        summary = _summary(result)
+        if self.bar is None:
+            remaining = result.seconds * (1 - share) / share
+            line = f"{self.label:<12} {100 * share:3.0f} %, {remaining:.0f} s left, {summary}"
+            sys.stderr.write(f"{line}\n")
+            return
+        self.bar.set_postfix_str(summary, refresh=False)
+        self.bar.n = share
+        self.bar.refresh()
+
+    def close(self):
+        if self.bar is not None:
+            self.attempt(self.bar.close)
+
+    def attempt(self, call):
+        """Call; the first failure is told to the logger and is the last."""
+        try:
+            call()
+        except Exception as error:
+            if not self.failed:
+                tell(logging.WARNING, "Progress is no longer shown: %r", error)
+            self.failed = True
+
+
+def _on_terminal():
+    try:
+        return sys.stderr.isatty()
+    except Exception:  # there is none, or it is closed
+        return False
+
+
+def _tqdm():
     try:
         from tqdm import tqdm
     except ImportError:
         raise ImportError(
             "progress=True needs tqdm on a terminal: pip install 'higcore[bench]'"
         ) from None
-    form = "{desc:<12} {percentage:3.0f}% |{bar:20}| {elapsed} < {remaining} {postfix}"
-    options = {"desc": label, "bar_format": form, "dynamic_ncols": True}
-    with tqdm(total=1.0, initial=min(done, 1.0), **options) as bar:
-
-        def show(share, run):
-            bar.set_postfix_str(_summary(run), refresh=False)
-            bar.n = min(share, 1.0)
-            bar.refresh()
-
-        yield _at_most_every(BAR_INTERVAL, show)
+    return tqdm
 
 
-def _at_most_every(interval, show):
-    last = time.monotonic()
-
-    def call(share, run):
-        nonlocal last
-        if time.monotonic() - last > interval:
-            last = time.monotonic()
-            show(share, run)
-
-    return call
-
-
-def _write(label, share, run):
-    share = min(share, 1.0)
-    remaining = run.state.seconds * (1 - share) / share
-    line = f"{label:<12} {100 * share:3.0f} %, {remaining:.0f} s left, {_summary(run)}\n"
-    sys.stderr.write(line)
-
-
-def _summary(run):
-    last = run.history[-1]
+def _summary(result):
+    last = result.history[-1]
     parts = [f"test loss {last.test_loss:.2e}"]
     if last.train_loss is not None:
         parts.insert(0, f"loss {last.train_loss:.2e}")
-    parts.append(f"{run.state.steps} steps")
-    rank = getattr(run.state.info, "rank", None)
+    parts.append(f"{result.steps} steps")
+    rank = getattr(result.state.info, "rank", None)
     if rank is not None:
         parts.append(f"rank {rank}")
-    if run.step_times:
-        parts.append(f"{1e3 * run.step_times[-1]:.1f} ms a step")
+    if result.seconds_per_step:
+        parts.append(f"{1e3 * result.seconds_per_step:.1f} ms a step")
     return ", ".join(parts)

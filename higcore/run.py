@@ -21,7 +21,7 @@ from .diagnostics import diagnose
 from .interrupts import Interrupts, held_back, is_interrupt
 from .linearisation import Linearisation
 from .problem import Problem
-from .progress import Show
+from .progress import Show, tell
 from .protocols import Optimizer
 from .result import (
     FELL_BACK,
@@ -39,8 +39,6 @@ from .validation import NonFiniteError, check_finite
 STEP_TIMES_KEPT = 10_000  # the median step time looks at this many latest steps
 CUT_SHORT = ("running", "interrupted", "stopped", "raised")  # by something beside the run
 STEP_TIMES_SEEN = 101  # and in a callback, which may be called every millisecond, at these
-
-log = logging.getLogger("higcore")
 
 
 class _Stop(Exception):
@@ -151,7 +149,7 @@ class Run:
                     self.call(self.on_step)
             if self.is_time_to_evaluate():
                 self.record()
-            show(self.largest_share(), self)
+            show(self.largest_share(), self.result)
         raise _Stop("budget", spent)
 
     def catch_up(self) -> None:
@@ -188,7 +186,7 @@ class Run:
             status, reason = self.ending(partial(self.ask, finish, result))
             if status:
                 spoiled = self.result(status, reason)
-                log.warning(spoiled.message)
+                tell(logging.WARNING, "%s", spoiled.message)
                 result = spoiled if result.status in ("budget", "stopped") else result
         return result
 
@@ -231,7 +229,7 @@ class Run:
             self.fallbacks += 1
             if not self.first_fallback:
                 self.first_fallback = reason
-                log.warning("step %d: %s", self.state.steps, reason)
+                tell(logging.WARNING, "step %d: %s", self.state.steps, reason)
         if self.diagnosed:
             with self.clock.paused():
                 self.diagnostics.append(diagnose(self.state.steps, at, change, info))
@@ -286,7 +284,8 @@ class Run:
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
             if not within:
                 self.keep(state._replace(epoch_loss=0.0, epoch_steps=0))
-            log.info("epoch %.6g, step %d: train %s, test %.4e", epoch, state.steps, train, test)
+            line = "epoch %.6g, step %d: train %s, test %.4e"
+            tell(logging.INFO, line, epoch, state.steps, train, test)
             self.call(self.on_epoch)
             self.look_back()
 
@@ -324,7 +323,7 @@ class Run:
             status, reason = last, why
         result = self.result(status, reason)
         if status in UNSUCCESSFUL:
-            log.warning(result.message)
+            tell(logging.WARNING, "%s", result.message)
         return result
 
     def last_row(self) -> None:

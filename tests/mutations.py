@@ -35,6 +35,7 @@ NON_FINITE, BAD_INPUT = "tests/test_non_finite.py", "tests/test_bad_input.py"
 COMPILATION, THREADS = "tests/test_compilation.py", "tests/test_threads.py"
 INTERRUPTS = "tests/test_interrupts.py"
 DEVICE, CHECKPOINT = "tests/test_device.py", "tests/test_checkpoint.py"
+PROGRESS = "tests/test_progress.py"
 BLAME, ENDINGS = "tests/test_blame.py", "tests/test_endings.py"
 EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
 ON_ONE_CORE = """
@@ -219,7 +220,7 @@ MUTATIONS = [
     ("higcore/losses.py", 'check_like("target", target, y.shape, y=y)', "None", BAD_INPUT),
     ("higcore/problem.py", 'self.check_batch("batch", batch)\n        total', "total", BAD_INPUT),
 
-    ("higcore/backend.py", "if kind in HOST_KINDS:", "if isinstance(array, np.ndarray):", KINDS),
+    ("higcore/validation.py", "if kind in HOST_KINDS:", "if isinstance(array, np.ndarray):", KINDS),
     ("higcore/backend.py", '"ndarray" and kind', '"ndarray" or kind', KINDS),
     ("higcore/rows.py", "if not fits or a.shape[:2]", "if not fits or a.shape[:0]", KINDS),
     ("higcore/linearisation.py", "if block.delta.shape[:2] != S.shape[:2]:", "if False:", KINDS),
@@ -317,6 +318,12 @@ MUTATIONS = [
     ("higcore/checkpoint.py", "and not is_lost(result.test_loss, row.test_loss)", "", ENDINGS),
     ("higcore/checkpoint.py", "if result.steps and row", "if row", ENDINGS),
     ("higcore/checkpoint.py", "self._failing = False  # the end", "pass  # the end", ENDINGS),
+    ("higcore/progress.py", "with suppress(Exception):", "if True:", PROGRESS),
+    ("higcore/progress.py", "            self.failed = True", "            pass", PROGRESS),
+    ("higcore/progress.py", "self.attempt(self.bar.close)", "self.bar.close()", PROGRESS),
+    ("higcore/progress.py", "except Exception:  # there is none", "except OSError:  # there is none", PROGRESS),
+    ("higcore/checkpoint.py", 'tell(logging.WARNING, "The run', 'logging.getLogger("higcore").warning("The run', PROGRESS),
+    ("bench/__main__.py", "except (OSError, ValueError):  # the pipe", "except ValueError:  # the pipe", PROGRESS),
     ("higcore/result.py", "return type(self), (self.result,), self.__dict__", "return super().__reduce__()", PICKLE),
     ("higcore/linearisation.py", "array_module(theta=theta, S=S)\n", "self.module = array_module(theta=theta, S=S)\n", PICKLE),
     ("higcore/checkpoint.py", "if 0 <= time", "if time", PICKLE),
