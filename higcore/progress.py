@@ -29,7 +29,7 @@ def tell(level: int, message: str, *arguments: object) -> None:
 def progress_line(enabled: bool, label: str, done: float = 0.0) -> Iterator[Show]:
     """Yield ``show(share, run)``, to be called after every step; it does nothing if disabled.
 
-    ``run()`` is the `Result` so far, which is asked for only when it is time to show it. ``done`` is
+    ``run()`` is the `Result` so far, asked for only when it is time to show it. ``done`` is
     the share of the budget that an earlier run has spent.
     """
     if not enabled:

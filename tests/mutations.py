@@ -221,7 +221,7 @@ MUTATIONS = [
     ("higcore/problem.py", 'self.check_batch("batch", batch)\n        total', "total", BAD_INPUT),
 
     ("higcore/validation.py", "if kind in HOST_KINDS:", "if isinstance(array, np.ndarray):", KINDS),
-    ("higcore/backend.py", '"ndarray" and kind', '"ndarray" or kind', KINDS),
+    ("higcore/validation.py", '"ndarray" and kind', '"ndarray" or kind', KINDS),
     ("higcore/rows.py", "if not fits or a.shape[:2]", "if not fits or a.shape[:0]", KINDS),
     ("higcore/linearisation.py", "if block.delta.shape[:2] != S.shape[:2]:", "if False:", KINDS),
     ("higcore/linearisation.py", "return found.astype(dtype, copy=False)", "return found", KINDS),
