@@ -82,7 +82,7 @@ def describe_variants():
 @click.option("--beta", type=float, help="Exponent of max(S) in front (hig, gn).")
 @click.option("--truncation", type=choice(TRUNCATIONS), help="(hig, gn)")
 @click.option("--method", type=choice(METHODS), help="Half-inverse (hig, gn).")
-@click.option("--memory-limit", type=float, help="GB a step may take (hig, gn).")
+@click.option("--memory-limit", type=float, help="GB a step may take (hig, gn, lm).")
 @click.option("--seconds", type=float, help="Budget of training seconds.  [default: 60]")
 @click.option("--steps", type=click.IntRange(1), help="Budget of steps.")
 @click.option("--epochs", type=float, help="Budget of epochs.")

@@ -40,7 +40,9 @@ MISJUDGED = 1.5  # how much more than estimated a step is taken to need once it 
 
 # Numbers that a method holds at its peak, over n^2 with n = min(m, t), K included: on the host,
 # and on a device, where K is made of whole products, and the host does all but reduce it.
+# That of "cholesky", Levenberg-Marquardt's, is over m^2: it solves with K = J J^T in any case.
 WORKSPACE = {"gram": (3.1, 5.1), "tridiagonal": (3.1, 2.1), "band": (3.8, 3.6), "qr": (9.0, 9.0)}
+WORKSPACE["cholesky"] = (3.1, 4.1)
 
 
 T = TypeVar("T")
@@ -180,8 +182,10 @@ def half_inverse(
     rule = _check_parameters(kappa, tau, truncation, beta, method, memory_limit)
     J, g, shift = _check_arrays(J, g)
     m, t = J.shape
-    chosen = choose_method(method, m, t, _relative_tau(rule, J), J.xp is np)
-    _check_memory(J, chosen, memory_limit)
+    chosen = method
+    if method == "auto":
+        chosen = choose_method(method, m, t, relative_tau(rule, J), J.xp is np)
+    check_memory(J, chosen, memory_limit)
     with thread_policy(2 * J.samples * t, min(m, t)):
         step, modes, exponent, chosen, fallback = within_memory(
             lambda: _with_fallback(chosen, J, g, kappa, rule),
@@ -211,7 +215,8 @@ def workspace(method: str, m: int, t: int, on_host: bool) -> int:
     """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
     if method == "svd":
         return 8 * 5 * m * t  # J, its singular vectors, and LAPACK's copies
-    return int(8 * WORKSPACE[method][not on_host] * min(m, t) ** 2)
+    n = m if method == "cholesky" else min(m, t)
+    return int(8 * WORKSPACE[method][not on_host] * n**2)
 
 
 def _check_parameters(
@@ -248,7 +253,7 @@ def _check_arrays(J: Array | StackedJacobian, g: Array) -> tuple[Jacobian, Array
     return J, *unit_vector("g", g)
 
 
-def _relative_tau(rule: Truncation, J: Jacobian) -> float:
+def relative_tau(rule: Truncation, J: Jacobian) -> float:
     """Tau / max(S), where the Frobenius norm of J stands for max(S) if it has to."""
     if rule.relative:
         return rule.tau
@@ -257,7 +262,8 @@ def _relative_tau(rule: Truncation, J: Jacobian) -> float:
     return tau / size if size else tau
 
 
-def _check_memory(J: Jacobian, method: str, limit: float | None) -> None:
+def check_memory(J: Jacobian, method: str, limit: float | None) -> None:
+    """Raise `DoesNotFitError` if the workspace of a method is more than there is, or the limit."""
     needed = workspace(method, *J.shape, is_host(J.sample))
     there = short_of_memory(needed, J.sample, limit)
     if there is not None:

@@ -69,6 +69,11 @@ class StackedJacobian:
         self.tile: int = self.samples if tile is None else min(int(tile), self.samples)
         self.balanced = False
 
+    def in_tiles(self, tile: int | None) -> StackedJacobian:
+        """Return the same J with the row factors of ``tile`` samples at a time, None for all."""
+        found = StackedJacobian(self.network, self.theta, self.tape, self.S, tile)
+        return self if found.tile == self.tile else found
+
     @property
     def xp(self) -> ModuleType:
         """The array module; no attribute, because pickle takes no modules."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,17 @@ from .half_inverse import (
     check_memory_limit,
     choose_method,
     largest,
+    relative_tau,
     workspace,
 )
+from .linearisation import Linearisation, StackedJacobian
 from .problem import Problem
 from .protocols import Objective, Optimizer
+from .spectral.modes import Truncation
 from .validation import check_choice, check_count, check_real
 
-ASSUMED: dict[str, Any] = {"method": "auto", "tau": 1e-6}  # of optimizers that do not say
+METHODS_OF_STEPS = (*METHODS, "cholesky")
+IN_TILES = (*SQUARING, "cholesky")  # methods that take K alone
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ def memory_estimate(
     batch : int
         Samples a step.
     method, tau
-        As for `half_inverse`; tau relative to max(S).
+        As for `half_inverse`; tau relative to max(S). ``"cholesky"`` is what `LevenbergMarquardt`
+        does.
     tile : int, optional
         Samples whose row factors exist at a time; see `StackedJacobian`.
 
@@ -89,7 +95,7 @@ def memory_estimate(
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
     check_count("batch", batch)
-    check_choice("method", method, METHODS)
+    check_choice("method", method, METHODS_OF_STEPS)
     check_real("tau", tau, 0.0)
     if tile is not None:
         check_count("tile", tile)
@@ -100,7 +106,7 @@ def memory_estimate(
     on_host = is_host(sample)
     method = choose_method(method, m, t, tau, on_host)
     # A pair of tiles meets in K; methods that read J itself take the factors of all samples.
-    tiles = batch if tile is None or method not in SQUARING else min(batch, 2 * tile)
+    tiles = batch if tile is None or method not in IN_TILES else min(batch, 2 * tile)
     numbers = {
         "parameters": 3 * t,
         "network": batch * sum(p * (n_in + n_out) for p, n_in, n_out in network.factor_shapes),
@@ -108,7 +114,7 @@ def memory_estimate(
         "row factors": tiles * factor_numbers(network.factor_shapes, r),
     }
     parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
-    if t < m:  # some rows of J, whole
+    if t < m and method != "cholesky":  # some rows of J, whole
         parts["row factors"] += 8 * 2 * t * (t + r)
     return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t, on_host)}, method)
 
@@ -159,16 +165,50 @@ def fitting_tile(
     )
 
 
+def plan_step(
+    at: Linearisation, method: str, rule: Truncation, memory_limit: float | None
+) -> tuple[str, StackedJacobian]:
+    """Return the method of a step, and J with as many row factors at a time as fit beside it.
+
+    The choice of ``"auto"`` is made here once, for the estimate of memory and for the step. If it
+    depends on the size of J, because tau is absolute, J is first taken in the tiles of a method
+    that squares, the least that any step needs.
+    """
+    m, t = len(at.control) * at.problem.solver.output_size, at.problem.network.size
+
+    def choose(tau):
+        return choose_method(method, m, t, tau, is_host(at.theta))
+
+    def tile_of(chosen):
+        return fitting_tile(at.problem, len(at.control), method=chosen, memory_limit=memory_limit)
+
+    chosen = choose(rule.tau if rule.relative else math.inf)
+    J = at.jacobian(tile_of(chosen))
+    if method == "auto" and not rule.relative:
+        best = choose(relative_tau(rule, J))
+        if best != chosen:
+            chosen, J = best, J.in_tiles(tile_of(best))
+    return chosen, J
+
+
 def ran_out_of_memory(
     problem: Problem, batch: int, optimizer: Optimizer, reason: str
 ) -> DoesNotFitError:
     """The `DoesNotFitError` for a step that ran out of memory though the estimate let it pass."""
     best = batch // 2
     if hasattr(problem.network, "factor_shapes"):
-        options = {name: getattr(optimizer, name, default) for name, default in ASSUMED.items()}
+        options = _options_of(optimizer)
         there = available_memory(problem.sample.x) / MISJUDGED
         best = largest(lambda b: memory_estimate(problem, b, **options).total <= there, best)
     return DoesNotFitError(
         f"a step on a batch of {batch} ran out of memory ({reason}); a batch of {best} fits",
         reason,
     )
+
+
+def _options_of(optimizer):
+    """Method and tau for `memory_estimate`. An absolute tau may have made "auto" take what it does
+    for a small one, which takes the most."""
+    method, tau = getattr(optimizer, "method", "auto"), getattr(optimizer, "tau", 1e-6)
+    absolute = getattr(optimizer, "truncation", "relative") == "absolute"
+    return {"method": method, "tau": 0.0 if absolute else tau}

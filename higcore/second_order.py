@@ -5,18 +5,25 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
 
 from .backend import Array, array_module, is_host, to_host
-from .half_inverse import METHODS, TRUNCATIONS, HalfInverseInfo, check_memory_limit, half_inverse
+from .half_inverse import (
+    METHODS,
+    TRUNCATIONS,
+    HalfInverseInfo,
+    check_memory,
+    check_memory_limit,
+    half_inverse,
+)
 from .linearisation import Linearisation
-from .memory import fitting_tile
+from .memory import plan_step
 from .optimizers import Adam
 from .protocols import OptimizerState
-from .spectral.modes import EPS, failures_of
+from .spectral.modes import EPS, Truncation, failures_of
 from .validation import check_choice, check_count, check_finite, check_real_field
 
 log = logging.getLogger("higcore")
@@ -59,21 +66,16 @@ class HIG:
         self, linearisation: Linearisation, state: OptimizerState
     ) -> tuple[Array, OptimizerState, HalfInverseInfo]:
         """Return (step, state, info)."""
-        tile = fitting_tile(
-            linearisation.problem,
-            len(linearisation.control),
-            method=self.method,
-            tau=self.tau,
-            memory_limit=self.memory_limit,
-        )
+        rule = Truncation(self.tau, self.truncation == "relative")
+        method, J = plan_step(linearisation, self.method, rule, self.memory_limit)
         step, info = half_inverse(
-            linearisation.jacobian(tile),
+            J,
             linearisation.loss_gradient,
             kappa=self.kappa,
             tau=self.tau,
             truncation=self.truncation,
             beta=self.beta,
-            method=self.method,
+            method=method,
             memory_limit=self.memory_limit,
         )
         step *= self.lr
@@ -107,6 +109,8 @@ class LevenbergMarquardt:
         First lambda, relative to the largest diagonal entry of h J J^T.
     tries : int
         How often lambda may grow in one update before theta stays as it is.
+    memory_limit : float, optional
+        Bytes that a step may take, as for `HIG`.
 
     References
     ----------
@@ -116,10 +120,13 @@ class LevenbergMarquardt:
 
     damping: float = 1e-3
     tries: int = 10
+    memory_limit: float | None = field(default=None, repr=False)
+    method: ClassVar[str] = "cholesky"  # for estimates of memory
 
     def __post_init__(self) -> None:
         check_real_field(self, "damping", 0.0, open_low=True)
         check_count("tries", self.tries)
+        check_memory_limit(self.memory_limit)
 
     def init(self, theta: Array) -> OptimizerState:
         """Return lambda (0: not chosen yet) and its next growth factor."""
@@ -131,11 +138,13 @@ class LevenbergMarquardt:
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
         for name in ("damping", "growth"):
             check_finite(f"the optimizer's {name}", state[name])
-        J = linearisation.jacobian()
+        _, J = plan_step(linearisation, self.method, Truncation(0.0, True), self.memory_limit)
+        check_memory(J, self.method, self.memory_limit)
         g = linearisation.loss_gradient.reshape(-1).astype(np.float64, copy=False)
         curvature = _curvature(linearisation)
         total = linearisation.scale * len(linearisation.control)  # L over its mean per sample
-        K = curvature * J.gram()
+        K = J.gram()
+        K *= curvature
         check_finite("the Gram matrix", K)
         largest = float(K.diagonal().max()) or 1.0
         rounding = ROUNDING * float(np.finfo(linearisation.output.dtype).eps)
@@ -194,9 +203,10 @@ def _noise_of_loss(linearisation, curvature, rounding):
 
 def _solve_damped(xp, K, damping, g):
     """(K + damping I)^(-1) g, symmetric positive definite."""
-    shifted = K + damping * xp.eye(len(K))
-    if is_host(K):
-        return scipy.linalg.solve(shifted, g, assume_a="pos", overwrite_a=True)
+    shifted = K.copy()
+    shifted.reshape(-1)[:: len(K) + 1] += damping  # the diagonal
+    if is_host(K):  # transposed: as LAPACK reads it, no further copies
+        return scipy.linalg.solve(shifted.T, g, assume_a="pos", overwrite_a=True)
     with failures_of(xp):
         return xp.linalg.solve(shifted, g)
 

@@ -371,6 +371,8 @@ bad(
     {"tries": 3},
     ({"damping": 0}, ValueError, "damping must be a finite number in (0, inf], got 0"),
     ({"damping": "1e-3"}, TypeError, "damping must be a real number, got '1e-3'"),
+    ({"memory_limit": 0}, ValueError, "memory_limit must be a finite number in (0, inf], got 0"),
+    ({"memory_limit": "2 GB"}, TypeError, "memory_limit must be a real number, got '2 GB'"),
     ({"tries": 0}, ValueError, "tries must be at least 1, got 0"),
     ({"tries": 2.0}, TypeError, "tries must be an integer, got 2.0"),
 )

@@ -184,8 +184,8 @@ MUTATIONS = [
     ("higcore/linearisation.py", "target) * self.scale", "target)", LINEAR),
     ("higcore/linearisation.py", "return self.network_gradient(u_bar)", "return -self.network_gradient(u_bar)", LINEAR),
     ("higcore/second_order.py", "Kw @ g + damping * (", "Kw @ g - damping * (", MARQUARDT),
-    ("higcore/second_order.py", "shifted = K + damping", "shifted = K - damping", MARQUARDT),
-    ("higcore/second_order.py", "K = curvature * J.gram()", "K = J.gram()", MARQUARDT),
+    ("higcore/second_order.py", ":: len(K) + 1] += damping", ":: len(K) + 1] -= damping", MARQUARDT),
+    ("higcore/second_order.py", "K *= curvature", "pass", MARQUARDT),
     ("higcore/second_order.py", "asarray(np.linalg.pinv(", "asarray(-np.linalg.pinv(", SIP),
     ("higcore/optimizers.py", "(1 - self.beta_1**n)", "(1 - self.beta_1)", OPTIMIZERS),
     ("higcore/optimizers.py", "(V**0.5 + self.epsilon)", "(V + self.epsilon) ** 0.5", OPTIMIZERS),
@@ -237,6 +237,14 @@ MUTATIONS = [
     ("higcore/second_order.py", "* largest, floor), cap)", "* largest, floor), 1e99)", DAMPING),
     ("higcore/second_order.py", "return float(change.sum()) + rounding", "return rounding", DAMPING),
     ("higcore/second_order.py", "change.sum()) + rounding * abs(total)", "change.sum())", DAMPING),
+
+    # One choice of the method, for the estimate of memory and for the step
+    ("higcore/memory.py", "best = choose(relative_tau(rule, J))", "best = chosen", MEMORY),
+    ("higcore/memory.py", "chosen, J = best, J.in_tiles(tile_of(best))", "J = J.in_tiles(tile_of(best))", MEMORY),
+    ("higcore/memory.py", "chosen, J = best, J.in_tiles(tile_of(best))", "chosen = best", MEMORY),
+    ("higcore/memory.py", '0.0 if absolute else tau', 'tau', MEMORY),
+    ("higcore/second_order.py", "check_memory(J, self.method, self.memory_limit)", "pass", MEMORY),
+    ("higcore/half_inverse.py", 'n = m if method == "cholesky" else min(m, t)', "n = min(m, t)", MEMORY),
 
     # Extreme units
     ("higcore/units.py", "exponent = J.exponent()", "exponent = 0", UNITS),

@@ -10,8 +10,19 @@ from click.testing import CliRunner
 
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Oscillators
-from higcore import HIG, StackedJacobian, fit, half_inverse, memory, memory_estimate
+from higcore import (
+    HIG,
+    DoesNotFitError,
+    GaussNewton,
+    LevenbergMarquardt,
+    StackedJacobian,
+    fit,
+    half_inverse,
+    memory,
+    memory_estimate,
+)
 from higcore.backend import short_of_memory
+from higcore.half_inverse import choose_method
 from higcore.memory import fitting_tile, largest
 
 SMALL = Oscillators(samples=128, test_samples=16)
@@ -197,3 +208,158 @@ def test_command_line(monkeypatch, tmp_path):
     refused = CliRunner().invoke(main, ["train", "oscillators", *options])
     assert refused.exit_code == 2
     assert "fits" in refused.output
+
+
+def linearised(problem, batch=64):
+    return problem.linearise(
+        problem.network.init(np.random.default_rng(0)), problem.batch(0, batch)
+    )
+
+
+class Estimates:
+    """Records the methods that `memory_estimate` is asked for."""
+
+    def __init__(self, monkeypatch):
+        self.methods, self.honest = [], memory.memory_estimate
+        monkeypatch.setattr(memory, "memory_estimate", self)
+
+    def __call__(self, *args, **options):
+        found = self.honest(*args, **options)
+        self.methods.append(found.method)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("tau", "method"), [(1e-9, "qr"), (1e-7, "tridiagonal"), (1e-4, "tridiagonal")]
+)
+def test_an_absolute_tau_is_estimated_for_the_method_that_the_step_takes(tau, method, monkeypatch):
+    """J is about 1e-3 here: 1e-7 is large, which a relative tau would not be."""
+    problem = SMALL.problem()
+    problem = dataclasses.replace(problem, solver=Weak(problem.solver))
+    optimizer = HIG(tau=tau, truncation="absolute")
+    estimates, at = Estimates(monkeypatch), linearised(problem)
+    step, _, info = optimizer.update(at, {})
+    assert info.method == estimates.methods[-1] == method
+    reference, known = half_inverse(at.jacobian(), at.loss_gradient, tau=tau, truncation="absolute")
+    assert known.method == method
+    assert np.array_equal(step, reference)
+
+
+class Weak:
+    """A solver in other units: y is 1e-4 times as large."""
+
+    def __init__(self, solver):
+        self.solver, self.sweeps = solver, 0
+
+    def __getattr__(self, name):
+        return getattr(self.solver, name)
+
+    def forward(self, x, u):
+        y, tape = self.solver.forward(x, u)
+        return 1e-4 * y, tape
+
+    def rows(self, tape):
+        self.sweeps += 1
+        return 1e-4 * self.solver.rows(tape)
+
+
+def test_an_absolute_tau_under_a_limit():
+    """`qr` needs all row factors, the squaring methods do not; both name a batch that fits."""
+    problem = SMALL.problem()
+    tiled, whole = (memory_estimate(problem, 128, method="tridiagonal", tile=n) for n in (8, 128))
+    assert memory_estimate(problem, 128, method="qr").total > 1.5 * whole.total
+    for limit in (tiled.total, whole.total):
+        squares = HIG(tau=1e-3, truncation="absolute", memory_limit=limit)
+        assert fit(problem, squares, batch=128, steps=1).steps == 1
+        optimizer = HIG(tau=1e-9, truncation="absolute", memory_limit=limit)
+        with pytest.raises(MemoryError, match="a step on a batch of 128 needs") as refused:
+            fit(problem, optimizer, batch=128, steps=1)
+        fits = int(re.search(r"a batch of (\d+) fits", str(refused.value))[1])
+        assert 8 < fits < 128
+        assert fit(problem, optimizer, batch=fits, steps=1).steps == 1
+
+
+def test_the_size_of_j_takes_no_second_sweep():
+    problem = SMALL.problem()
+    solver = Weak(problem.solver)
+    at = linearised(dataclasses.replace(problem, solver=solver))
+    whole = memory_estimate(problem, 64, method="qr").total
+    tiles = memory_estimate(problem, 64, method="tridiagonal", tile=8).total
+    for tau, limit in ((1e-9, whole), (1e-4, tiles)):
+        solver.sweeps = 0
+        HIG(tau=tau, truncation="absolute", memory_limit=limit).update(at, {})
+        assert solver.sweeps == 1
+
+
+def test_the_rule_of_a_device_holds_for_estimate_and_step(xp, monkeypatch):
+    monkeypatch.setitem(choose_method.__globals__, "BAND_FROM_ON_DEVICE", 100)
+    problem = SMALL.problem()
+    if xp is not np:
+        problem = problem.on("gpu")
+    theta = xp.asarray(problem.network.init(np.random.default_rng(0)))
+    estimates = Estimates(monkeypatch)
+    at = problem.linearise(theta, problem.batch(0, 64))
+    for optimizer in (HIG(), HIG(tau=1e-4, truncation="absolute")):
+        _, _, info = optimizer.update(at, {})
+        assert info.method == estimates.methods[-1] == ("tridiagonal" if xp is np else "band")
+
+
+def test_a_limit_makes_tiles_for_levenberg_marquardt_and_the_same_steps():
+    problem = SMALL.problem()
+    limit = memory_estimate(problem, 128, method="cholesky", tile=20).total
+    assert fitting_tile(problem, 128, method="cholesky", memory_limit=limit) == 20
+    free = fit(problem, LevenbergMarquardt(), batch=128, steps=3)
+    tight = fit(problem, LevenbergMarquardt(memory_limit=limit), batch=128, steps=3)
+    assert np.allclose(free.theta, tight.theta, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("says_its_shapes", [True, False])
+def test_too_little_memory_for_levenberg_marquardt_says_which_batch_fits(says_its_shapes):
+    problem = SMALL.problem()
+    if not says_its_shapes:
+        problem = dataclasses.replace(problem, network=OwnNetwork(problem.network))
+    optimizer = LevenbergMarquardt(memory_limit=4e6)
+    with pytest.raises(DoesNotFitError, match=r"needs .* GB and .* are there") as refused:
+        fit(problem, optimizer, batch=128, steps=1)
+    fits = int(re.search(r"a batch of (\d+) fits", str(refused.value))[1])
+    assert 8 < fits < 128
+    assert fit(problem, optimizer, batch=fits, steps=1).steps == 1
+    with pytest.raises(DoesNotFitError):
+        fit(problem, optimizer, batch=fits + 1, steps=1)
+
+
+@pytest.mark.parametrize(("name", "batch"), [("oscillators", 128), ("toy", 256), ("dipole", 16)])
+def test_the_estimate_for_levenberg_marquardt_holds_and_is_not_wild(name, batch):
+    problem, optimizer = EXPERIMENTS[name].problem(), LevenbergMarquardt()
+    theta = problem.network.init(np.random.default_rng(0))
+    optimizer.update(problem.linearise(theta, problem.batch(0, 4)), optimizer.init(theta))
+    tracemalloc.start()
+    at = problem.linearise(theta, problem.batch(0, batch))
+    optimizer.update(at, optimizer.init(theta))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    estimate = memory_estimate(problem, batch, method="cholesky").total
+    assert 0.9 * peak < estimate < 4 * peak
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        (LevenbergMarquardt(), {"method": "cholesky"}),
+        (HIG(method="band"), {"method": "band"}),
+        (GaussNewton(tau=1e-9), {"method": "qr"}),
+        (GaussNewton(tau=1e-4), {"method": "tridiagonal"}),
+        (HIG(tau=1e-2, truncation="absolute"), {"method": "qr"}),  # the most that it may take
+        (HIG(method="gram", truncation="absolute"), {"method": "gram"}),
+    ],
+    ids=repr,
+)
+def test_the_batch_that_fits_is_that_of_the_optimizer(optimizer, options, monkeypatch):
+    problem = SMALL.problem()
+    there = 3e6
+    monkeypatch.setattr(memory, "available_memory", lambda array: there * memory.MISJUDGED)
+    error = memory.ran_out_of_memory(problem, 128, optimizer, "full")
+    fits = int(re.search(r"a batch of (\d+) fits", str(error))[1])
+    assert 0 < fits < 64
+    assert memory_estimate(problem, fits, **options).total <= there
+    assert memory_estimate(problem, fits + 1, **options).total > there
