@@ -12,8 +12,24 @@ from .backend import Array, to_host
 from .problem import Batch, Problem
 from .protocols import Optimizer
 
+PARTS = ("network", "solver", "loss", "optimizer")  # which are there as `describe` says them
 DATA = ("data_seed", "train_data", "test_data")
 DIGITS = 16  # hexadecimal ones of a digest: 64 bits
+
+# What one value may look like in more than one way, and before it what is to be left as it is.
+DTYPE = r"(?:float|u?int|complex)\d+"
+SPELLINGS = re.compile(
+    rf"""
+      (?P<dtype> dtype\('({DTYPE})'\) | <class\ 'numpy\.({DTYPE})'> | '<?([fiuc]\d|{DTYPE})' )
+    | (?P<left> sha256\ [0-9a-f]+ | '(?:[^'\\]|\\.)*' | "(?:[^"\\]|\\.)*" )
+    | np\.(?P<kind> (?:float|u?int)\d+ )\( (?P<scalar> [-+.\w]+ ) \)
+    | (?P<number> (?<![\w.)]) [-+]? (?:\d+\.?\d*|\.\d+) (?:[eE][-+]?\d+)? (?![\w.]) )
+    | (?P<truth> (?:np\.)? \b (?:True|False) _? \b )
+    | (?P<bracket> ,?\] | \[ | ,(?=\)) )
+    """,
+    re.VERBOSE,
+)
+PAIR = re.compile(r"(?<==)\(([^(),]+), \1\)")  # one number for both, as Poisson2D takes it
 
 
 def identity(problem: Problem, optimizer: Optimizer, batch: int, seed: int) -> dict[str, Any]:
@@ -43,13 +59,50 @@ def check_same_run(was: dict[str, Any], now: dict[str, Any]) -> None:
             "resume does not say which run it is from, as checkpoints of format 1 do not; "
             "begin a new run from its parameters: fit(..., theta=resume.theta)"
         )
-    both = [name for name in now if name in was and was[name] != now[name]]
+    both = [name for name in now if name in was and not _agree(name, was[name], now[name])]
     # Of other sizes or another dtype, the data are others for sure: not worth a word.
     if differing := [name for name in both if name not in DATA] or both:
         raise ValueError(
             "resume was made for "
             + "; for ".join(f"{name} {was[name]}, this run has {now[name]}" for name in differing)
         )
+
+
+def _agree(name, was, now):
+    return was == now or (name in PARTS and canonical(str(was)) == canonical(str(now)))
+
+
+def canonical(text: str) -> str:
+    """What `describe` says of a part, with equal values spelled alike; to compare, not to show.
+
+    1 and 1.0 are equal in Python, as are 0.0 and -0.0, True and 1, or a number of NumPy's. A list
+    is as good as a tuple, a dtype as its name, and a pair of equal numbers as one number. Earlier
+    checkpoints hold the text only, so it is the text that is compared.
+    """
+    return PAIR.sub(r"\1", SPELLINGS.sub(_spelled, text))
+
+
+def _spelled(match):
+    kind = match.lastgroup
+    if kind == "dtype":
+        return np.dtype(next(filter(None, match.groups()[1:4]))).name
+    if kind == "number":
+        return _number(match[kind])
+    if kind == "scalar":
+        return _number(repr(getattr(np, match["kind"])(match[kind]).item()))
+    if kind == "truth":
+        return str(int("True" in match[kind]))
+    if kind == "bracket":
+        return {"[": "(", ",": ""}.get(match[kind], ")")
+    return match[0]
+
+
+def _number(text):
+    try:
+        return str(int(text))
+    except ValueError:
+        value = float(text)
+        return str(int(value)) if value.is_integer() else repr(value)
 
 
 def describe(part: object) -> str:

@@ -65,7 +65,8 @@ def fit(
         Go on from there; with the same problem, optimizer and batch the bits are those of an
         uninterrupted run. Others are refused: parts of your own are compared by their repr or, if
         their class has none, by its name and their public attributes that are numbers, text,
-        lists or tuples of them, or arrays; data by their bytes.
+        lists or tuples of them, or arrays; numbers in it by value, 1 being 1.0; data by their
+        bytes.
     evaluate_every : int
         Epochs between evaluations of the test loss.
     patience : int, optional
