@@ -13,7 +13,7 @@ import numpy as np
 
 from higcore import GaussNewton, load_checkpoint, memory_estimate
 from higcore.backend import to_device
-from higcore.gpu import DEVICES, choose_device
+from higcore.device.gpu import DEVICES, choose_device
 from higcore.half_inverse import METHODS, TRUNCATIONS
 from higcore.memory import fitting_tile
 

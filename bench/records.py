@@ -12,9 +12,9 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from higcore.device.threads import cores
 from higcore.files import replacing
 from higcore.result import spread
-from higcore.threads import cores
 
 CURVE_POINTS = 150  # a curve in a file is thinned to about this many rows
 

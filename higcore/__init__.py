@@ -1,9 +1,10 @@
 """Half-inverse gradients on plain arrays. See README.md for the whole picture."""
 
 from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
+from .device.memory import DoesNotFitError
 from .diagnostics import StepDiagnostics
 from .examination import check_network, check_solver, dot_test, taylor_test
-from .half_inverse import DoesNotFitError, HalfInverseInfo, half_inverse
+from .half_inverse import HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
 from .memory import MemoryEstimate, memory_estimate
 from .optimizers import SGD, Adadelta, Adagrad, Adam, RMSprop

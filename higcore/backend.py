@@ -1,21 +1,21 @@
-"""Which library the arrays belong to, moving them on purpose, and the memory where they live."""
+"""Which library the arrays belong to, and moving them on purpose."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .threads import thread_policy as thread_policy  # where scripts have it from
+from .device.memory import available_memory as available_memory  # where scripts have them from
+from .device.memory import release_memory as release_memory
+from .device.memory import short_of_memory as short_of_memory
+from .device.threads import thread_policy as thread_policy
 from .validation import Array as Array
 from .validation import array_module as array_module
 from .validation import check_choice
 
 CACHE_LINE = 64  # bytes
-ALWAYS_THERE = 2**28  # bytes
 
 
 def is_host(array: Array) -> bool:
@@ -38,7 +38,7 @@ def to_device(array: Array, device: str) -> Array:
     try:
         import cupy
     except ImportError as error:
-        from . import gpu
+        from .device import gpu
 
         raise RuntimeError(f"device 'gpu' cannot be used: {gpu.obstacle()}") from error
     return cupy.asarray(array)
@@ -58,54 +58,9 @@ def empty(xp: ModuleType, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return buffer[start : start + size].view(dtype).reshape(shape)
 
 
-def short_of_memory(needed: float, array: Array, limit: float | None = None) -> float | None:
-    """Return None if ``needed`` bytes can be had where ``array`` lives, else how many can.
-
-    ``limit`` is what may be used; by default what the machine or the CUDA device has free, which
-    is not even asked for small needs.
-    """
-    if limit is None and needed < ALWAYS_THERE:
-        return None
-    there = available_memory(array) if limit is None else limit
-    return there if needed > there else None
-
-
-def available_memory(array: Array) -> float:
-    """Bytes that can be had where ``array`` lives."""
-    if is_host(array):
-        return min(_free_memory(), _free_in_container())
-    from . import gpu
-
-    return gpu.available_memory()
-
-
 def synchronize(array: Array) -> None:
     """Wait until the device on which ``array`` lives has done what it was asked; no host waits."""
     if not is_host(array):
-        from . import gpu
+        from .device import gpu
 
         gpu.synchronize()
-
-
-def release_memory(array: Array) -> None:
-    """Give back what the memory pool of a device keeps for later; the host keeps nothing."""
-    if not is_host(array):
-        from . import gpu
-
-        gpu.release_memory()
-
-
-def _free_memory() -> float:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(row.split()[1]) for row in lines if row.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return math.inf  # not Linux: the operating system will say
-
-
-def _free_in_container() -> float:
-    try:
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{x}").read_text() for x in ("max", "current"))
-        return int(limit) - int(used)
-    except (OSError, ValueError):  # no container, or one without a limit
-        return math.inf

@@ -15,7 +15,7 @@ import numpy as np
 from .linearisation import Linearisation
 from .problem import NETWORK, SOLVER, FreshData, Problem
 from .protocols import Optimizer
-from .spectral.modes import DecompositionError
+from .spectral.spectrum import DecompositionError
 
 DECOMPOSITION = "a decomposition"
 PACKAGES = ("higcore", "nets", "solvers")

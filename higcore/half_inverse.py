@@ -1,104 +1,50 @@
-"""J^kappa applied to a vector: the public entry, the choice of method and its record."""
+"""J^kappa applied to a vector: the definition, the choice of method, and what makes it safe."""
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from .backend import (
-    Array,
-    array_module,
+from .backend import Array, array_module, is_host
+from .device.memory import (
+    MISJUDGED,
+    DoesNotFitError,
     available_memory,
-    is_host,
+    largest_batch,
+    needs,
+    ran_out,
     release_memory,
     short_of_memory,
+    within_memory,
 )
-from .equality import same_fields
+from .device.threads import thread_policy
 from .linearisation import DenseJacobian, Jacobian, StackedJacobian
-from .spectral import band, gram, qr, svd, tridiagonal
-from .spectral.modes import DecompositionError, Modes, Truncation, failures_of, require
-from .threads import thread_policy
+from .spectral import band, eigen, qr, squared, svd, tridiagonal
+from .spectral.spectrum import (
+    SQUARED_RESOLUTION,
+    DecompositionError,
+    HalfInverseInfo,
+    TruncatedPower,
+    failures_of,
+    require,
+)
+from .spectral.spectrum import TRUNCATIONS as TRUNCATIONS
 from .units import in_reach, norm, times_power_of_two, unit_vector
 from .validation import check_array, check_choice, check_real
 
-SQUARING = {"gram": gram, "tridiagonal": tridiagonal, "band": band}
-METHODS = ("auto", "svd", "qr", *SQUARING)
-TRUNCATIONS = ("relative", "absolute")
+SQUARING = {module.NAME: module for module in (eigen, tridiagonal, band)}
+METHODS = ("auto", svd.NAME, qr.NAME, *SQUARING)
 NEXT_SAFER = {"band": "tridiagonal", "tridiagonal": "gram", "gram": "qr", "qr": "svd"}
 
 AUTO_SQUARES_FROM = 3e-7  # relative tau at which eps / tau^2 reaches 2.5e-3
 BAND_FROM = 3000  # rows of K from which "band" wins more if little is cut than it loses if much is
 # The same on a GPU: up to here the host decomposes K in less time than cuSOLVER takes to begin.
 BAND_FROM_ON_DEVICE = 1025
-
-MISJUDGED = 1.5  # how much more than estimated a step is taken to need once it ran out of memory
-
-# Numbers that a method holds at its peak, over n^2 with n = min(m, t), K included: on the host,
-# and on a device, where K is made of whole products, and the host does all but reduce it.
-# That of "cholesky", Levenberg-Marquardt's, is over m^2: it solves with K = J J^T in any case.
-WORKSPACE = {"gram": (3.1, 5.1), "tridiagonal": (3.1, 2.1), "band": (3.8, 3.6), "qr": (9.0, 9.0)}
-WORKSPACE["cholesky"] = (3.1, 4.1)
-
-
-T = TypeVar("T")
-
-
-class DoesNotFitError(MemoryError):
-    """A step needs more memory than there is; the message names a batch that fits.
-
-    ``reason`` is why an allocation failed, None if that was foreseen and nothing allocated.
-    """
-
-    def __init__(self, message: str, reason: str | None = None) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-@dataclass(frozen=True, eq=False)
-class HalfInverseInfo:
-    """How a step was computed.
-
-    Attributes
-    ----------
-    method : str
-        What was used in the end, one of `METHODS` but ``"auto"``.
-    rank : int
-        Number of modes kept.
-    sigma_max, sigma_min : float
-        Largest singular value of J, and the smallest that was kept (0 if none was).
-    cutoff : float
-        Singular value up to which modes were dropped.
-    gap_to_cutoff : float
-        Relative distance of the nearest singular value to the cutoff, inf without a cutoff.
-    fallback : str or None
-        Why the method first chosen was given up.
-    detail : str or None
-        What a method that has a choice did, such as the number of poles of ``"band"``.
-    """
-
-    method: str
-    rank: int
-    sigma_max: float
-    sigma_min: float
-    cutoff: float
-    gap_to_cutoff: float
-    fallback: str | None = None
-    detail: str | None = None
-
-    __eq__ = same_fields  # NaN equal to NaN
-
-    def __hash__(self) -> int:
-        return hash((self.method, self.rank))
-
-    @property
-    def condition(self) -> float:
-        """sigma_max over sigma_min, inf if no mode was kept."""
-        return self.sigma_max / self.sigma_min if self.sigma_min else math.inf
+# As `WORKSPACE` of a method, for Levenberg-Marquardt: it solves with J J^T, (m, m), in any case.
+CHOLESKY = 3.1, 4.1
 
 
 def half_inverse(
@@ -179,27 +125,32 @@ def half_inverse(
     >>> info.rank
     2
     """
-    rule = _check_parameters(kappa, tau, truncation, beta, method, memory_limit)
-    J, g, shift = _check_arrays(J, g)
-    m, t = J.shape
-    chosen = method
+    f = TruncatedPower(kappa, tau, truncation, beta)
+    check_choice("method", method, METHODS)
+    check_memory_limit(memory_limit)
+    J, g = _check_arrays(J, g)
+    return filtered(J, g, f, method, memory_limit)
+
+
+def filtered(
+    J: Jacobian,
+    g: Array,
+    f: TruncatedPower,
+    method: str = "auto",
+    memory_limit: float | None = None,
+) -> tuple[Array, HalfInverseInfo]:
+    """Return V f(S) U^T g, and what is to be said of it; arguments are not checked."""
+    g, shift = unit_vector("g", g)
     if method == "auto":
-        chosen = choose_method(method, m, t, relative_tau(rule, J), J.xp is np)
-    check_memory(J, chosen, memory_limit)
-    with thread_policy(2 * J.samples * t, min(m, t)):
-        step, modes, exponent, chosen, fallback = within_memory(
-            lambda: _with_fallback(chosen, J, g, kappa, rule),
-            lambda reason: _ran_out_of_memory(J, chosen, reason),
+        method = choose_method(method, *J.shape, relative_tau(f, J), J.xp is np)
+    check_memory(J, method, memory_limit)
+    with thread_policy(2 * J.samples * J.shape[1], min(J.shape)):
+        step, info, exponent = within_memory(
+            lambda: _by_safer_methods(method, J, g, f),
+            lambda reason: _ran_out_of_memory(J, method, reason),
         )
-    shift += kappa * exponent
-    if beta and modes.rank:
-        shift += beta * (math.log2(modes.sigma_max) + exponent)
-    modes = modes.scaled(exponent)
-    _warn_below_noise(chosen, rule, modes)
-    if not rule.relative:  # which may be beyond all numbers in the units of J'
-        modes = modes._replace(cutoff=max(modes.cutoff, rule.tau))
-    info = HalfInverseInfo(chosen, *modes[:5], fallback, modes.detail)
-    return times_power_of_two(step, shift).astype(J.dtype, copy=False), info
+    _warn_below_resolution(f, info)
+    return times_power_of_two(step, shift + exponent).astype(J.dtype, copy=False), info
 
 
 def choose_method(method: str, m: int, t: int, tau: float, on_host: bool) -> str:
@@ -211,29 +162,76 @@ def choose_method(method: str, m: int, t: int, tau: float, on_host: bool) -> str
     return "tridiagonal" if min(m, t) < (BAND_FROM if on_host else BAND_FROM_ON_DEVICE) else "band"
 
 
-def workspace(method: str, m: int, t: int, on_host: bool) -> int:
-    """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
-    if method == "svd":
-        return 8 * 5 * m * t  # J, its singular vectors, and LAPACK's copies
-    n = m if method == "cholesky" else min(m, t)
-    return int(8 * WORKSPACE[method][not on_host] * n**2)
+def relative_tau(f: TruncatedPower, J: Jacobian) -> float:
+    """Tau / max(S), where the Frobenius norm of J stands for max(S) if it has to."""
+    if f.relative:
+        return f.tau
+    _, size, exponent = in_reach(J, norm, float)
+    tau = f.scaled(exponent).tau
+    return tau / size if size else tau
 
 
-def _check_parameters(
-    kappa: float,
-    tau: float,
-    truncation: str,
-    beta: float,
-    method: str,
-    memory_limit: float | None,
-) -> Truncation:
-    check_real("kappa", kappa, -1.0, 1.0)
-    check_real("tau", tau, 0.0)
-    check_real("beta", beta)
-    check_choice("truncation", truncation, TRUNCATIONS)
-    check_choice("method", method, METHODS)
-    check_memory_limit(memory_limit)
-    return Truncation(float(tau), truncation == "relative")
+def _by_safer_methods(
+    method: str, J: Jacobian, g: Array, f: TruncatedPower
+) -> tuple[Array, HalfInverseInfo, float]:
+    """`_by_method`, and by the next safer method where one fails."""
+    try:
+        with failures_of(J.xp):
+            return _by_method(method, J, g, f)
+    except (DecompositionError, np.linalg.LinAlgError) as error:
+        if method not in NEXT_SAFER:
+            raise
+        failure = f"{method} failed ({error}), used {NEXT_SAFER[method]}"
+    step, info, exponent = _by_safer_methods(NEXT_SAFER[method], J, g, f)
+    reasons = "; ".join(filter(None, (failure, info.fallback)))
+    return step, replace(info, fallback=reasons), exponent
+
+
+def _by_method(
+    method: str, J: Jacobian, g: Array, f: TruncatedPower
+) -> tuple[Array, HalfInverseInfo, float]:
+    """Return a vector, info, and e, with V f(S) U^T g = 2^e times the vector."""
+    decomposed: Any  # each has `apply`
+    if method == svd.NAME:
+        J, dense, exponent = in_reach(J, _dense, lambda dense: float(J.xp.linalg.norm(dense)))
+        decomposed = svd.decompose(dense, g)
+    elif method == qr.NAME:
+        J, _, exponent = in_reach(J, norm, float)
+        decomposed = qr.decompose(J, g)
+    else:
+        J, K, exponent = in_reach(J, squared.gram, squared.norm_from)
+        decomposed = squared.decompose(SQUARING[method], J, K, g)
+    step, info = decomposed.apply(f.scaled(exponent))
+    require(J.xp.isfinite(step).all(), f"method {method!r} gave NaN or Inf")
+    of_step = f.kappa * exponent + f.prefactor_exponent(info.sigma_max, exponent)
+    info = info.scaled(exponent)
+    if not f.relative:  # the cutoff may be beyond all numbers in the units of J'
+        info = replace(info, cutoff=max(info.cutoff, f.tau))
+    return step, info, of_step
+
+
+def _dense(J):
+    return J.dense().astype(np.float64, copy=False)
+
+
+def _warn_below_resolution(f, info):
+    unresolved = f.cutoff(info.sigma_max, 0.0) < SQUARED_RESOLUTION * info.sigma_max
+    if info.method in SQUARING and unresolved:
+        warnings.warn(
+            f"tau = {f.tau:g} is below what method {info.method!r} resolves: singular values under "
+            f"{SQUARED_RESOLUTION:.1e} max(S) are dropped; use method='qr' to keep them",
+            stacklevel=4,
+        )
+
+
+def _check_arrays(J: Array | StackedJacobian, g: Array) -> tuple[Jacobian, Array]:
+    if not isinstance(J, StackedJacobian):
+        check_array("J", J, ("m", "t"))
+        J = DenseJacobian(J)
+    array_module(J=J.sample, g=g)
+    per_sample = isinstance(J, StackedJacobian) and len(g.shape) == 2
+    check_array("g", g, (J.samples, J.outputs) if per_sample else (J.shape[0],))
+    return J, g
 
 
 def check_memory_limit(limit: object) -> None:
@@ -242,24 +240,14 @@ def check_memory_limit(limit: object) -> None:
         check_real("memory_limit", limit, 0.0, open_low=True)
 
 
-def _check_arrays(J: Array | StackedJacobian, g: Array) -> tuple[Jacobian, Array, float]:
-    """J and g / 2^shift, of ordinary size, and the shift."""
-    if not isinstance(J, StackedJacobian):
-        check_array("J", J, ("m", "t"))
-        J = DenseJacobian(J)
-    array_module(J=J.sample, g=g)
-    per_sample = isinstance(J, StackedJacobian) and len(g.shape) == 2
-    check_array("g", g, (J.samples, J.outputs) if per_sample else (J.shape[0],))
-    return J, *unit_vector("g", g)
-
-
-def relative_tau(rule: Truncation, J: Jacobian) -> float:
-    """Tau / max(S), where the Frobenius norm of J stands for max(S) if it has to."""
-    if rule.relative:
-        return rule.tau
-    _, size, exponent = in_reach(J, norm, float)
-    tau = rule.scaled(-exponent).tau
-    return tau / size if size else tau
+def workspace(method: str, m: int, t: int, on_host: bool) -> int:
+    """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
+    if method == svd.NAME:
+        return 8 * svd.WORKSPACE * m * t
+    if method == "cholesky":
+        return int(8 * CHOLESKY[not on_host] * m**2)
+    of_n2 = qr.WORKSPACE if method == qr.NAME else SQUARING[method].WORKSPACE
+    return int(8 * of_n2[not on_host] * min(m, t) ** 2)
 
 
 def check_memory(J: Jacobian, method: str, limit: float | None) -> None:
@@ -267,118 +255,19 @@ def check_memory(J: Jacobian, method: str, limit: float | None) -> None:
     needed = workspace(method, *J.shape, is_host(J.sample))
     there = short_of_memory(needed, J.sample, limit)
     if there is not None:
-        problem = f"needs {needed / 1e9:.3g} GB and {there / 1e9:.3g} GB are there"
-        raise _does_not_fit(J, method, problem, there, J.samples)
+        raise _does_not_fit(J, method, needs(needed, there), there, J.samples)
 
 
 def _ran_out_of_memory(J: Jacobian, method: str, reason: str) -> DoesNotFitError:
     release_memory(J.sample)
     there = available_memory(J.sample) / MISJUDGED
-    problem = f"ran out of memory ({reason})"
-    return _does_not_fit(J, method, problem, there, J.samples // 2, reason)
+    return _does_not_fit(J, method, ran_out(reason), there, J.samples // 2, reason)
 
 
 def _does_not_fit(
     J: Jacobian, method: str, problem: str, there: float, most: int, reason: str | None = None
 ) -> DoesNotFitError:
-    m, t = J.shape
-    on_host = is_host(J.sample)
-    best = largest(lambda b: workspace(method, b * J.outputs, t, on_host) <= there, most)
-    return DoesNotFitError(
-        f"method {method!r} {problem} for {m} rows and {t} parameters; a batch of {best} fits",
-        reason,
-    )
-
-
-def within_memory(call: Callable[[], T], explain: Callable[[str], Exception]) -> T:
-    """Return ``call()``, or raise ``explain(reason)`` if an allocation in it fails.
-
-    That is raised after the failure was left behind: nothing then holds the arrays of the frames
-    that it went through.
-    """
-    try:
-        return call()
-    except MemoryError as error:
-        foreseen = isinstance(error, DoesNotFitError) and error.reason is None
-        if foreseen:
-            raise
-        reason = getattr(error, "reason", str(error).strip()) or "an allocation failed"
-    raise explain(reason)
-
-
-def largest(holds: Callable[[int], bool], top: int) -> int:
-    """The largest n in [0, top] for which ``holds(n)``, taking holds(0) and a falling ``holds``."""
-    low = 0
-    while low < top:
-        middle = (low + top + 1) // 2
-        low, top = (middle, top) if holds(middle) else (low, middle - 1)
-    return low
-
-
-def _warn_below_noise(method, rule, modes):
-    if method in SQUARING and rule.cutoff(modes.sigma_max, 0.0) < gram.NOISE * modes.sigma_max:
-        warnings.warn(
-            f"tau = {rule.tau:g} is below what method {method!r} resolves: singular values under "
-            f"{gram.NOISE:.1e} max(S) are dropped; use method='qr' to keep them",
-            stacklevel=3,
-        )
-
-
-def _with_fallback(
-    method: str, J: Jacobian, g: Array, kappa: float, rule: Truncation
-) -> tuple[Array, Modes, int, str, str | None]:
-    fallback: str | None = None
-    while True:
-        try:
-            with failures_of(J.xp):
-                return *_apply(method, J, g, kappa, rule), method, fallback
-        except (DecompositionError, np.linalg.LinAlgError) as error:
-            if method not in NEXT_SAFER:
-                raise
-            reason = f"{method} failed ({error}), used {NEXT_SAFER[method]}"
-            fallback = f"{fallback}; {reason}" if fallback else reason
-            method = NEXT_SAFER[method]
-
-
-def _apply(
-    method: str, J: Jacobian, g: Array, kappa: float, rule: Truncation
-) -> tuple[Array, Modes, int]:
-    """Return V S^kappa U^T g and the `Modes`, both of J', and e, J = 2^e J'."""
-    J, made, exponent = in_reach(J, *_first_of(method, J))
-    rule, (m, t) = rule.scaled(-exponent), J.shape
-    if method == "svd":
-        return *svd.apply(J.xp, made, g, kappa, rule, svd.noise(J.shape)), exponent
-    if method == "qr":
-        return *qr.apply(J, g, kappa, rule), exponent
-    if _root_of_trace(made) == 0:  # and so K = 0, of which cuSOLVER's eigenvalues are NaN
-        return J.xp.zeros(t), rule.modes(np.zeros(1), gram.NOISE), exponent
-    z = g if m <= t else J.rmatvec(g)
-    weights, modes = SQUARING[method].apply(J.xp, made, z, (kappa - 1) / 2, rule)
-    require(J.xp.isfinite(weights).all(), f"method {method!r} gave NaN or Inf")
-    return (J.rmatvec(weights) if m <= t else weights), modes, exponent
-
-
-def _first_of(method, J):
-    """What a method makes of J first of all, and how |J| is read off it; as two functions."""
-    if method == "svd":
-        return _dense, lambda dense: float(J.xp.linalg.norm(dense))
-    if method == "qr":
-        return norm, float
-    m, t = J.shape
-    return (_gram if m <= t else _gram_of_parameters), _root_of_trace
-
-
-def _dense(J):
-    return J.dense().astype(np.float64, copy=False)
-
-
-def _gram(J):
-    return J.gram(mirrored=False)
-
-
-def _gram_of_parameters(J):
-    return J.gram_of_parameters()
-
-
-def _root_of_trace(K):
-    return math.sqrt(float(K.trace()))  # |K_ij| is at most the mean of K_ii and K_jj
+    (m, t), on_host = J.shape, is_host(J.sample)
+    best = largest_batch(lambda b: workspace(method, b * J.outputs, t, on_host) <= there, most)
+    what = f"method {method!r} {problem} for {m} rows and {t} parameters"
+    return DoesNotFitError(f"{what}; a batch of {best} fits", reason)

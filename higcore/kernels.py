@@ -29,10 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from . import threads
 from .backend import empty, is_host
 from .compilation.readings import Sources
 from .compilation.scratch import Scratch, dtype_of, no_scratch
+from .device import threads
 
 # Samples worked on together: one or two AVX-512 registers of float64; the scratch stays in cache.
 MIN_CHUNK, MAX_CHUNK = 8, 16
@@ -149,7 +149,7 @@ class RangeKernel:
     def _cuda(self, n, args, scratch, cotangents):
         """Launch the kernel on the device."""
         if self._launch is None or self._sources is None:
-            from . import cuda_kernels
+            from .device import cuda_kernels
 
             self._sources = self._sources or Sources(self.body)
             _make_callable(self._sources)

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .backend import Array, array_module
+from .device.threads import computed_once
 from .protocols import Network, Objective, Samples
 from .rows import OuterProductRows, add_gram, gram_block, symmetric
-from .threads import computed_once
 from .units import exponents_of, largest_exponent
 from .validation import check_array, check_count, check_like
 

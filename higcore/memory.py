@@ -7,22 +7,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .backend import available_memory, is_host, short_of_memory
+from .backend import is_host
+from .device.memory import (
+    MISJUDGED,
+    DoesNotFitError,
+    available_memory,
+    largest_batch,
+    needs,
+    ran_out,
+    short_of_memory,
+)
 from .half_inverse import (
     METHODS,
-    MISJUDGED,
     SQUARING,
-    DoesNotFitError,
     check_memory_limit,
     choose_method,
-    largest,
     relative_tau,
     workspace,
 )
 from .linearisation import Linearisation, StackedJacobian
 from .problem import Problem
 from .protocols import Objective, Optimizer
-from .spectral.modes import Truncation
+from .spectral.spectrum import TruncatedPower
 from .validation import check_choice, check_count, check_real
 
 METHODS_OF_STEPS = (*METHODS, "cholesky")
@@ -157,16 +163,13 @@ def fitting_tile(
     needed = memory_estimate(problem, batch, method=method, tau=tau, tile=1).total
     there = short_of_memory(needed, problem.sample.x, memory_limit)
     if there is None:
-        return largest(lambda tile: fits(batch, tile), batch)
-    best = largest(lambda samples: fits(samples, 1), batch)
-    raise DoesNotFitError(
-        f"a step on a batch of {batch} needs {needed / 1e9:.3g} GB and {there / 1e9:.3g} GB are "
-        f"there; a batch of {best} fits"
-    )
+        return largest_batch(lambda tile: fits(batch, tile), batch)
+    best = largest_batch(lambda samples: fits(samples, 1), batch)
+    raise _step_does_not_fit(batch, needs(needed, there), best)
 
 
 def plan_step(
-    at: Linearisation, method: str, rule: Truncation, memory_limit: float | None
+    at: Linearisation, method: str, f: TruncatedPower, memory_limit: float | None
 ) -> tuple[str, StackedJacobian]:
     """Return the method of a step, and J with as many row factors at a time as fit beside it.
 
@@ -182,10 +185,10 @@ def plan_step(
     def tile_of(chosen):
         return fitting_tile(at.problem, len(at.control), method=chosen, memory_limit=memory_limit)
 
-    chosen = choose(rule.tau if rule.relative else math.inf)
+    chosen = choose(f.tau if f.relative else math.inf)
     J = at.jacobian(tile_of(chosen))
-    if method == "auto" and not rule.relative:
-        best = choose(relative_tau(rule, J))
+    if method == "auto" and not f.relative:
+        best = choose(relative_tau(f, J))
         if best != chosen:
             chosen, J = best, J.in_tiles(tile_of(best))
     return chosen, J
@@ -199,10 +202,15 @@ def ran_out_of_memory(
     if hasattr(problem.network, "factor_shapes"):
         options = _options_of(optimizer)
         there = available_memory(problem.sample.x) / MISJUDGED
-        best = largest(lambda b: memory_estimate(problem, b, **options).total <= there, best)
+        best = largest_batch(lambda b: memory_estimate(problem, b, **options).total <= there, best)
+    return _step_does_not_fit(batch, ran_out(reason), best, reason)
+
+
+def _step_does_not_fit(
+    batch: int, problem: str, best: int, reason: str | None = None
+) -> DoesNotFitError:
     return DoesNotFitError(
-        f"a step on a batch of {batch} ran out of memory ({reason}); a batch of {best} fits",
-        reason,
+        f"a step on a batch of {batch} {problem}; a batch of {best} fits", reason
     )
 
 

@@ -10,10 +10,10 @@ from typing import SupportsIndex, overload
 import numpy as np
 
 from .backend import Array, array_module, to_device
+from .device.threads import computed_once
 from .equality import same_fields
 from .linearisation import Linearisation
 from .protocols import Loss, Network, Solver
-from .threads import computed_once
 from .validation import (
     check_array,
     check_callable,

@@ -13,17 +13,16 @@ import scipy.linalg
 from .backend import Array, array_module, is_host, to_host
 from .half_inverse import (
     METHODS,
-    TRUNCATIONS,
     HalfInverseInfo,
     check_memory,
     check_memory_limit,
-    half_inverse,
+    filtered,
 )
 from .linearisation import Linearisation
 from .memory import plan_step
 from .optimizers import Adam
 from .protocols import OptimizerState
-from .spectral.modes import EPS, Truncation, failures_of
+from .spectral.spectrum import EPS, TruncatedPower, check_truncated_power, failures_of
 from .validation import check_choice, check_count, check_finite, check_real_field
 
 log = logging.getLogger("higcore")
@@ -51,10 +50,7 @@ class HIG:
 
     def __post_init__(self) -> None:
         check_real_field(self, "lr", 0.0, open_low=True)
-        check_real_field(self, "tau", 0.0)
-        check_real_field(self, "kappa", -1.0, 1.0)
-        check_real_field(self, "beta")
-        check_choice("truncation", self.truncation, TRUNCATIONS)
+        check_truncated_power(self)
         check_choice("method", self.method, METHODS)
         check_memory_limit(self.memory_limit)
 
@@ -66,18 +62,9 @@ class HIG:
         self, linearisation: Linearisation, state: OptimizerState
     ) -> tuple[Array, OptimizerState, HalfInverseInfo]:
         """Return (step, state, info)."""
-        rule = Truncation(self.tau, self.truncation == "relative")
-        method, J = plan_step(linearisation, self.method, rule, self.memory_limit)
-        step, info = half_inverse(
-            J,
-            linearisation.loss_gradient,
-            kappa=self.kappa,
-            tau=self.tau,
-            truncation=self.truncation,
-            beta=self.beta,
-            method=method,
-            memory_limit=self.memory_limit,
-        )
+        f = TruncatedPower(self.kappa, self.tau, self.truncation, self.beta)
+        method, J = plan_step(linearisation, self.method, f, self.memory_limit)
+        step, info = filtered(J, linearisation.loss_gradient, f, method, self.memory_limit)
         step *= self.lr
         return step, state, info
 
@@ -138,7 +125,7 @@ class LevenbergMarquardt:
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
         for name in ("damping", "growth"):
             check_finite(f"the optimizer's {name}", state[name])
-        _, J = plan_step(linearisation, self.method, Truncation(0.0, True), self.memory_limit)
+        _, J = plan_step(linearisation, self.method, TruncatedPower(-1.0, 0.0), self.memory_limit)
         check_memory(J, self.method, self.memory_limit)
         g = linearisation.loss_gradient.reshape(-1).astype(np.float64, copy=False)
         curvature = _curvature(linearisation)

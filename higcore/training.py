@@ -10,7 +10,8 @@ import numpy as np
 from .backend import Array, array_module, release_memory
 from .callbacks import Callback
 from .clock import Clock
-from .half_inverse import within_memory
+from .device.memory import within_memory
+from .device.threads import thread_policy
 from .identity import check_same_run, identity
 from .interrupts import held_back
 from .memory import ran_out_of_memory
@@ -19,7 +20,6 @@ from .progress import progress_line
 from .protocols import Optimizer
 from .result import MESSAGES, UNSUCCESSFUL, Result, State, TrainingError
 from .run import Run
-from .threads import thread_policy
 from .validation import check_array, check_count, check_finite, check_real
 
 

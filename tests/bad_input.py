@@ -43,7 +43,7 @@ from higcore import (
     taylor_test,
 )
 from higcore.backend import thread_policy, to_device, to_host
-from higcore.gpu import choose_device
+from higcore.device.gpu import choose_device
 from higcore.losses import ComponentError, Infidelity, SquaredError
 from higcore.memory import fitting_tile
 from higcore.result import Epoch, State

@@ -9,7 +9,7 @@ import pytest
 import strict_cupy
 import threadpoolctl
 
-from higcore import gpu
+from higcore.device import gpu
 from higcore.kernels import RangeKernel
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)

@@ -26,7 +26,7 @@ from higcore import (
     memory_estimate,
 )
 from higcore.backend import Array, array_module, thread_policy, to_device
-from higcore.gpu import choose_device
+from higcore.device.gpu import choose_device
 from higcore.kernels import RangeKernel
 from higcore.losses import ComponentError, Infidelity, SquaredError
 from higcore.protocols import Loss, Network, Optimizer, OptimizerState, Solver

@@ -21,8 +21,7 @@ from higcore import (
 )
 from higcore.losses import ComponentError, Infidelity, SquaredError
 from higcore.rows import OuterProductRows
-from higcore.spectral import band, gram, tridiagonal
-from higcore.spectral.modes import Truncation
+from higcore.spectral import band, eigen, tridiagonal
 from nets import MLP, ConvNet1d
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 
@@ -227,7 +226,7 @@ def test_advice_for_kinds_that_numpy_makes(rng):
         half_inverse(np.eye(3).astype(">f8"), np.ones(3))
 
 
-@pytest.mark.parametrize("method", [gram, tridiagonal, band])
+@pytest.mark.parametrize("method", [eigen, tridiagonal, band])
 def test_decompositions_by_themselves(method, rng):
     K, z = np.eye(40), rng.standard_normal(40)
     for bad, message in (
@@ -237,7 +236,7 @@ def test_decompositions_by_themselves(method, rng):
         ((K.astype(np.float32), z), "K must be a float64 array, got dtype float32"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
-            method.apply(np, *bad, -0.75, Truncation(1e-6, True))
+            method.decompose(*bad)
 
 
 @pytest.mark.parametrize(

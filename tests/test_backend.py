@@ -64,7 +64,7 @@ def test_free_memory_is_that_of_machine_and_container(files, free, monkeypatch):
                 raise FileNotFoundError(self.name)
             return files[self.name]
 
-    monkeypatch.setattr(backend, "Path", FakePath)
+    monkeypatch.setattr("higcore.device.memory.Path", FakePath)
     assert backend.available_memory(np.zeros(1)) == free
 
 

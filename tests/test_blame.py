@@ -26,7 +26,7 @@ from higcore import (
     save_checkpoint,
 )
 from higcore.losses import SquaredError
-from higcore.spectral.modes import DecompositionError
+from higcore.spectral.spectrum import DecompositionError
 from nets import MLP
 from solvers import OscillatorChain
 

@@ -25,9 +25,10 @@ from bench.experiments import (
     Poisson,
     Toy,
 )
-from higcore import HIG, Adam, GaussNewton, MemoryEstimate, fit, gpu, half_inverse, memory_estimate
+from higcore import HIG, Adam, GaussNewton, MemoryEstimate, fit, half_inverse, memory_estimate
 from higcore.backend import array_module, to_device, to_host
-from higcore.spectral.modes import DecompositionError, failures_of
+from higcore.device import gpu
+from higcore.spectral.spectrum import DecompositionError, failures_of
 from solvers import OscillatorChain, QuantumDipole
 
 SMALL = {

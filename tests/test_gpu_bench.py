@@ -12,7 +12,7 @@ import bench.__main__ as command_line
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS
 from bench.speed import gpu, peers, race
-from higcore.gpu import choose_device
+from higcore.device.gpu import choose_device
 
 
 @pytest.fixture

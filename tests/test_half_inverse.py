@@ -13,7 +13,8 @@ from bench.experiments import Oscillators
 from higcore import HIG, NonFiniteError, StackedJacobian, fit, half_inverse
 from higcore.backend import to_host
 from higcore.half_inverse import choose_method
-from higcore.spectral import gram, svd, tridiagonal
+from higcore.spectral import eigen, svd, tridiagonal
+from higcore.spectral.spectrum import SQUARED_RESOLUTION
 from nets import MLP
 
 SQUARING = ["gram", "tridiagonal", "band"]
@@ -211,7 +212,7 @@ def test_tau_below_the_noise_of_squaring_is_warned_about(rng):
     J, g = rng.standard_normal((5, 9)), rng.standard_normal(5)
     with pytest.warns(UserWarning, match="below what method 'gram' resolves"):
         _, info = half_inverse(J, g, tau=0.0, method="gram")
-    assert info.cutoff == pytest.approx(gram.NOISE * info.sigma_max)
+    assert info.cutoff == pytest.approx(SQUARED_RESOLUTION * info.sigma_max)
 
 
 def test_result_has_the_dtype_of_the_jacobian(rng):
@@ -252,7 +253,7 @@ def test_failed_decompositions_fall_back_and_say_so(failure, rng, monkeypatch):
         eigenvalues, U = scipy.linalg.eigh(K)
         return eigenvalues * (np.nan if failure == "nan" else 1.001), U
 
-    monkeypatch.setattr(gram, "_eigh", broken)
+    monkeypatch.setattr(eigen, "_eigh", broken)
     monkeypatch.setattr(tridiagonal, "_diagonalise", lambda *args: tridiagonal.UNSETTLED)
     step, info = half_inverse(J, g)
     assert info.method == "qr"
@@ -296,18 +297,18 @@ def test_rotations_buffer_grows(seed, monkeypatch):
     n = 40
     d, e, w = rng.standard_normal(n), rng.standard_normal(n - 1), rng.standard_normal(n)
     T = np.diag(d) + np.diag(e, 1) + np.diag(e, -1)
-    rotated, honest, rooms = w.copy(), tridiagonal._diagonalise, []
+    honest, rooms = tridiagonal._diagonalise, []
 
     def cramped(d, e, w, rotations, *rest):
         rooms.append(len(rotations))
         return honest(d, e, w, rotations[: len(rotations) // 8], *rest)
 
     monkeypatch.setattr(tridiagonal, "_diagonalise", cramped)
-    eigenvalues, rotations, sweeps, used = tridiagonal._eigenvalues(d, e, rotated)
+    eigenvalues, rotated, *recorded = tridiagonal._eigenvalues(d, e, w)
     assert len(rooms) > 1
     assert np.allclose(np.sort(eigenvalues), np.linalg.eigvalsh(T))
     rotated *= eigenvalues
-    tridiagonal._play_back(rotated, rotations, sweeps, used)
+    tridiagonal._play_back(rotated, *recorded)
     assert np.allclose(rotated, T @ w)
 
 

@@ -10,7 +10,8 @@ import numba
 import numpy as np
 import pytest
 
-from higcore import StackedJacobian, kernels, threads
+from higcore import StackedJacobian, kernels
+from higcore.device import threads
 from higcore.kernels import RangeKernel
 from nets import MLP
 from solvers import OscillatorChain, QuantumDipole, dipole, oscillators
@@ -94,7 +95,7 @@ def test_kernels_compile_to_ptx(capability, dtype, rng, monkeypatch):
     from numba import cuda
     from numba.cuda import dispatcher
 
-    from higcore import cuda_kernels
+    from higcore.device import cuda_kernels
 
     launches = {}
 

@@ -22,8 +22,9 @@ from higcore import (
     memory_estimate,
 )
 from higcore.backend import short_of_memory
+from higcore.device.memory import largest_batch
 from higcore.half_inverse import choose_method
-from higcore.memory import fitting_tile, largest
+from higcore.memory import fitting_tile
 
 SMALL = Oscillators(samples=128, test_samples=16)
 
@@ -186,7 +187,7 @@ def test_small_needs_are_never_short():
 
 
 def test_largest_by_halving():
-    assert [largest(lambda n, top=top: n <= top, 10) for top in (0, 1, 9, 10, 99)] == [
+    assert [largest_batch(lambda n, top=top: n <= top, 10) for top in (0, 1, 9, 10, 99)] == [
         0,
         1,
         9,

@@ -15,8 +15,8 @@ import pytest
 
 from bench.experiments import EXPERIMENTS, OPTIMIZERS
 from higcore import LevenbergMarquardt, NonFiniteError, StackedJacobian, fit
+from higcore.device.threads import run_threaded
 from higcore.losses import ComponentError, Infidelity, SquaredError
-from higcore.threads import run_threaded
 from nets import MLP, ConvNet1d
 from nets.activations import ACTIVATIONS
 
@@ -168,7 +168,9 @@ def test_start_parameters_are_looked_at(optimizer, value):
 
 
 def test_threads_take_over_what_is_ignored(monkeypatch):
-    monkeypatch.setattr("higcore.threads.cores", lambda: 2)  # threads even on a machine of one core
+    monkeypatch.setattr(
+        "higcore.device.threads.cores", lambda: 2
+    )  # threads even on a machine of one core
 
     def overflow(n):
         np.array([np.inf]) - np.array([np.inf])

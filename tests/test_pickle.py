@@ -23,7 +23,7 @@ from higcore.kernels import RangeKernel
 from higcore.linearisation import DenseJacobian
 from higcore.result import Diagnostics, State
 from higcore.rows import OuterProductRows
-from higcore.spectral.modes import DecompositionError
+from higcore.spectral.spectrum import DecompositionError
 from nets.layers import Dense
 from solvers.oscillators import SWEEP
 

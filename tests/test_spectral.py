@@ -10,8 +10,8 @@ from oracles import half_inverse_by_svd
 
 from bench.experiments import Oscillators
 from higcore import HIG, fit, half_inverse
-from higcore.spectral import band, gram, inplace, panels, qr, rational, reduction, tridiagonal
-from higcore.spectral.modes import DecompositionError, Truncation
+from higcore.spectral import band, eigen, inplace, panels, qr, rational, reduction, tridiagonal
+from higcore.spectral.spectrum import DecompositionError, TruncatedPower
 
 EPS = 2.0**-52
 SHAPES = [(1, 1), (2, 1), (3, 2), (7, 3), (16, 16), (40, 1), (65, 8), (130, 32), (200, 64)]
@@ -135,16 +135,16 @@ def cut(n, low, rng, tau=1e-5):
 @pytest.mark.parametrize("n", [150, 310])
 def test_band_takes_the_way_that_the_cut_asks_for(n, low, detail, rng):
     K, z, exact = cut(n, low, rng)
-    rule = Truncation(1e-5, True)
+    rule = TruncatedPower(-0.5, 1e-5)
     for upper in (K, np.triu(K) + np.tril(np.full_like(K, np.nan), -1)):  # one triangle is enough
-        found, modes = band.apply(np, upper.copy(), z, -0.75, rule)
+        found, info = band.decompose(upper.copy(), z).apply(rule)
         assert np.linalg.norm(found - exact) < 1e-7 * np.linalg.norm(exact)
-        assert modes.rank == n - len(low)
-        assert modes.detail.endswith(detail)
-    _, reference = gram.apply(np, K.copy(), z, -0.75, rule)
-    assert modes.sigma_max == pytest.approx(reference.sigma_max, rel=1e-12)
-    assert modes.cutoff == pytest.approx(reference.cutoff, rel=1e-12)
-    assert modes.gap == pytest.approx(reference.gap, rel=2e-2)
+        assert info.rank == n - len(low)
+        assert info.detail.endswith(detail)
+    _, reference = eigen.decompose(K.copy(), z).apply(rule)
+    assert info.sigma_max == pytest.approx(reference.sigma_max, rel=1e-12)
+    assert info.cutoff == pytest.approx(reference.cutoff, rel=1e-12)
+    assert info.gap_to_cutoff == pytest.approx(reference.gap_to_cutoff, rel=2e-2)
 
 
 @pytest.mark.parametrize("kappa", [1.0, -1.0])
@@ -162,14 +162,15 @@ def test_lanczos_that_does_not_converge_is_no_failure(rng, monkeypatch):
 
     K, z, exact = cut(150, [], rng)
     monkeypatch.setattr(band.sla, "eigsh", broken)
-    found, modes = band.apply(np, K, z, -0.75, Truncation(1e-5, True))
-    assert modes.detail == "Lanczos iteration did not converge: chased to a tridiagonal matrix"
+    found, info = band.decompose(K, z).apply(TruncatedPower(-0.5, 1e-5))
+    assert info.detail == "Lanczos iteration did not converge: chased to a tridiagonal matrix"
     assert np.linalg.norm(found - exact) < 1e-7 * np.linalg.norm(exact)
 
 
 def test_few_rows_go_straight_to_the_tridiagonal_matrix(rng):
-    _, modes = band.apply(np, symmetric(20, rng, 3.0), np.ones(20), -0.75, Truncation(1e-5, True))
-    assert modes.detail == "few rows: chased to a tridiagonal matrix"
+    decomposed = band.decompose(symmetric(20, rng, 3.0), np.ones(20))
+    _, info = decomposed.apply(TruncatedPower(-0.5, 1e-5))
+    assert info.detail == "few rows: chased to a tridiagonal matrix"
 
 
 @pytest.mark.parametrize("method", ["band", "tridiagonal"])
@@ -178,10 +179,10 @@ def test_equal_eigenvalues_settle(method, n, rng):
     """Rounding of a multiple of the identity is no reason to give up."""
     K = symmetric(n, rng, 1e-13)
     z = rng.standard_normal(n)
-    apply = {"band": band, "tridiagonal": tridiagonal}[method].apply
-    found, modes = apply(np, K, z, -0.75, Truncation(1e-5, True))
+    decompose = {"band": band, "tridiagonal": tridiagonal}[method].decompose
+    found, info = decompose(K, z).apply(TruncatedPower(-0.5, 1e-5))
     assert np.linalg.norm(found - z) < 1e-11 * np.linalg.norm(z)
-    assert modes.rank == n
+    assert info.rank == n
 
 
 # Injected failures of the band method, and what its successor says of them.
@@ -209,8 +210,8 @@ def test_doubt_about_the_few_is_no_failure(rng, monkeypatch):
     K, z, exact = cut(150, [1e-6, 1e-7], rng)
     honest = band._count_below
     monkeypatch.setattr(band, "_count_below", lambda *args: honest(*args) + 1)
-    found, modes = band.apply(np, K, z, -0.75, Truncation(1e-5, True))
-    assert "do not agree with their number: chased" in modes.detail
+    found, info = band.decompose(K, z).apply(TruncatedPower(-0.5, 1e-5))
+    assert "do not agree with their number: chased" in info.detail
     assert np.linalg.norm(found - exact) < 1e-7 * np.linalg.norm(exact)
 
 

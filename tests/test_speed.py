@@ -125,10 +125,10 @@ def test_crossovers(tmp_path, monkeypatch):
 def test_the_crossovers_compare_equal_results():
     for smallest in crossovers.CASES.values():
         K, z = crossovers.gram_matrix(40, smallest), np.random.default_rng(1).standard_normal(40)
-        rule = crossovers.Truncation(crossovers.TAU, True)
+        rule = crossovers.TruncatedPower(-0.5, crossovers.TAU)
         expected = crossovers.by_eigh(K, z)
         for method in crossovers.SQUARING.values():
-            found, _ = method.apply(np, K.copy(), z, -0.75, rule)
+            found, _ = method.decompose(K.copy(), z).apply(rule)
             assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
 
 

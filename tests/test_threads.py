@@ -12,10 +12,11 @@ import pytest
 import scipy.linalg
 import threadpoolctl
 
-from higcore import Adam, Problem, fit, threads
+from higcore import Adam, Problem, fit
+from higcore.device import threads
+from higcore.device.threads import cores, run_threaded, thread_policy
 from higcore.losses import SquaredError
 from higcore.problem import Batch
-from higcore.threads import cores, run_threaded, thread_policy
 from nets import MLP
 from solvers import OscillatorChain, ScaledOutputs
 
@@ -174,7 +175,7 @@ def test_limits_of_threadpoolctl_bear_on_our_own_threads(monkeypatch):
     ],
 )
 def test_limits_in_the_environment(variables, expected):
-    script = "import numpy, scipy.linalg; from higcore.threads import cores; print(cores())"
+    script = "import numpy, scipy.linalg; from higcore.device.threads import cores; print(cores())"
     names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = {k: v for k, v in os.environ.items() if k not in names}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)

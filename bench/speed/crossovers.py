@@ -9,9 +9,9 @@ import numpy as np
 import scipy.linalg
 
 from higcore import half_inverse
-from higcore.backend import array_module, synchronize, thread_policy
+from higcore.backend import synchronize, thread_policy
 from higcore.half_inverse import SQUARING, choose_method
-from higcore.spectral.modes import Truncation
+from higcore.spectral.spectrum import TruncatedPower
 
 SIZES = (64, 128, 256, 512, 1024, 1500, 2048, 4096)
 TAU = 1e-5
@@ -59,10 +59,9 @@ def time_squaring(K, z):
 
 def applied(method, K, z):
     """A call of a method on K and z, on their device; it waits for its result."""
-    xp = array_module(K=K, z=z)
 
     def call():
-        found = SQUARING[method].apply(xp, K.copy(), z, -0.75, Truncation(TAU, True))
+        found = SQUARING[method].decompose(K.copy(), z).apply(TruncatedPower(-0.5, TAU))
         synchronize(K)
         return found
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from higcore import fit, half_inverse, memory_estimate
 from higcore.backend import array_module, synchronize, thread_policy, to_device, to_host
-from higcore.gpu import device_name, driver_version
+from higcore.device.gpu import device_name, driver_version
 from higcore.half_inverse import AUTO_SQUARES_FROM, SQUARING
 
 from .. import records

@@ -13,7 +13,7 @@ from higcore.backend import is_host, synchronize, thread_policy
 from higcore.half_inverse import AUTO_SQUARES_FROM, SQUARING, choose_method
 from higcore.kernels import RangeKernel
 from higcore.spectral import qr
-from higcore.spectral.modes import Truncation
+from higcore.spectral.spectrum import TruncatedPower
 
 STAGES = (
     "network", "solver", "sweep", "row pull-back", "Gram", "decomposition", "pull-down", "update",
@@ -62,15 +62,15 @@ def timed_stages(problem, theta, data, tau):
     mark(J.blocks)
     g = problem.loss.gradient(y, data.target).reshape(-1) / len(y)
     m, t = J.shape
-    method, rule = choose_method("auto", m, t, tau, is_host(theta)), Truncation(tau, True)
+    method, f = choose_method("auto", m, t, tau, is_host(theta)), TruncatedPower(-0.5, tau)
     if method == "qr":  # no Gram matrix, and the pull-down is part of it
         mark(None)
-        step = mark(qr.apply(J, g, -0.5, rule)[0])
+        step = mark(qr.decompose(J, g).apply(f)[0])
         mark(None)
     else:
         K = mark(J.gram(mirrored=False) if m <= t else J.gram_of_parameters())
         g = g if m <= t else J.rmatvec(g)
-        weights, _ = mark(SQUARING[method].apply(J.xp, K, g, -0.75, rule))
+        weights, _ = mark(SQUARING[method].decompose(K, g).apply(f))
         step = mark(J.rmatvec(weights) if m <= t else weights)
     mark(theta - 1e-3 * step)
     return np.diff(marks)

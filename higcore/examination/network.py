@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import array_module
+from ..device.threads import computed_once
 from ..linearisation import StackedJacobian
-from ..threads import computed_once
 from .diagnosis import Claim
 from .differences import Estimate
 from .differentiable import Differentiable

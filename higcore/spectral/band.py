@@ -1,9 +1,9 @@
-r"""K^power z through a band matrix: K = Q B Q^T, and B^power as a sum of banded solves.
+r"""f(K) z through a band matrix: K = Q B Q^T, and f(B) = B^(-p) as a sum of banded solves.
 
 The reduction (`reduction`) is rich in products of large matrices. On the band no eigenvalue is
 needed where nothing is cut: with a = min(lambda), b = max(lambda) from a few Lanczos steps,
 
-    B^power w ~ c_0 w + sum_j c_j (B + s_j I)^(-1) w           (`rational`, about 40 solves).
+    B^(-p) w ~ c_0 w + sum_j c_j (B + s_j I)^(-1) w           (`rational`, about 40 solves).
 
 Modes up to the cutoff are counted by the signs of the pivots of B - cutoff^2 I (Sylvester's law of
 inertia). A few of them are found by inverse Lanczos iteration and projected out; with many, or any
@@ -17,86 +17,112 @@ small, n width numbers: on a GPU, K is reduced there and the band solved on the 
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse.linalg as sla
 from scipy.linalg import blas
 
-from ..backend import Array, to_host
+from ..backend import Array, array_module, to_host
+from ..device.threads import run_threaded
 from ..kernels import lazy_njit
-from ..threads import run_threaded
 from . import panels
-from .gram import NOISE
 from .inplace import call
-from .modes import EPS, Modes, Truncation, check_gram, gap, require
 from .rational import power_fractions
 from .reduction import chase_to_tridiagonal, reduce_to_band
-from .tridiagonal import apply_tridiagonal
+from .spectrum import (
+    EPS,
+    SQUARED_RESOLUTION,
+    HalfInverseInfo,
+    TruncatedPower,
+    check_gram,
+    gap,
+    require,
+)
+from .tridiagonal import diagonalise
+
+NAME = "band"
+WORKSPACE = 3.8, 3.6  # numbers held at the peak over n^2, K included: on the host, on a device
 
 WIDE, NARROW, WIDE_FROM = 64, 32, 1500  # widths of the band; measured
 MANY = 32  # modes below the cutoff from which the tridiagonal matrix is cheaper
 LANCZOS_FROM = 128  # rows from which Lanczos is worth its overhead
 
 
-class Doubt(Exception):
-    """The short cut does not hold; the tridiagonal matrix decides."""
+class NotApplicable(Exception):
+    """Fractions are not worth it, or not safe; the tridiagonal matrix decides."""
 
 
-def apply(
-    xp: ModuleType, K: Array, z: Array, power: float, truncation: Truncation
-) -> tuple[Array, Modes]:
-    """Return K^power z over the kept modes, and the `Modes`.
+class Band(NamedTuple):
+    """K = Q B Q^T: the reflectors of Q, the band of B, and w = Q^T z."""
 
-    K (n, n), C-contiguous, is overwritten; on the host it need only be defined on and above the
-    diagonal. z (n,); both float64.
+    reduction: Any  # of `reduction`, or of `panels`
+    B: np.ndarray
+    w: np.ndarray
+    trace: float
+    xp: ModuleType
+
+    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+        """Return f(S) / S of K applied to z, and what is to be said of it."""
+        try:
+            w, info = _apply_fractions(self.B, self.w, f)
+        except NotApplicable as reason:
+            w, info = self.through_tridiagonal(f, reason)
+        return self.reduction.rotate(self.xp.asarray(w), True), info
+
+    def through_tridiagonal(
+        self, f: TruncatedPower, reason: NotApplicable
+    ) -> tuple[np.ndarray, HalfInverseInfo]:
+        """The same on the band, which is chased on to a tridiagonal matrix."""
+        w = self.w.copy()
+        chase = chase_to_tridiagonal(self.B, w)
+        T = diagonalise(*chase[:2], w, self.trace)
+        detail = f"{reason}: chased to a tridiagonal matrix"
+        return chase.rotate(T.apply(f)), f.info(NAME, T.sigma, SQUARED_RESOLUTION, detail)
+
+
+def decompose(K: Array, z: Array) -> Band:
+    """Reduce K (n, n) to a band for z (n,), both float64.
+
+    K, C-contiguous, is overwritten; on the host it need only be defined on and above the diagonal.
     """
     check_gram(K, z)
-    trace, norm_z = float(K.trace()), np.linalg.norm(to_host(z))
+    xp, trace, norm_z = array_module(K=K), float(K.trace()), np.linalg.norm(to_host(z))
     width = _width(len(K))
     reduction = reduce_to_band(K.T, width) if xp is np else panels.reduce_to_band(xp, K, width)
-    band = reduction.band()
+    B = reduction.band()
     w = to_host(reduction.rotate(z.copy(), False))
     tolerance = 100 * len(K) * EPS
-    require(abs(band[0].sum() - trace) <= tolerance * abs(trace), "the band misses the trace of K")
+    require(abs(B[0].sum() - trace) <= tolerance * abs(trace), "the band misses the trace of K")
     require(abs(np.linalg.norm(w) - norm_z) <= tolerance * norm_z, "Q is not orthogonal")
-    w, modes = _apply_on_band(band, w, power, truncation, trace)
-    return reduction.rotate(xp.asarray(w), True), modes
-
-
-def _apply_on_band(band, w, power, truncation, trace):
-    """B^power w over the kept modes, and the `Modes`; NumPy arrays."""
-    try:
-        return _apply_fractions(band, w, power, truncation)
-    except Doubt as doubt:
-        chase = chase_to_tridiagonal(band, w)
-        sigma = apply_tridiagonal(*chase[:2], w, power, truncation, trace)
-        detail = f"{doubt}: chased to a tridiagonal matrix"
-        return chase.rotate(w), truncation.modes(sigma, NOISE, detail)
+    return Band(reduction, B, w, trace, xp)
 
 
 def _width(n):
     return min(WIDE if n >= WIDE_FROM else NARROW, max(n // 8, 1))
 
 
-def _apply_fractions(band, w, power, truncation):
+def _apply_fractions(band, w, f):
+    """f(S) / S of B applied to w by partial fractions, a few cut modes projected out."""
     n = band.shape[1]
     if n < LANCZOS_FROM:
-        raise Doubt("few rows")
+        raise NotApplicable("few rows")
     largest = _largest(band)
-    cutoff = truncation.cutoff(largest**0.5, NOISE)
+    cutoff = f.cutoff(largest**0.5, SQUARED_RESOLUTION)
     below = _count_below(band, cutoff * cutoff)  # Inf, not OverflowError
     if below > MANY:
-        raise Doubt(f"{below} modes below the cutoff")
+        raise NotApplicable(f"{below} modes below the cutoff")
     values, vectors = _smallest(band, below + 1, largest, definite=below == 0)
     if (values <= cutoff * cutoff).sum() != below:
-        raise Doubt("eigenvalues at the cutoff do not agree with their number")
-    low = vectors[:, :below]
-    fractions = power_fractions(-power, values[below] * (1 - 1e-8), largest * (1 + 1e-8))
+        raise NotApplicable("eigenvalues at the cutoff do not agree with their number")
+    low, least = vectors[:, :below], float(values[below])
+    fractions = power_fractions((1 - f.kappa) / 2, least * (1 - 1e-8), largest * (1 + 1e-8))
     w = _sum_of_solves(band, w - low @ (low.T @ w), fractions)
     sigma = np.sqrt(np.maximum(values, 0.0))
     detail = f"{len(fractions.poles)} poles, {below} modes projected out"
-    smallest = float(values[below]) ** 0.5
-    return w, Modes(n - below, largest**0.5, smallest, cutoff, gap(sigma, cutoff), detail)
+    return w, HalfInverseInfo(
+        NAME, n - below, largest**0.5, least**0.5, cutoff, gap(sigma, cutoff), detail=detail
+    )
 
 
 def _sum_of_solves(band, w, fractions):
@@ -145,7 +171,7 @@ def _lanczos(band, count, **options):
     try:
         return sla.eigsh(B, count, v0=start, maxiter=100, **options)
     except sla.ArpackError as error:
-        raise Doubt("Lanczos iteration did not converge") from error
+        raise NotApplicable("Lanczos iteration did not converge") from error
 
 
 def _multiply(band, x):
@@ -158,7 +184,7 @@ def _cholesky(band, shift):
     factor[0] += shift
     rows, n = band.shape
     if call("dpbtrf", "L", n, rows - 1, factor, rows) != 0:
-        raise Doubt("K is not positive definite to rounding")
+        raise NotApplicable("K is not positive definite to rounding")
     return factor
 
 
@@ -174,7 +200,7 @@ def _count_below(band, level):
     """Number of eigenvalues of B below ``level``."""
     try:
         _cholesky(band, -level)
-    except Doubt:
+    except NotApplicable:
         return int(_negative_pivots(band.T.copy(order="C"), level))
     return 0
 

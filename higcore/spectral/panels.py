@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backend import Array, to_host
-from .modes import unchecked
+from .spectrum import unchecked
 
 NO_REFLECTION = 1e200  # stands for 1 / tau of a reflector that is the identity, tau = 0
 

@@ -1,9 +1,9 @@
-r"""J^kappa through a triangle of J, block by block: nothing is squared, J is never whole.
+r"""V f(S) U^T g through a triangle of J, block by block: nothing is squared, J is never whole.
 
 With as many parameters as rows or more, J^T = Q R with R (m, m), of which only R is computed, from
 some columns of J at a time. R^T = U S W^T has the left singular vectors and values of J, and
 
-    V S^kappa U^T g = J^T c,   c = U S^(kappa - 1) U^T g.
+    V f(S) U^T g = J^T c,   c = U f(S) / S U^T g.
 
 With more rows, [J, g] = Q [R, Q^T g] is reduced from some rows at a time, and R and Q^T g take the
 place of J and g in the definition.
@@ -16,33 +16,56 @@ large as R.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..backend import Array, is_host
 from . import svd
 from .inplace import call
-from .modes import EPS, Modes, Truncation, require
+from .spectrum import HalfInverseInfo, TruncatedPower, require
+from .svd import SingularVectors
 
-if TYPE_CHECKING:
-    from ..linearisation import Jacobian
+Jacobian: TypeAlias = Any  # one of `linearisation`: rows and columns in parts, and J^T w
 
+NAME = "qr"
+WORKSPACE = 9.0, 9.0  # numbers held at the peak over n^2: on the host, on a device
 PANELS = ((250, 8), (1000, 16))  # columns factored at a time, up to so many in all; measured
 WIDEST = 32
 
 
-def apply(J: Jacobian, g: Array, kappa: float, truncation: Truncation) -> tuple[Array, Modes]:
-    """Return V S^kappa U^T g (t,) over the kept modes, and the `Modes`; J an operator (m, t)."""
+class TriangleOfRows(NamedTuple):
+    """With as many parameters as rows or more: the singular vectors of R^T, and J."""
+
+    J: Jacobian
+    vectors: SingularVectors
+
+    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+        """Return J^T c, c = U f(S) / S U^T g, and what is to be said of it."""
+        U, sigma, _, coefficients, resolution = self.vectors
+        c = U @ (f.over_sigma(self.J.xp, sigma, resolution) * coefficients)
+        return self.J.rmatvec(c), self.vectors.info(f, NAME)
+
+
+class TriangleOfColumns(NamedTuple):
+    """With more rows: the singular vectors of R, for the first entries of Q^T g."""
+
+    vectors: SingularVectors
+
+    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+        """Return V f(S) U^T Q^T g, and what is to be said of it."""
+        step, _ = self.vectors.apply(f)
+        return step, self.vectors.info(f, NAME)
+
+
+def decompose(J: Jacobian, g: Array) -> TriangleOfRows | TriangleOfColumns:
+    """Decompose an operator J (m, t) for g (m,)."""
     m, t = J.shape
-    noise = EPS * max(m, t)
     if t < m:
         R = _triangle(J.xp, _with_gradient(J, g), t + 1)
-        return svd.apply(J.xp, R[:t, :t], R[:t, t], kappa, truncation, noise)
+        return TriangleOfColumns(svd.decompose(R[:t, :t], R[:t, t], longest=m))
     R = _triangle(J.xp, (part.T for part in J.column_parts(m)), m)
-    U, sigma, _, z = svd.decompose(J.xp, R.T, g)
-    c = U @ (truncation.power(J.xp, sigma, kappa - 1, noise) * z)
-    return J.rmatvec(c), truncation.modes(sigma, noise)
+    return TriangleOfRows(J, svd.decompose(R.T, g, longest=t))
 
 
 def _with_gradient(J, g):

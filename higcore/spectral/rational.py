@@ -25,7 +25,7 @@ import numpy as np
 from scipy.special import ellipj, ellipkm1
 
 from ..backend import Array
-from .modes import require
+from .spectrum import require
 
 WIDENING = 12.0
 MOST_POLES = 80

@@ -26,7 +26,7 @@ from scipy.linalg.blas import dgemm
 
 from ..kernels import lazy_njit
 from .inplace import call, leading
-from .modes import require
+from .spectrum import require
 
 
 class BandReduction(NamedTuple):

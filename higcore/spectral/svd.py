@@ -1,4 +1,4 @@
-"""J^kappa by the singular value decomposition: the definition (eq. 6), and the slowest way.
+"""V f(S) U^T g by the singular value decomposition: the definition (eq. 6), and the slowest way.
 
 Accuracy: nothing is squared, so singular values down to about 1e-15 max(S) are resolved and the
 step carries an error of about eps / tau. Cost: O(m t min(m, t)), with J and its factors in memory.
@@ -6,43 +6,54 @@ step carries an error of about eps / tau. Cost: O(m t min(m, t)), with J and its
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 
-from ..backend import Array, is_host
-from .modes import EPS, Modes, Truncation, require
+from ..backend import Array, array_module, is_host
+from .spectrum import EPS, HalfInverseInfo, TruncatedPower, require
+
+NAME = "svd"
+WORKSPACE = 5  # numbers held at the peak over m t: J, its singular vectors, and LAPACK's copies
 
 
-def noise(shape: tuple[int, int]) -> float:
-    """Smallest s / max(S) that this method can tell from zero."""
-    return EPS * max(shape)
+class SingularVectors(NamedTuple):
+    """U, S, V^T and U^T g; ``resolution`` is the smallest s / max(S) that can be told from 0."""
+
+    U: Array
+    sigma: Array
+    Vt: Array
+    coefficients: Array
+    resolution: float
+
+    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+        """Return V f(S) U^T g (t,), and what is to be said of it."""
+        weights = self.sigma * f.over_sigma(array_module(U=self.U), self.sigma, self.resolution)
+        return self.Vt.T @ (weights * self.coefficients), self.info(f, NAME)
+
+    def info(self, f: TruncatedPower, method: str) -> HalfInverseInfo:
+        """What is to be said of the singular values."""
+        return f.info(method, self.sigma, self.resolution)
 
 
-def apply(
-    xp: ModuleType, J: Array, g: Array, kappa: float, truncation: Truncation, noise: float
-) -> tuple[Array, Modes]:
-    """Return V S^kappa U^T g (t,) over the kept modes, and the `Modes`; J (m, t), g (m,), float64.
+def decompose(J: Array, g: Array, longest: int | None = None) -> SingularVectors:
+    """Decompose J (m, t) for g (m,), both float64, and check that this reproduces J^T g.
 
-    ``noise`` is the smallest s / max(S) that counts as different from zero.
+    Rounding grows with the ``longest`` side of a matrix, by default of J itself.
     """
-    _, sigma, Vt, z = decompose(xp, J, g)
-    weights = truncation.power(xp, sigma, kappa, noise) * z
-    return Vt.T @ weights, truncation.modes(sigma, noise)
-
-
-def decompose(xp: ModuleType, J: Array, g: Array) -> tuple[Array, Array, Array, Array]:
-    """Return U, S, V^T and z = U^T g, after a check that they reproduce J^T g."""
+    xp, resolution = array_module(J=J), EPS * (longest or max(J.shape))
     if not J.any():  # some versions of cuSOLVER return NaN
         k = min(J.shape)
-        return xp.eye(len(J), k), xp.zeros(k), xp.eye(k, J.shape[1]), g[:k]
+        return SingularVectors(
+            xp.eye(len(J), k), xp.zeros(k), xp.eye(k, J.shape[1]), g[:k], resolution
+        )
     U, sigma, Vt = _svd(J) if is_host(J) else xp.linalg.svd(J, full_matrices=False)
     z = U.T @ g
     residual = xp.linalg.norm(Vt.T @ (sigma * z) - J.T @ g)
     bound = 100 * max(J.shape) * EPS * float(xp.linalg.norm(J)) * float(xp.linalg.norm(g))
     require(residual <= bound, "the SVD of J does not reproduce J^T g")
-    return U, sigma, Vt, z
+    return SingularVectors(U, sigma, Vt, z, resolution)
 
 
 def _svd(J):

@@ -1,4 +1,4 @@
-r"""K^power z through a tridiagonal matrix, with no eigenvector ever formed.
+r"""f(K) z through a tridiagonal matrix, with no eigenvector ever formed.
 
 Householder reflections reduce K = Q T Q^T (LAPACK's dsytrd, Q kept as reflectors). Implicit QL
 with Wilkinson shifts then diagonalises T = W diag(lambda) W^T, where W is a product of plane
@@ -22,75 +22,104 @@ Golub and Van Loan, Matrix Computations, 4th ed., 8.3.1 (reduction), 8.3.3-8.3.5
 from __future__ import annotations
 
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import lapack
 
-from ..backend import Array, is_host, to_host
+from ..backend import Array, array_module, to_host
 from ..kernels import lazy_njit
-from .gram import NOISE
-from .modes import EPS, Modes, Truncation, check_gram, require
+from .spectrum import (
+    EPS,
+    SQUARED_RESOLUTION,
+    HalfInverseInfo,
+    TruncatedPower,
+    check_gram,
+    require,
+)
 
+NAME = "tridiagonal"
+WORKSPACE = 3.1, 2.1  # numbers held at the peak over n^2, K included: host, device (K alone)
 MAX_SWEEPS = 40  # an eigenvalue; LAPACK allows 30, 1.7 are typical
 DEFLATE = EPS / 16  # off-diagonals under this times max |T| are zero; with EPS errors double
 UNSETTLED, FULL = -1, -2  # in place of a number of sweeps
 PATIENCE = 6  # sweeps after which rounding errors of equal eigenvalues are taken for what they are
 
 
-def apply(
-    xp: ModuleType, K: Array, z: Array, power: float, truncation: Truncation
-) -> tuple[Array, Modes]:
-    """Return K^power z over the kept modes, and the `Modes`.
+class Diagonal(NamedTuple):
+    """T = W diag(S^2) W^T: S, W^T w, and the rotations of W; ``backwards`` if T was turned over."""
 
-    K (n, n), C-contiguous and defined on and above the diagonal, is overwritten; z (n,); both
-    float64.
+    sigma: np.ndarray
+    rotated: np.ndarray
+    rotations: np.ndarray
+    sweeps: np.ndarray
+    used: int
+    backwards: bool
+
+    def apply(self, f: TruncatedPower) -> np.ndarray:
+        """Return W f(S) / S W^T w."""
+        w: np.ndarray = self.rotated * f.over_sigma(np, self.sigma, SQUARED_RESOLUTION)
+        _play_back(w, self.rotations, self.sweeps, self.used)
+        return w[::-1].copy() if self.backwards else w
+
+
+class Tridiagonal(NamedTuple):
+    """K = Q T Q^T: the reflectors of Q, and T, diagonalised for Q^T z. ``xp`` is that of K."""
+
+    reflectors: np.ndarray
+    scales: np.ndarray
+    T: Diagonal
+    xp: ModuleType
+
+    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+        """Return f(S) / S of K applied to z, and what is to be said of it."""
+        w = self.T.apply(f)
+        _reflect(self.reflectors, self.scales, w, True)
+        detail = None if self.xp is np else "decomposed on the host"
+        info = f.info(NAME, self.T.sigma, SQUARED_RESOLUTION, detail)
+        return self.xp.asarray(w), info
+
+
+def decompose(K: Array, z: Array) -> Tridiagonal:
+    """Decompose K (n, n) for z (n,), both float64.
+
+    K, C-contiguous and defined on and above the diagonal, is overwritten on the host.
     """
     check_gram(K, z)
-    if not is_host(K):
-        w, modes = apply(np, to_host(K), to_host(z), power, truncation)
-        return xp.asarray(w), modes._replace(detail="decomposed on the host")
+    xp, K, w = array_module(K=K), to_host(K), to_host(z).copy()
     trace = K.trace()
     reflectors, diagonal, off_diagonal, scales = _reduce(K)
-    w = z.copy()
     _reflect(reflectors, scales, w, False)
-    sigma = apply_tridiagonal(diagonal, off_diagonal, w, power, truncation, trace)
-    _reflect(reflectors, scales, w, True)
-    return w, truncation.modes(sigma, NOISE)
+    return Tridiagonal(reflectors, scales, diagonalise(diagonal, off_diagonal, w, trace), xp)
 
 
-def apply_tridiagonal(
-    diagonal: np.ndarray,
-    off_diagonal: np.ndarray,
-    w: np.ndarray,
-    power: float,
-    truncation: Truncation,
-    trace: float,
-) -> np.ndarray:
-    """w <- T^power w over the kept modes; return the singular values, unsorted.
+def diagonalise(
+    diagonal: np.ndarray, off_diagonal: np.ndarray, w: np.ndarray, trace: float
+) -> Diagonal:
+    """Diagonalise T (n, n), given by its diagonals (n,) and (n - 1,), for w (n,).
 
-    T (n, n) by its diagonals (n,) and (n - 1,); w (n,); ``trace`` is what T's should be.
+    ``trace`` is what T's should be.
     """
     n, norm_w = len(w), np.linalg.norm(w)
     # To unit size, or the squares in a rotation could overflow or vanish.
     scale = max(np.abs(diagonal).max(), np.abs(off_diagonal).max(initial=0.0)) or 1.0
-    diagonal, off_diagonal = diagonal / scale, off_diagonal / scale
-    # QL is accurate and quick when T is graded with its small entries first. Views, not copies.
-    order = slice(None, None, -1 if abs(diagonal[0]) > abs(diagonal[-1]) else 1)
-    T, rotated = (diagonal[order], off_diagonal[order]), w[order]
-    diagonal, rotations, sweeps, used = _eigenvalues(*T, rotated)
+    # QL is accurate and quick when T is graded with its small entries first.
+    backwards = bool(abs(diagonal[0]) > abs(diagonal[-1]))
+    order = slice(None, None, -1 if backwards else 1)
+    T, off = (np.ascontiguousarray((x / scale)[order]) for x in (diagonal, off_diagonal))
+    eigenvalues, rotated, rotations, sweeps, used = _eigenvalues(T, off, w[order])
     require(used >= 0, "implicit QL did not converge")
     # Orthogonal similarity keeps the trace and the length of the rotated vector.
-    tolerance = 100 * n * EPS
-    require(abs(diagonal.sum() - trace / scale) <= tolerance * n, "eigenvalues miss the trace of K")
-    require(abs(np.linalg.norm(w) - norm_w) <= tolerance * norm_w, "Q and W are not orthogonal")
-    sigma: np.ndarray = np.sqrt(scale * np.maximum(diagonal, 0.0))
-    rotated *= truncation.power(np, sigma, 2 * power, NOISE)
-    _play_back(rotated, rotations, sweeps, used)
-    return sigma
+    tolerance, missed = 100 * n * EPS, abs(eigenvalues.sum() - trace / scale)
+    require(missed <= tolerance * n, "eigenvalues miss the trace of K")
+    off_length = abs(np.linalg.norm(rotated) - norm_w)
+    require(off_length <= tolerance * norm_w, "Q and W are not orthogonal")
+    sigma = np.sqrt(scale * np.maximum(eigenvalues, 0.0))
+    return Diagonal(sigma, rotated, rotations, sweeps, used, backwards)
 
 
 def _eigenvalues(diagonal, off_diagonal, w):
-    """Eigenvalues of T, with w <- W^T w: also the rotations of W and the sweeps they belong to."""
+    """Eigenvalues of T, W^T w, the rotations of W, and the sweeps that they belong to."""
     n = len(w)
     sweeps = np.empty((MAX_SWEEPS * n, 2), np.int64)
     room, used = n * n, FULL
@@ -98,8 +127,7 @@ def _eigenvalues(diagonal, off_diagonal, w):
         d, rotated, rotations = diagonal.copy(), w.copy(), np.empty((room, 2))
         used = _diagonalise(d, off_diagonal, rotated, rotations, sweeps, DEFLATE)
         room *= 2
-    w[:] = rotated
-    return d, rotations, sweeps, used
+    return d, rotated, rotations, sweeps, used
 
 
 def _reduce(K):

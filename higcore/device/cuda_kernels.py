@@ -14,7 +14,7 @@ import numpy as np
 from numba import cuda
 from numba.core.errors import NumbaPerformanceWarning
 
-from .compilation.scratch import Scratch, Shapes, dtype_of
+from ..compilation.scratch import Scratch, Shapes, dtype_of
 from .gpu import current_stream
 
 THREADS = 64  # a block: few, so that a small batch is spread over many multiprocessors

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import sys
 
-from .validation import check_choice
+from ..validation import check_choice
 
 DEVICES = ("auto", "cpu", "gpu")
 OLDEST_CUDA = (12, 0)

@@ -15,7 +15,7 @@ from typing import Any
 
 import threadpoolctl
 
-from .validation import check_count, check_real
+from ..validation import check_count, check_real
 
 LARGE_PRODUCT = 5e8  # operations, some 10 ms of a core
 ROWS_FOR_THREADS = 500  # two threads: dipole, 448 rows, 17 ms a step instead of 14; 512 rows, even

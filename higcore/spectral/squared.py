@@ -1,0 +1,64 @@
+"""What methods that square share: K of the smaller side of J, and the way from f(K) z to a step.
+
+With K = J J^T = U S^2 U^T,  V f(S) U^T g = J^T c,  c = U f(S) / S U^T g. With fewer parameters than
+rows, K = J^T J = V S^2 V^T, and the step is V f(S) / S V^T J^T g.
+"""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ..backend import Array, is_host
+from .spectrum import SQUARED_RESOLUTION, HalfInverseInfo, TruncatedPower
+
+Jacobian: TypeAlias = Any  # one of `linearisation`
+
+
+def gram(J: Jacobian) -> Array:
+    """Return K, float64, the smaller of J J^T and J^T J."""
+    m, t = J.shape
+    if m <= t:
+        return J.gram(mirrored=not is_host(J.sample))  # the host reads one triangle of K
+    return J.gram_of_parameters()
+
+
+def norm_from(K: Array) -> float:
+    """Return |J| by the trace of K; |K_ij| is at most the mean of K_ii and K_jj."""
+    return math.sqrt(float(K.trace()))
+
+
+class Squared(NamedTuple):
+    """K decomposed for g, or for J^T g, and J."""
+
+    J: Jacobian
+    K: Any
+
+    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+        """Return V f(S) U^T g (t,), and what is to be said of it."""
+        c, info = self.K.apply(f)
+        m, t = self.J.shape
+        return (self.J.rmatvec(c) if m <= t else c), info
+
+
+class Zero(NamedTuple):
+    """J = 0, of which cuSOLVER's eigenvalues are NaN."""
+
+    J: Jacobian
+    method: str
+
+    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+        """Return a step of 0 and a rank of 0."""
+        info = f.info(self.method, np.zeros(1), SQUARED_RESOLUTION)
+        return self.J.xp.zeros(self.J.shape[1]), info
+
+
+def decompose(module: ModuleType, J: Jacobian, K: Array, g: Array) -> Squared | Zero:
+    """Decompose K, that of J, for g (m,), by the module of a method; K may be overwritten."""
+    if norm_from(K) == 0:
+        return Zero(J, module.NAME)
+    m, t = J.shape
+    return Squared(J, module.decompose(K, g if m <= t else J.rmatvec(g)))
