@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 
 from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from .checks import check_network, check_solver, dot_test, taylor_test
+from .damped import LevenbergMarquardt
 from .diagnostics import StepDiagnostics
 from .half_inverse import DoesNotFitError, HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
@@ -11,7 +12,7 @@ from .memory import MemoryEstimate, memory_estimate
 from .optimizers import SGD, Adadelta, Adagrad, Adam, RMSprop
 from .problem import Batch, FreshData, Problem
 from .result import Epoch, History, Result, TrainingError
-from .second_order import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics
+from .second_order import HIG, GaussNewton, ScaleInvariantPhysics
 from .training import fit
 from .validation import NonFiniteError
 

@@ -22,7 +22,7 @@ from .backend import (
 from .linearisation import DenseJacobian, Jacobian, StackedJacobian
 from .spectral import band, gram, qr, svd, tridiagonal
 from .spectral.modes import DecompositionError, Modes, Truncation, failures_of, require
-from .units import in_reach, norm, times_power_of_two, unit_vector
+from .units import in_reach, norm, root_of_trace, times_power_of_two, unit_vector
 from .validation import check_array, check_choice, check_real
 
 SQUARING = {"gram": gram, "tridiagonal": tridiagonal, "band": band}
@@ -344,7 +344,7 @@ def _apply(
         return *svd.apply(J.xp, made, g, kappa, rule, svd.noise(J.shape)), exponent
     if method == "qr":
         return *qr.apply(J, g, kappa, rule), exponent
-    if _root_of_trace(made) == 0:  # and so K = 0, of which cuSOLVER's eigenvalues are NaN
+    if root_of_trace(made) == 0:  # and so K = 0, of which cuSOLVER's eigenvalues are NaN
         return J.xp.zeros(t), rule.modes(np.zeros(1), gram.NOISE), exponent
     z = g if m <= t else J.rmatvec(g)
     weights, modes = SQUARING[method].apply(J.xp, made, z, (kappa - 1) / 2, rule)
@@ -359,7 +359,7 @@ def _first_of(method, J):
     if method == "qr":
         return norm, float
     m, t = J.shape
-    return (_gram if m <= t else _gram_of_parameters), _root_of_trace
+    return (_gram if m <= t else _gram_of_parameters), root_of_trace
 
 
 def _dense(J):
@@ -372,7 +372,3 @@ def _gram(J):
 
 def _gram_of_parameters(J):
     return J.gram_of_parameters()
-
-
-def _root_of_trace(K):
-    return math.sqrt(float(K.trace()))  # |K_ij| is at most the mean of K_ii and K_jj

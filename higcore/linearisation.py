@@ -329,6 +329,17 @@ class Linearisation:
         return float(self.mean_loss)
 
     @property
+    def curvature(self) -> float:
+        """h, that of L in y, for optimizers that ask for it; TypeError if the loss says none."""
+        loss: Any = self.problem.loss  # `curvature` is optional in a `Loss`
+        if not hasattr(loss, "curvature"):
+            raise TypeError(
+                f"loss must have a curvature for this optimizer, which {loss!r} has not"
+            )
+        curvature: float = loss.curvature
+        return curvature * self.scale
+
+    @property
     def finite(self) -> bool:
         """False if the loss or its gradient overflowed or became NaN."""
         total = float(abs(self.loss_gradient).sum())
