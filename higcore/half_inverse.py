@@ -367,7 +367,7 @@ def _dense(J):
 
 
 def _gram(J):
-    return J.gram(mirrored=False)
+    return J.gram(mirrored=not is_host(J.sample))  # the host reads one triangle of K
 
 
 def _gram_of_parameters(J):

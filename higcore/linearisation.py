@@ -321,7 +321,9 @@ class Linearisation:
         self.output = y
         self.mean_loss = problem.loss.value(y, batch.target).mean()
         self.scale = 1 / len(y) if problem.batch_mean else 1.0
-        self.loss_gradient = problem.loss.gradient(y, batch.target) * self.scale
+        g = problem.loss.gradient(y, batch.target)
+        check_array("g = gradient(y, target) of the loss", g, y.shape)
+        self.loss_gradient = g * self.scale
 
     @property
     def loss(self) -> float:

@@ -27,6 +27,7 @@ SIP = f"{ALL}::test_a_sip_gradient_against_numpy"
 LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
+DEVICE = "tests/test_device.py"
 KINDS = "tests/test_array_kinds.py"
 DAMPING = "tests/test_marquardt.py"
 UNITS = "tests/test_units.py"
@@ -71,7 +72,7 @@ MUTATIONS = [
     ("higcore/rows.py", "along += v[", "along -= v[", LINEAR),
     ("higcore/rows.py", "a @ a.swapaxes(1, 2) + self.bias", "a @ a.swapaxes(1, 2)", LINEAR),
     ("higcore/rows.py", "K[col, row] = K[row, col]", "K[col, row] = -K[row, col]", LINEAR),
-    ("higcore/linearisation.py", "else 1.0\n        self.loss_gradient", "else -1.0\n        self.loss_gradient", LINEAR),
+    ("higcore/linearisation.py", "else 1.0\n        g = ", "else -1.0\n        g = ", LINEAR),
     ("higcore/losses.py", "return 2 * self.factor * (y - target)", "return self.factor * (y - target)", LINEAR),
     ("higcore/spectral/tridiagonal.py", "carried = c * w_next - s * carried", "carried = c * w_next + s * carried", HALF),
     ("higcore/spectral/tridiagonal.py", "k = count - 1 - step if forward else step", "k = step", HALF),
@@ -175,7 +176,7 @@ MUTATIONS = [
     ("higcore/losses.py", "2 * (size - wanted) / safe", "2 * (size - wanted)", LOSSES),
     ("higcore/losses.py", "[-y[..., n:], y[..., :n]]", "[y[..., n:], y[..., :n]]", LOSSES),
     ("higcore/losses.py", "return 2 * self.factor\n", "return self.factor\n", MARQUARDT),
-    ("higcore/linearisation.py", "target) * self.scale", "target)", LINEAR),
+    ("higcore/linearisation.py", "g * self.scale", "g", LINEAR),
     ("higcore/linearisation.py", "return self.network_gradient(u_bar)", "return -self.network_gradient(u_bar)", LINEAR),
     ("higcore/damped.py", "Kw @ g + damping * (", "Kw @ g - damping * (", MARQUARDT),
     ("higcore/damped.py", ":: len(K) + 1] += damping", ":: len(K) + 1] -= damping", MARQUARDT),
@@ -193,6 +194,7 @@ MUTATIONS = [
     ("higcore/rows.py", "= delta @ delta.swapaxes(2, 3)", "= delta @ -delta.swapaxes(2, 3)", LINEAR),
     ("higcore/rows.py", "blocks *= samples[:, None, :, None]", "blocks *= 1", LINEAR),
     ("higcore/rows.py", "left_of = lo if symmetric else 0", "left_of = lo", MEMORY),
+    ("higcore/half_inverse.py", "mirrored=not is_host(J.sample)", "mirrored=False", DEVICE),
     ("higcore/rows.py", "return total + A @ A.T", "return total - A @ A.T", HALF),
 
     # Truncation, fall-backs and guards

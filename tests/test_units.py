@@ -338,3 +338,18 @@ def test_sip_inverts_a_linear_solver_in_any_units(shift, factor, rng):
         at = problem.linearise(problem.network.init(rng), data)
     u = at.control - inverted_control_step(at)
     assert np.abs(solver.inner.solve(x, u) - rho).max() < 1e-10
+
+
+@pytest.mark.parametrize("net", NETWORKS, ids=repr)
+@pytest.mark.parametrize("e", [-700, 700])
+def test_a_stacked_jacobian_on_a_device(e, net, xp, rng):
+    theta, x = net.init(rng), rng.standard_normal((20, 16))
+    S, g = rng.standard_normal((20, 2, 5)), xp.asarray(rng.standard_normal((20, 2)))
+    theta, x, S = map(xp.asarray, (theta, x, S))
+    _, tape = net.forward(theta, x)
+    for method in METHODS:
+        for tile in (None, 7):
+            in_other_units(
+                lambda e, tile=tile: StackedJacobian(net, theta, tape, xp.ldexp(S, e), tile),
+                g, e, -600, method, RULES[0], 1e-7, xp,
+            )  # fmt: skip
