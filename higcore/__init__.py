@@ -1,6 +1,7 @@
 """Half-inverse gradients on plain arrays. See README.md for the whole picture."""
 
 from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
+from .damped import LevenbergMarquardt
 from .device.memory import DoesNotFitError
 from .diagnostics import StepDiagnostics
 from .examination import check_network, check_solver, dot_test, taylor_test
@@ -10,7 +11,7 @@ from .memory import MemoryEstimate, memory_estimate
 from .optimizers import SGD, Adadelta, Adagrad, Adam, RMSprop
 from .problem import Batch, FreshData, Problem
 from .result import Epoch, History, Result, TrainingError
-from .second_order import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics
+from .second_order import HIG, GaussNewton, ScaleInvariantPhysics
 from .training import fit
 from .validation import NonFiniteError
 from .version import __version__ as __version__

@@ -32,7 +32,7 @@ from .spectral.spectrum import (
     require,
 )
 from .spectral.spectrum import TRUNCATIONS as TRUNCATIONS
-from .units import in_reach, norm, times_power_of_two, unit_vector
+from .units import in_reach, norm, root_of_trace, times_power_of_two, unit_vector
 from .validation import check_array, check_choice, check_real
 
 SQUARING = {module.NAME: module for module in (eigen, tridiagonal, band)}
@@ -199,7 +199,7 @@ def _by_method(
         J, _, exponent = in_reach(J, norm, float)
         decomposed = qr.decompose(J, g)
     else:
-        J, K, exponent = in_reach(J, squared.gram, squared.norm_from)
+        J, K, exponent = in_reach(J, squared.gram, root_of_trace)
         decomposed = squared.decompose(SQUARING[method], J, K, g)
     step, info = decomposed.apply(f.scaled(exponent))
     require(J.xp.isfinite(step).all(), f"method {method!r} gave NaN or Inf")

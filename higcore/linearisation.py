@@ -329,12 +329,25 @@ class Linearisation:
         self.output = y
         self.mean_loss = problem.loss.value(y, batch.target).mean()
         self.scale = 1 / len(y) if problem.batch_mean else 1.0
-        self.loss_gradient = problem.loss.gradient(y, batch.target) * self.scale
+        g = problem.loss.gradient(y, batch.target)
+        check_array("g = gradient(y, target) of the loss", g, y.shape)
+        self.loss_gradient = g * self.scale
 
     @property
     def loss(self) -> float:
         """Mean loss of a sample, a float; waits for a device."""
         return float(self.mean_loss)
+
+    @property
+    def curvature(self) -> float:
+        """h, that of L in y, for optimizers that ask for it; TypeError if the loss says none."""
+        loss: Any = self.problem.loss  # `curvature` is optional in a `Loss`
+        if not hasattr(loss, "curvature"):
+            raise TypeError(
+                f"loss must have a curvature for this optimizer, which {loss!r} has not"
+            )
+        curvature: float = loss.curvature
+        return curvature * self.scale
 
     @property
     def finite(self) -> bool:

@@ -48,6 +48,11 @@ def norm(J: Jacobian) -> float:
     return math.sqrt(J.norm_squared())
 
 
+def root_of_trace(K: Array) -> float:
+    """The norm by K = J J^T; finite only if K is, for K_ij is at most the mean of K_ii and K_jj."""
+    return math.sqrt(float(K.trace()))
+
+
 def in_reach(
     J: Jacobian, make: Callable[[Jacobian], T], size: Callable[[T], float]
 ) -> tuple[Jacobian, T, int]:

@@ -27,6 +27,7 @@ SIP = f"{ALL}::test_a_sip_gradient_against_numpy"
 LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
+DEVICE = "tests/test_device.py"
 KINDS = "tests/test_array_kinds.py"
 DAMPING = "tests/test_marquardt.py"
 UNITS = "tests/test_units.py"
@@ -77,7 +78,7 @@ MUTATIONS = [
     ("higcore/rows.py", "along += v[", "along -= v[", LINEAR),
     ("higcore/rows.py", "a @ a.swapaxes(1, 2) + self.bias", "a @ a.swapaxes(1, 2)", LINEAR),
     ("higcore/rows.py", "K[col, row] = K[row, col]", "K[col, row] = -K[row, col]", LINEAR),
-    ("higcore/linearisation.py", "else 1.0\n        self.loss_gradient", "else -1.0\n        self.loss_gradient", LINEAR),
+    ("higcore/linearisation.py", "else 1.0\n        g = ", "else -1.0\n        g = ", LINEAR),
     ("higcore/losses.py", "return 2 * self.factor * (y - target)", "return self.factor * (y - target)", LINEAR),
     ("higcore/spectral/tridiagonal.py", "carried = c * w_next - s * carried", "carried = c * w_next + s * carried", HALF),
     ("higcore/spectral/tridiagonal.py", "k = count - 1 - step if forward else step", "k = step", HALF),
@@ -103,7 +104,7 @@ MUTATIONS = [
     ("higcore/losses.py", "d[:, None] * _times_i(target)", "-d[:, None] * _times_i(target)", LOSSES),
     ("higcore/losses.py", "(scale * d)[:, None]", "(-scale * d)[:, None]", LOSSES),
     ("higcore/second_order.py", "network_gradient(2 * self.du", "network_gradient(-2 * self.du", SIP),
-    ("higcore/second_order.py", "(2 * gain - 1) ** 3", "(2 * gain + 1) ** 3", MARQUARDT),
+    ("higcore/damped.py", "(2 * gain - 1) ** 3", "(2 * gain + 1) ** 3", MARQUARDT),
     ("higcore/rows.py", "yield rows, (rows if right is left", "yield rows, (-rows if right is left", CONV),
     ("higcore/linearisation.py", "return (self.S @ du[:, :, None])", "return -(self.S @ du[:, :, None])", MEMORY),
     ("higcore/linearisation.py", "u_bar = (w[:, None, :] @ self.S)[:, 0]", "u_bar = -(w[:, None, :] @ self.S)[:, 0]", MEMORY),
@@ -181,11 +182,11 @@ MUTATIONS = [
     ("higcore/losses.py", "2 * (size - wanted) / safe", "2 * (size - wanted)", LOSSES),
     ("higcore/losses.py", "[-y[..., n:], y[..., :n]]", "[y[..., n:], y[..., :n]]", LOSSES),
     ("higcore/losses.py", "return 2 * self.factor\n", "return self.factor\n", MARQUARDT),
-    ("higcore/linearisation.py", "target) * self.scale", "target)", LINEAR),
+    ("higcore/linearisation.py", "g * self.scale", "g", LINEAR),
     ("higcore/linearisation.py", "return self.network_gradient(u_bar)", "return -self.network_gradient(u_bar)", LINEAR),
-    ("higcore/second_order.py", "Kw @ g + damping * (", "Kw @ g - damping * (", MARQUARDT),
-    ("higcore/second_order.py", ":: len(K) + 1] += damping", ":: len(K) + 1] -= damping", MARQUARDT),
-    ("higcore/second_order.py", "K *= curvature", "pass", MARQUARDT),
+    ("higcore/damped.py", "Kw @ g + damping * (", "Kw @ g - damping * (", MARQUARDT),
+    ("higcore/damped.py", ":: len(K) + 1] += damping", ":: len(K) + 1] -= damping", MARQUARDT),
+    ("higcore/damped.py", "K *= curvature", "pass", MARQUARDT),
     ("higcore/second_order.py", "asarray(np.linalg.pinv(", "asarray(-np.linalg.pinv(", SIP),
     ("higcore/optimizers.py", "(1 - self.beta_1**n)", "(1 - self.beta_1)", OPTIMIZERS),
     ("higcore/optimizers.py", "(V**0.5 + self.epsilon)", "(V + self.epsilon) ** 0.5", OPTIMIZERS),
@@ -199,6 +200,7 @@ MUTATIONS = [
     ("higcore/rows.py", "= delta @ delta.swapaxes(2, 3)", "= delta @ -delta.swapaxes(2, 3)", LINEAR),
     ("higcore/rows.py", "blocks *= samples[:, None, :, None]", "blocks *= 1", LINEAR),
     ("higcore/rows.py", "left_of = lo if symmetric else 0", "left_of = lo", MEMORY),
+    ("higcore/spectral/squared.py", "mirrored=not is_host(J.sample)", "mirrored=False", DEVICE),
     ("higcore/rows.py", "return total + A @ A.T", "return total - A @ A.T", HALF),
 
     # Truncation, fall-backs and guards
@@ -212,8 +214,8 @@ MUTATIONS = [
     ("higcore/examination/derivative_tests.py", "abs(forward - backward) / scale", "abs(forward + backward) / scale", CHECKS),
     ("higcore/run.py", 'look({"the step": change, "theta after the step": theta})', "look({})", NON_FINITE),
     ("higcore/run.py", 'look({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})', "look({})", NON_FINITE),
-    ("higcore/second_order.py", 'for name in ("damping", "growth"):', "for name in ():", NON_FINITE),
-    ("higcore/second_order.py", 'check_finite("the Gram matrix", K)', "None", NON_FINITE),
+    ("higcore/damped.py", 'for name in ("damping", "growth"):', "for name in ():", NON_FINITE),
+    ("higcore/damped.py", 'check_finite("the Gram matrix", K)', "None", NON_FINITE),
     ("higcore/device/threads.py", "submit(context.copy().run, work)", "submit(work)", NON_FINITE),
     ("solvers/oscillators.py", 'check_cotangents("y_bar", y_bar', 'check_cotangents("y_bar", 0 * march[:, :1, :1].T', BAD_INPUT),
     ("solvers/dipole.py", 'check_like("du", du, u.shape, u=u)', "None", BAD_INPUT),
@@ -229,21 +231,21 @@ MUTATIONS = [
     ("solvers/base.py", "        check_array(\"an array of the tape\", array, shape)", "        pass", KINDS),
 
     # The damping of Levenberg-Marquardt
-    ("higcore/second_order.py", "telling = predicted > noise", "telling = predicted > 0", DAMPING),
-    ("higcore/second_order.py", "if not telling or damping > cap:", "if not telling:", DAMPING),
-    ("higcore/second_order.py", "if not telling or damping > cap:", "if damping > cap:", DAMPING),
-    ("higcore/second_order.py", "except Exception as error:", "except ValueError as error:", DAMPING),
-    ("higcore/second_order.py", "    except MemoryError:\n        raise\n", "", DAMPING),
-    ("higcore/second_order.py", "* largest, floor), cap)", "* largest, floor), 1e99)", DAMPING),
-    ("higcore/second_order.py", "return float(change.sum()) + rounding", "return rounding", DAMPING),
-    ("higcore/second_order.py", "change.sum()) + rounding * abs(total)", "change.sum())", DAMPING),
+    ("higcore/damped.py", "telling = predicted > noise", "telling = predicted > 0", DAMPING),
+    ("higcore/damped.py", "if not telling or damping > cap:", "if not telling:", DAMPING),
+    ("higcore/damped.py", "if not telling or damping > cap:", "if damping > cap:", DAMPING),
+    ("higcore/damped.py", "except Exception as error:", "except ValueError as error:", DAMPING),
+    ("higcore/damped.py", "    except MemoryError:\n        raise\n", "", DAMPING),
+    ("higcore/damped.py", "* largest, floor), cap)", "* largest, floor), 1e99)", DAMPING),
+    ("higcore/damped.py", "return float(change.sum()) + rounding", "return rounding", DAMPING),
+    ("higcore/damped.py", "change.sum()) + rounding * abs(total)", "change.sum())", DAMPING),
 
     # One choice of the method, for the estimate of memory and for the step
     ("higcore/memory.py", "best = choose(relative_tau(f, J))", "best = chosen", MEMORY),
     ("higcore/memory.py", "chosen, J = best, J.in_tiles(tile_of(best))", "J = J.in_tiles(tile_of(best))", MEMORY),
     ("higcore/memory.py", "chosen, J = best, J.in_tiles(tile_of(best))", "chosen = best", MEMORY),
     ("higcore/memory.py", '0.0 if absolute else tau', 'tau', MEMORY),
-    ("higcore/second_order.py", "check_memory(J, self.method, self.memory_limit)", "pass", MEMORY),
+    ("higcore/damped.py", "check_memory(whole, self.method, self.memory_limit)", "pass", MEMORY),
     ("higcore/half_inverse.py", 'if method == "cholesky":', "if False:", MEMORY),
 
     # Extreme units
@@ -261,6 +263,9 @@ MUTATIONS = [
     ("higcore/rows.py", "(array.astype(np.float64, copy=False) for array in (self.a, self.delta))", "(self.a, self.delta)", UNITS),
     ("higcore/spectral/band.py", "_count_below(band, cutoff * cutoff)", "_count_below(band, cutoff**2)", UNITS),
     ("higcore/second_order.py", "of_g - of_S - exponent", "of_g - of_S", UNITS),
+    ("higcore/damped.py", "self.shift - self.exponent // 2", "self.shift", UNITS),
+    ("higcore/damped.py", 'state.get("exponent", 0) - model.exponent', "0", UNITS),
+    ("higcore/damped.py", "in_range(predicted, 2 * self.shift)", "predicted", UNITS),
 
     # Derivatives that Solver makes of others, and the checks of a user's
     ("solvers/base.py", "u_bar = _several(y_bar) @", "u_bar = -_several(y_bar) @", DEFAULTS),

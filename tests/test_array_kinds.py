@@ -226,6 +226,31 @@ def test_advice_for_kinds_that_numpy_makes(rng):
         half_inverse(np.eye(3).astype(">f8"), np.ones(3))
 
 
+class Turned(SquaredError):
+    """A user's loss that mistakes samples for components, or says so in a matrix."""
+
+    def gradient(self, y, target):
+        g = super().gradient(y, target)
+        return g.T if self.factor == 1 else g.view(Length)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [HIG(), LevenbergMarquardt(), Adam(), ScaleInvariantPhysics()]
+)
+@pytest.mark.parametrize(
+    ("factor", "error", "message"),
+    [
+        (1.0, ValueError, r"g = gradient\(y, target\) of the loss must have shape \(5, 4\)"),
+        (2.0, TypeError, r"g = gradient\(y, target\) of the loss must be a .* got Length"),
+    ],
+)
+def test_the_gradient_of_a_loss_of_ones_own(factor, error, message, optimizer):
+    data = Batch(X, X, T)
+    problem = Problem(NET, CHAIN, Turned(factor), data, data)
+    with pytest.raises(error, match=message):
+        fit(problem, optimizer, batch=5, steps=1)
+
+
 @pytest.mark.parametrize("method", [eigen, tridiagonal, band])
 def test_decompositions_by_themselves(method, rng):
     K, z = np.eye(40), rng.standard_normal(40)

@@ -25,10 +25,20 @@ from bench.experiments import (
     Poisson,
     Toy,
 )
-from higcore import HIG, Adam, GaussNewton, MemoryEstimate, fit, half_inverse, memory_estimate
+from higcore import (
+    HIG,
+    Adam,
+    GaussNewton,
+    MemoryEstimate,
+    StackedJacobian,
+    fit,
+    half_inverse,
+    memory_estimate,
+)
 from higcore.backend import array_module, to_device, to_host
 from higcore.device import gpu
 from higcore.spectral.spectrum import DecompositionError, failures_of
+from nets import MLP
 from solvers import OscillatorChain, QuantumDipole
 
 SMALL = {
@@ -396,6 +406,22 @@ def test_a_full_device_in_half_inverse(strict, rng):
     limit = strict_cupy.used_bytes() + 8 * 200 * 200 // 2
     with strict_cupy.memory(limit), pytest.raises(MemoryError, match="'gram' ran out of memory"):
         half_inverse(J, g, method="gram")
+
+
+@pytest.mark.parametrize("method", ["gram", "tridiagonal", "band"])
+def test_tiles_on_a_device_make_all_of_the_gram_matrix(method, strict, rng):
+    """A device reads both triangles."""
+    net = MLP((4, 20, 8))
+    theta, x, S, g = (
+        strict.asarray(array)
+        for array in (net.init(rng), *map(rng.standard_normal, ((40, 4), (40, 3, 8), (40, 3))))
+    )
+    _, tape = net.forward(theta, x)
+    whole, tiled = (StackedJacobian(net, theta, tape, S, tile) for tile in (None, 7))
+    step, info = half_inverse(tiled, g, method=method)
+    assert info.fallback is None
+    expected = to_host(half_inverse(whole, g, method=method)[0])
+    assert np.allclose(to_host(step), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_memory_estimate_knows_the_device(strict):

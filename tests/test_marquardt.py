@@ -211,7 +211,7 @@ def test_a_damping_grows_with_the_tries_it_had():
     at, state = at_start(oscillators()), {"damping": 1.0, "growth": 2.0}
     at.at = worse(1e9)
     _, found, _ = LevenbergMarquardt(tries=3).update(at, state)
-    assert found == {"damping": 64.0, "growth": 2.0}
+    assert found == {"damping": 64.0, "growth": 2.0, "exponent": 0}
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -6,14 +6,22 @@ import numpy as np
 import pytest
 from oracles import half_inverse_by_svd
 
-from higcore import Batch, NonFiniteError, Problem, StackedJacobian, half_inverse
+from higcore import (
+    Batch,
+    LevenbergMarquardt,
+    NonFiniteError,
+    Problem,
+    StackedJacobian,
+    fit,
+    half_inverse,
+)
 from higcore.backend import to_host
 from higcore.linearisation import DenseJacobian
 from higcore.losses import SquaredError
 from higcore.rows import gram_definition
 from higcore.second_order import inverted_control_step
 from nets import MLP, ConvNet1d
-from solvers import Poisson2D, Solver
+from solvers import OscillatorChain, Poisson2D, Solver
 
 METHODS = ("svd", "qr", "gram", "tridiagonal", "band")
 RULES = [
@@ -258,6 +266,64 @@ class ScaledPoisson(Solver):
         return self.inner.adjoint(x, u, self.factors[: len(u)] * y_bar)
 
 
+class Rescaled:
+    """A solver whose y is 2^e times as large."""
+
+    def __init__(self, solver, e):
+        self.solver, self.e = solver, e
+
+    def __getattr__(self, name):
+        return getattr(self.solver, name)
+
+    def solve(self, x, u):
+        return np.ldexp(self.solver.solve(x, u), self.e)
+
+    def forward(self, x, u):
+        y, tape = self.solver.forward(x, u)
+        return np.ldexp(y, self.e), tape
+
+    def rows(self, tape):
+        return np.ldexp(self.solver.rows(tape), self.e)
+
+
+def oscillators(e, dtype=float):
+    """A loss that stays the same, of a y and a target that are 2^e times as large."""
+    x, target = np.random.default_rng(1).random((2, 32, 4)).astype(dtype)
+    data = Batch(x, x, np.ldexp(target, e))
+    solver, loss = Rescaled(OscillatorChain(steps=12), e), SquaredError(2.0 ** (-2 * e))
+    return Problem(MLP((4, 6, 12)), solver, loss, data, data)
+
+
+@pytest.mark.parametrize(
+    ("e", "dtype"), [(n, np.float64) for n in (-450, -250, 250, 450)] + [(-55, np.float32)]
+)
+def test_levenberg_marquardt_does_not_depend_on_units(e, dtype):
+    usual, scaled = (
+        fit(oscillators(shift, dtype), LevenbergMarquardt(), batch=16, steps=12) for shift in (0, e)
+    )
+    assert usual.history[-1].test_loss < 0.3 * usual.history[0].test_loss
+    tolerance = 1e-6 if dtype is np.float64 else 1e-2
+    assert np.allclose(scaled.theta, usual.theta, rtol=tolerance, atol=tolerance)
+    state = scaled.state.optimizer
+    damping = np.ldexp(state["damping"], state["exponent"])
+    assert damping == pytest.approx(usual.state.optimizer["damping"], rel=1e-1)
+    assert state["exponent"] != 0
+
+
+def test_a_damping_in_other_units_is_the_same_damping():
+    """From one step to the next J may leave what is ordinary; lambda does not change with it."""
+    problem = oscillators(250)
+    at = problem.linearise(problem.network.init(np.random.default_rng(0)), problem.train)
+    steps = []
+    for exponent in (0, 100, -100):
+        state = {"damping": np.ldexp(0.5, -exponent), "growth": 2.0, "exponent": exponent}
+        steps.append(LevenbergMarquardt().update(at, state)[0])
+    assert np.array_equal(steps[0], steps[1])
+    assert np.array_equal(steps[0], steps[2])
+    other = LevenbergMarquardt().update(at, {"damping": 5.0, "growth": 2.0})[0]
+    assert not np.allclose(steps[0], other, rtol=1e-2)
+
+
 UNITS = [([0] * 4, 1.0), ([-900, 900, -1000, 990], 1.0)]
 UNITS += [([-600, 600, 3, 0], factor) for factor in (1e-100, 1e100)]
 
@@ -272,3 +338,18 @@ def test_sip_inverts_a_linear_solver_in_any_units(shift, factor, rng):
         at = problem.linearise(problem.network.init(rng), data)
     u = at.control - inverted_control_step(at)
     assert np.abs(solver.inner.solve(x, u) - rho).max() < 1e-10
+
+
+@pytest.mark.parametrize("net", NETWORKS, ids=repr)
+@pytest.mark.parametrize("e", [-700, 700])
+def test_a_stacked_jacobian_on_a_device(e, net, xp, rng):
+    theta, x = net.init(rng), rng.standard_normal((20, 16))
+    S, g = rng.standard_normal((20, 2, 5)), xp.asarray(rng.standard_normal((20, 2)))
+    theta, x, S = map(xp.asarray, (theta, x, S))
+    _, tape = net.forward(theta, x)
+    for method in METHODS:
+        for tile in (None, 7):
+            in_other_units(
+                lambda e, tile=tile: StackedJacobian(net, theta, tape, xp.ldexp(S, e), tile),
+                g, e, -600, method, RULES[0], 1e-7, xp,
+            )  # fmt: skip

@@ -6,13 +6,13 @@ rows, K = J^T J = V S^2 V^T, and the step is V f(S) / S V^T J^T g.
 
 from __future__ import annotations
 
-import math
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..backend import Array, is_host
+from ..units import root_of_trace
 from .spectrum import SQUARED_RESOLUTION, HalfInverseInfo, TruncatedPower
 
 Jacobian: TypeAlias = Any  # one of `linearisation`
@@ -24,11 +24,6 @@ def gram(J: Jacobian) -> Array:
     if m <= t:
         return J.gram(mirrored=not is_host(J.sample))  # the host reads one triangle of K
     return J.gram_of_parameters()
-
-
-def norm_from(K: Array) -> float:
-    """Return |J| by the trace of K; |K_ij| is at most the mean of K_ii and K_jj."""
-    return math.sqrt(float(K.trace()))
 
 
 class Squared(NamedTuple):
@@ -58,7 +53,7 @@ class Zero(NamedTuple):
 
 def decompose(module: ModuleType, J: Jacobian, K: Array, g: Array) -> Squared | Zero:
     """Decompose K, that of J, for g (m,), by the module of a method; K may be overwritten."""
-    if norm_from(K) == 0:
+    if root_of_trace(K) == 0:
         return Zero(J, module.NAME)
     m, t = J.shape
     return Squared(J, module.decompose(K, g if m <= t else J.rmatvec(g)))
