@@ -15,7 +15,7 @@ from higcore import GaussNewton, load_checkpoint, memory_estimate
 from higcore.backend import to_device
 from higcore.device.gpu import DEVICES, choose_device
 from higcore.half_inverse import METHODS, TRUNCATIONS
-from higcore.memory import fitting_tile
+from higcore.optimizers.memory import fitting_tile
 
 from . import records
 from .experiments import EXPERIMENTS, OPTIMIZERS, VARIANTS, Setting

@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 ELSEWHERE = (
     "numpy.*", "scipy.*", "numba.*", "pandas.*", "aslinearoperator", "lsmr", "svds",
     "METHODS", "LARGE_PRODUCT", "ROWS_FOR_THREADS", "rows.gram_terms",
-    "higcore.optimizers", "higcore.second_order",
+    "higcore.optimizers",
 )  # fmt: skip
 PACKAGES = ("higcore", "nets", "solvers")
 LITERAL = re.compile(r"(``.*?``|`[^`]+`)")

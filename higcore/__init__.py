@@ -1,17 +1,25 @@
 """Half-inverse gradients on plain arrays. See README.md for the whole picture."""
 
 from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
-from .damped import LevenbergMarquardt
 from .device.memory import DoesNotFitError
 from .diagnostics import StepDiagnostics
 from .examination import check_network, check_solver, dot_test, taylor_test
 from .half_inverse import HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
-from .memory import MemoryEstimate, memory_estimate
-from .optimizers import SGD, Adadelta, Adagrad, Adam, RMSprop
+from .optimizers import (
+    HIG,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    GaussNewton,
+    LevenbergMarquardt,
+    RMSprop,
+    ScaleInvariantPhysics,
+)
+from .optimizers.memory import MemoryEstimate, memory_estimate
 from .problem import Batch, FreshData, Problem
 from .result import Epoch, History, Result, TrainingError
-from .second_order import HIG, GaussNewton, ScaleInvariantPhysics
 from .training import fit
 from .validation import NonFiniteError
 from .version import __version__ as __version__

@@ -32,7 +32,7 @@ from .spectral.spectrum import (
     require,
 )
 from .spectral.spectrum import TRUNCATIONS as TRUNCATIONS
-from .units import in_reach, norm, root_of_trace, times_power_of_two, unit_vector
+from .spectral.units import in_reach, norm, root_of_trace, times_power_of_two, unit_vector
 from .validation import check_array, check_choice, check_real
 
 SQUARING = {module.NAME: module for module in (eigen, tridiagonal, band)}

@@ -17,7 +17,7 @@ from .backend import Array, array_module
 from .device.threads import computed_once
 from .protocols import Network, Objective, Samples
 from .rows import OuterProductRows, add_gram, gram_block, symmetric
-from .units import exponents_of, largest_exponent
+from .spectral.units import exponents_of, largest_exponent
 from .validation import check_array, check_count, check_like
 
 PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller

@@ -15,7 +15,7 @@ from scipy.linalg.blas import dsyrk
 from .backend import Array, array_module, is_host, to_host
 from .device.threads import run_threaded, thread_policy
 from .kernels import lazy_njit
-from .units import exponents_of
+from .spectral.units import exponents_of
 
 CHUNK_BYTES = 2**19  # of a product before it is added to K: it must stay in a core's cache
 

@@ -14,7 +14,7 @@ from .device.memory import within_memory
 from .device.threads import thread_policy
 from .identity import check_same_run, identity
 from .interrupts import held_back
-from .memory import ran_out_of_memory
+from .optimizers.memory import ran_out_of_memory
 from .problem import Problem
 from .progress import progress_line
 from .protocols import Optimizer
@@ -51,7 +51,7 @@ def fit(
     problem : Problem
         What is trained.
     optimizer : object
-        ``init`` and ``update``; see `higcore.optimizers` and `higcore.second_order`.
+        ``init`` and ``update``; see `higcore.optimizers`.
     batch : int
         Samples a step.
     seconds, steps, epochs : number, optional

@@ -45,7 +45,7 @@ from higcore import (
 from higcore.backend import thread_policy, to_device, to_host
 from higcore.device.gpu import choose_device
 from higcore.losses import ComponentError, Infidelity, SquaredError
-from higcore.memory import fitting_tile
+from higcore.optimizers.memory import fitting_tile
 from higcore.result import Epoch, State
 from nets import MLP, ConvNet1d
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs

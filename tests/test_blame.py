@@ -230,7 +230,7 @@ def broken(*args, **kwargs):
     ("optimizer", "name"),
     [
         (HIG(method="svd"), "higcore.spectral.svd.scipy.linalg.svd"),
-        (ScaleInvariantPhysics(), "higcore.second_order.np.linalg.pinv"),
+        (ScaleInvariantPhysics(), "higcore.optimizers.sip.np.linalg.pinv"),
         (Stepping(3, lambda: half_inverse(np.eye(3), np.ones(3), method="svd")),
          "higcore.spectral.svd.scipy.linalg.svd"),
     ],

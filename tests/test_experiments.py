@@ -15,7 +15,7 @@ from higcore import (
     fit,
     half_inverse,
 )
-from higcore.second_order import inverted_control_step
+from higcore.optimizers.sip import inverted_control_step
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 
 PARAMETERS = {

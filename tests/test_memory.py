@@ -24,7 +24,7 @@ from higcore import (
 from higcore.backend import short_of_memory
 from higcore.device.memory import largest_batch
 from higcore.half_inverse import choose_method
-from higcore.memory import fitting_tile
+from higcore.optimizers.memory import fitting_tile
 
 SMALL = Oscillators(samples=128, test_samples=16)
 

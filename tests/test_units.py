@@ -18,8 +18,8 @@ from higcore import (
 from higcore.backend import to_host
 from higcore.linearisation import DenseJacobian
 from higcore.losses import SquaredError
+from higcore.optimizers.sip import inverted_control_step
 from higcore.rows import gram_definition
-from higcore.second_order import inverted_control_step
 from nets import MLP, ConvNet1d
 from solvers import OscillatorChain, Poisson2D, Solver
 

@@ -27,8 +27,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.experiments import LinearChain, Toy
-from bench.figures import STYLES
 from bench.lessons import show
+from bench.style import STYLES
 from higcore import HIG, Adam, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics, fit
 from higcore.backend import thread_policy
 from solvers import ScaledOutputs

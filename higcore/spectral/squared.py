@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..backend import Array, is_host
-from ..units import root_of_trace
 from .spectrum import SQUARED_RESOLUTION, HalfInverseInfo, TruncatedPower
+from .units import root_of_trace
 
 Jacobian: TypeAlias = Any  # one of `linearisation`
 

@@ -10,14 +10,14 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import scipy.linalg
 
-from .backend import Array, is_host
-from .half_inverse import check_memory, check_memory_limit
-from .linearisation import Jacobian, Linearisation
+from ..backend import Array, is_host
+from ..half_inverse import check_memory, check_memory_limit
+from ..linearisation import Jacobian, Linearisation
+from ..protocols import OptimizerState
+from ..spectral.spectrum import EPS, TruncatedPower, failures_of, in_range
+from ..spectral.units import in_reach, root_of_trace, times_power_of_two, unit_vector
+from ..validation import check_count, check_finite, check_real_field
 from .memory import plan_step
-from .protocols import OptimizerState
-from .spectral.spectrum import EPS, TruncatedPower, failures_of, in_range
-from .units import in_reach, root_of_trace, times_power_of_two, unit_vector
-from .validation import check_count, check_finite, check_real_field
 
 log = logging.getLogger("higcore")
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .backend import Array, array_module
-from .protocols import GradientSource, OptimizerState
-from .validation import check_array, check_real_field
+from ..backend import Array, array_module
+from ..protocols import GradientSource, OptimizerState
+from ..validation import check_array, check_real_field
 
 
 @dataclass(frozen=True)

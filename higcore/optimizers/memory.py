@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .backend import is_host
-from .device.memory import (
+from ..backend import is_host
+from ..device.memory import (
     MISJUDGED,
     DoesNotFitError,
     available_memory,
@@ -17,7 +17,7 @@ from .device.memory import (
     ran_out,
     short_of_memory,
 )
-from .half_inverse import (
+from ..half_inverse import (
     METHODS,
     SQUARING,
     check_memory_limit,
@@ -25,11 +25,11 @@ from .half_inverse import (
     relative_tau,
     workspace,
 )
-from .linearisation import Linearisation, StackedJacobian
-from .problem import Problem
-from .protocols import Objective, Optimizer
-from .spectral.spectrum import TruncatedPower
-from .validation import check_choice, check_count, check_real
+from ..linearisation import Linearisation, StackedJacobian
+from ..problem import Problem
+from ..protocols import Objective, Optimizer
+from ..spectral.spectrum import TruncatedPower
+from ..validation import check_choice, check_count, check_real
 
 METHODS_OF_STEPS = (*METHODS, "cholesky")
 IN_TILES = (*SQUARING, "cholesky")  # methods that take K alone

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from .backend import Array, array_module
-from .validation import NonFiniteError, check_finite
+from ..backend import Array, array_module
+from ..validation import NonFiniteError, check_finite
 
 # Sizes from 2^-n to 2^n are ordinary: even |K^-1 g|^2 is a number then, for a K cut at its noise.
 ORDINARY = {np.dtype(np.float32): 50, np.dtype(np.float64): 200}

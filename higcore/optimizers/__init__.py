@@ -1,0 +1,18 @@
+"""Optimizers: what each asks of a `Linearisation` is what it is. And the memory of a step."""
+
+from .damped import LevenbergMarquardt
+from .first_order import SGD, Adadelta, Adagrad, Adam, RMSprop
+from .second_order import HIG, GaussNewton
+from .sip import ScaleInvariantPhysics
+
+__all__ = [
+    "HIG",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "GaussNewton",
+    "LevenbergMarquardt",
+    "RMSprop",
+    "ScaleInvariantPhysics",
+]
