@@ -18,12 +18,12 @@ from higcore import (
     StackedJacobian,
     fit,
     half_inverse,
-    memory,
     memory_estimate,
 )
 from higcore.backend import short_of_memory
 from higcore.device.memory import largest_batch
 from higcore.half_inverse import choose_method
+from higcore.optimizers import memory
 from higcore.optimizers.memory import fitting_tile
 
 SMALL = Oscillators(samples=128, test_samples=16)
