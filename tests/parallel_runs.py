@@ -24,7 +24,6 @@ from solvers import OscillatorChain
 
 CHAIN = Oscillators(OscillatorChain(steps=4), (3,), samples=8, test_samples=4)
 WORKERS = 4
-logging.getLogger("higcore").setLevel(logging.ERROR)  # the warnings of those that fail
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +67,7 @@ def optimizer_of(number, every):
 
 def run(number, every):
     """A run of a few steps."""
+    logging.getLogger("higcore").setLevel(logging.ERROR)  # no warnings of those that fail
     optimizer, ending = optimizer_of(number, every)
     patience = 2 if ending == "stagnated" else None
     options = {"batch": 4, "epochs": 3, "seed": number, "throw": True}

@@ -1,7 +1,6 @@
 """Small things a user asks of batches, results and the progress line."""
 
 import sys
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,14 +38,15 @@ def test_a_progress_bar_that_begins_in_the_middle(monkeypatch):
     """What remains is told from the rate of this run, not of what an earlier one has done."""
     made = {}
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setattr("tqdm.tqdm", lambda **options: made.update(options) or nullcontext())
+    bar = SimpleNamespace(close=lambda: None)
+    monkeypatch.setattr("tqdm.tqdm", lambda **options: made.update(options) or bar)
     with progress_line(True, "Adam", 0.25):
         assert (made["initial"], made["total"]) == (0.25, 1.0)
 
 
 def test_a_plain_line_past_the_end(monkeypatch, capsys):
     run = fit(EXPERIMENTS["toy"].problem(), Adam(), batch=256, steps=1)
-    progress._write(
-        "Adam", 1.2, SimpleNamespace(state=run.state, history=run.history, step_times=[])
-    )
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL", -1.0)
+    with progress_line(True, "Adam") as show:
+        show(1.2, lambda: run)
     assert capsys.readouterr().err.startswith("Adam         100 %, 0 s left, loss")
