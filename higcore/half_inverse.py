@@ -10,7 +10,7 @@ import numpy as np
 
 from .backend import Array, array_module, is_host
 from .device.memory import (
-    MISJUDGED,
+    SAFETY_MARGIN,
     DoesNotFitError,
     available_memory,
     largest_batch,
@@ -260,7 +260,7 @@ def check_memory(J: Jacobian, method: str, limit: float | None) -> None:
 
 def _ran_out_of_memory(J: Jacobian, method: str, reason: str) -> DoesNotFitError:
     release_memory(J.sample)
-    there = available_memory(J.sample) / MISJUDGED
+    there = available_memory(J.sample) / SAFETY_MARGIN
     return _does_not_fit(J, method, ran_out(reason), there, J.samples // 2, reason)
 
 

@@ -40,7 +40,7 @@ def factor(width, physics, u, e, g):
     tridiagonal.invert_pivots(width, kappa, e, g)
 
 
-def reflect(width, kappa, g, phi, psi):
+def crank_nicolson(width, kappa, g, phi, psi):
     """psi <- 2 A^(-1) psi - psi; phi = A^(-1) psi is left for the caller."""
     tridiagonal.solve(width, kappa, g, psi, phi)
     for c in range(2):
@@ -68,7 +68,7 @@ def _solve(lo, hi, half, kappa, position, U, PSI, u, psi, phi, e, g):
     for s in range(U.shape[0]):
         load(lo, width, U[s : s + 1], u)
         factor(width, (half, kappa, position), u[0], e, g)
-        reflect(width, kappa, g, phi, psi)
+        crank_nicolson(width, kappa, g, phi, psi)
         store_state(lo, width, psi, PSI[(s + 1) % PSI.shape[0]])
 
 
@@ -130,7 +130,7 @@ def _sweep(
                 for lane in range(i * r, i * r + r):
                     pull[0, j, lane] = scale * psi[0, j, i]
                     pull[1, j, lane] = scale * psi[1, j, i]
-        reflect(lanes, kappa, wide, phi, omega)
+        crank_nicolson(lanes, kappa, wide, phi, omega)
         for lane in range(lanes):
             u_bar[0, lane] = 0.0
             u_bar[1, lane] = 0.0

@@ -1,4 +1,4 @@
-"""Arrows between modules point down only, there is no circle, and the top of the library is short."""
+"""Arrows between modules point down, there is no circle, and the top of the library is short."""
 
 import ast
 import graphlib

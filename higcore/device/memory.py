@@ -11,8 +11,10 @@ import numpy as np
 
 from ..validation import Array
 
-ALWAYS_THERE = 2**28  # bytes
-MISJUDGED = 1.5  # how much more than estimated a step is taken to need once it ran out of memory
+NEGLIGIBLE = 2**28  # bytes, which any machine has: not asked for
+SAFETY_MARGIN = (
+    1.5  # how much more than estimated a step is taken to need once it ran out of memory
+)
 
 T = TypeVar("T")
 
@@ -71,7 +73,7 @@ def short_of_memory(needed: float, array: Array, limit: float | None = None) -> 
     ``limit`` is what may be used; by default what the machine or the CUDA device has free, which
     is not even asked for small needs.
     """
-    if limit is None and needed < ALWAYS_THERE:
+    if limit is None and needed < NEGLIGIBLE:
         return None
     there = available_memory(array) if limit is None else limit
     return there if needed > there else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backend import is_host
 from ..device.memory import (
-    MISJUDGED,
+    SAFETY_MARGIN,
     DoesNotFitError,
     available_memory,
     largest_batch,
@@ -201,7 +201,7 @@ def ran_out_of_memory(
     best = batch // 2
     if hasattr(problem.network, "factor_shapes"):
         options = _options_of(optimizer)
-        there = available_memory(problem.sample.x) / MISJUDGED
+        there = available_memory(problem.sample.x) / SAFETY_MARGIN
         best = largest_batch(lambda b: memory_estimate(problem, b, **options).total <= there, best)
     return _step_does_not_fit(batch, ran_out(reason), best, reason)
 
