@@ -8,8 +8,8 @@ HERE = Path(__file__).parent
 # Names in docstrings that are not of the reference: of other libraries, and inner ones.
 ELSEWHERE = (
     "numpy.*", "scipy.*", "numba.*", "pandas.*", "aslinearoperator", "lsmr", "svds",
-    "METHODS", "LARGE_PRODUCT", "ROWS_FOR_THREADS", "rows.gram_terms",
-    "higcore.optimizers",
+    "functools.*", "METHODS", "LARGE_PRODUCT", "ROWS_FOR_THREADS", "rows.gram_terms",
+    "exponents_of", "higcore.optimizers",
 )  # fmt: skip
 PACKAGES = ("higcore", "nets", "solvers")
 LITERAL = re.compile(r"(``.*?``|`[^`]+`)")
