@@ -12,7 +12,6 @@ import numpy as np
 
 from .backend import (
     Array,
-    array_module,
     available_memory,
     is_host,
     release_memory,
@@ -22,9 +21,9 @@ from .equality import same_fields
 from .linearisation import DenseJacobian, Jacobian, StackedJacobian
 from .spectral import band, gram, qr, svd, tridiagonal
 from .spectral.modes import DecompositionError, Modes, Truncation, failures_of, require
-from .threads import thread_policy
+from .threads import blas_limits
 from .units import in_reach, norm, times_power_of_two, unit_vector
-from .validation import check_array, check_choice, check_real
+from .validation import check_arrays, check_choice, check_real
 
 SQUARING = {"gram": gram, "tridiagonal": tridiagonal, "band": band}
 METHODS = ("auto", "svd", "qr", *SQUARING)
@@ -186,7 +185,7 @@ def half_inverse(
     if method == "auto":
         chosen = choose_method(method, m, t, relative_tau(rule, J), J.xp is np)
     check_memory(J, chosen, memory_limit)
-    with thread_policy(2 * J.samples * t, min(m, t)):
+    with blas_limits(2 * J.samples * t, min(m, t)):
         step, modes, exponent, chosen, fallback = within_memory(
             lambda: _with_fallback(chosen, J, g, kappa, rule),
             lambda reason: _ran_out_of_memory(J, chosen, reason),
@@ -244,12 +243,13 @@ def check_memory_limit(limit: object) -> None:
 
 def _check_arrays(J: Array | StackedJacobian, g: Array) -> tuple[Jacobian, Array, float]:
     """J and g / 2^shift, of ordinary size, and the shift."""
-    if not isinstance(J, StackedJacobian):
-        check_array("J", J, ("m", "t"))
+    if isinstance(J, StackedJacobian):
+        per_sample = len(getattr(g, "shape", ())) == 2
+        shape = (J.samples, J.outputs) if per_sample else (J.shape[0],)
+        check_arrays(J=(J.S, J.S.shape), g=(g, shape), same_dtype=False)
+    else:
+        check_arrays(J=(J, ("m", "t")), g=(g, ("m",)), same_dtype=False)
         J = DenseJacobian(J)
-    array_module(J=J.sample, g=g)
-    per_sample = isinstance(J, StackedJacobian) and len(g.shape) == 2
-    check_array("g", g, (J.samples, J.outputs) if per_sample else (J.shape[0],))
     return J, *unit_vector("g", g)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.linalg
 
-from .backend import Array, array_module, is_host, to_host
+from .backend import Array, is_host, module_of, to_host
 from .half_inverse import (
     METHODS,
     TRUNCATIONS,
@@ -253,7 +253,7 @@ def inverted_control_step(linearisation: Linearisation, rcond: float = 1e-5) -> 
     """Return du (b, |u|), the Gauss-Newton step of every sample's control by itself."""
     S, g = linearisation.solver_rows(), linearisation.loss_gradient
     check_finite("the solver's Jacobian", S)
-    xp, on_host = array_module(S=S), to_host(S)
+    xp, on_host = module_of(S), to_host(S)
     mantissa, exponent = math.frexp(_curvature(linearisation))
     # In units of every sample's own, powers of two, no power of a size over- or underflows.
     of_S, of_g = (

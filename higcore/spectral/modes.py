@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import Array, to_host
-from ..validation import check_array
+from ..validation import check_arrays
 
 EPS = 2.0**-52  # float64; every decomposition here is done in float64
 
@@ -90,10 +90,8 @@ class Truncation:
 
 def check_gram(K: Array, z: Array) -> None:
     """Raise unless K (n, n) and z (n,) are what compiled code takes them for, float64."""
-    check_array("K", K, ("n", "n"))
-    n = len(K)
-    for name, array, shape in (("K", K, (n, n)), ("z", z, (n,))):
-        check_array(name, array, shape)
+    check_arrays(K=(K, (len(K), len(K))), z=(z, (len(K),)), same_dtype=False)
+    for name, array in (("K", K), ("z", z)):
         if array.dtype != np.float64:
             raise TypeError(f"{name} must be a float64 array, got dtype {array.dtype}")
 
