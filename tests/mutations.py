@@ -191,7 +191,10 @@ MUTATIONS = [
     ("higcore/optimizers.py", "(V**0.5 + self.epsilon)", "(V + self.epsilon) ** 0.5", OPTIMIZERS),
     ("higcore/optimizers.py", "(1 - rho) * step * step", "(1 - rho) * G * G", OPTIMIZERS),
     ("higcore/optimizers.py", 'state["accumulator"] + G * G', 'state["accumulator"] + G', OPTIMIZERS),
-    ("higcore/optimizers.py", "self.lr * linearisation.gradient()", "-self.lr * linearisation.gradient()", OPTIMIZERS),
+    ("higcore/optimizers.py", "return self.lr * G, state", "return -self.lr * G, state", OPTIMIZERS),
+    ("higcore/optimizers.py", "zero + zero.dtype.type(self.initial_accumulator)", "zero", OPTIMIZERS),
+    ("higcore/optimizers.py", "high = 1 - 1e-12 if name in DECAY", "high = 1 - 1e-12 if name in ()", BAD_INPUT),
+    ("higcore/optimizers.py", "open_low=name in POSITIVE", "open_low=False", BAD_INPUT),
 
     # Rows of J and their Gram matrix
     ("higcore/rows.py", "outer, self.delta.sum(axis=2)]", "outer, -self.delta.sum(axis=2)]", LINEAR),
