@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, array_module, is_host
+from .backend import Array, is_host
 from .device.memory import (
     SAFETY_MARGIN,
     DoesNotFitError,
@@ -20,7 +20,7 @@ from .device.memory import (
     short_of_memory,
     within_memory,
 )
-from .device.threads import thread_policy
+from .device.threads import blas_limits
 from .linearisation import DenseJacobian, Jacobian, StackedJacobian
 from .spectral import band, eigen, qr, squared, svd, tridiagonal
 from .spectral.spectrum import (
@@ -33,7 +33,7 @@ from .spectral.spectrum import (
 )
 from .spectral.spectrum import TRUNCATIONS as TRUNCATIONS
 from .spectral.units import in_reach, norm, root_of_trace, times_power_of_two, unit_vector
-from .validation import check_array, check_choice, check_real
+from .validation import check_arrays, check_choice, check_real
 
 SQUARING = {module.NAME: module for module in (eigen, tridiagonal, band)}
 METHODS = ("auto", svd.NAME, qr.NAME, *SQUARING)
@@ -144,7 +144,7 @@ def filtered(
     if method == "auto":
         method = choose_method(method, *J.shape, relative_tau(f, J), J.xp is np)
     check_memory(J, method, memory_limit)
-    with thread_policy(2 * J.samples * J.shape[1], min(J.shape)):
+    with blas_limits(2 * J.samples * J.shape[1], min(J.shape)):
         step, info, exponent = within_memory(
             lambda: _by_safer_methods(method, J, g, f),
             lambda reason: _ran_out_of_memory(J, method, reason),
@@ -225,13 +225,13 @@ def _warn_below_resolution(f, info):
 
 
 def _check_arrays(J: Array | StackedJacobian, g: Array) -> tuple[Jacobian, Array]:
-    if not isinstance(J, StackedJacobian):
-        check_array("J", J, ("m", "t"))
-        J = DenseJacobian(J)
-    array_module(J=J.sample, g=g)
-    per_sample = isinstance(J, StackedJacobian) and len(g.shape) == 2
-    check_array("g", g, (J.samples, J.outputs) if per_sample else (J.shape[0],))
-    return J, g
+    if isinstance(J, StackedJacobian):
+        per_sample = len(getattr(g, "shape", ())) == 2
+        shape = (J.samples, J.outputs) if per_sample else (J.shape[0],)
+        check_arrays(J=(J.S, J.S.shape), g=(g, shape), same_dtype=False)
+        return J, g
+    check_arrays(J=(J, ("m", "t")), g=(g, ("m",)), same_dtype=False)
+    return DenseJacobian(J), g
 
 
 def check_memory_limit(limit: object) -> None:

@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .backend import Array, array_module
+from .backend import Array, module_of
 from .device.threads import computed_once
 from .protocols import Network, Objective, Samples
 from .rows import OuterProductRows, add_gram, gram_block, symmetric
 from .spectral.units import exponents_of, largest_exponent
-from .validation import check_array, check_count, check_like
+from .validation import check_array, check_arrays, check_count
 
 PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
 
@@ -56,9 +56,8 @@ class StackedJacobian:
     ) -> None:
         if not hasattr(network, "rows"):
             raise TypeError(f"network must have rows, such as nets.MLP has; got {network!r}")
-        array_module(theta=theta, S=S)
-        check_array("theta", theta, (network.size,))
-        check_like("S", S, ("b", "|y|", getattr(network, "output_size", "|u|")), theta=theta)
+        width = getattr(network, "output_size", "|u|")
+        check_arrays(theta=(theta, (network.size,)), S=(S, ("b", "|y|", width)))
         self.network, self.theta, self.tape, self.S = network, theta, tape, S
         self.samples: int = S.shape[0]
         self.outputs: int = S.shape[1]
@@ -77,7 +76,7 @@ class StackedJacobian:
     @property
     def xp(self) -> ModuleType:
         """The array module; no attribute, because pickle takes no modules."""
-        return array_module(S=self.S)
+        return module_of(self.S)
 
     @property
     def sample(self) -> Array:
@@ -142,8 +141,9 @@ class StackedJacobian:
 
     def _check_vector(self, name, vector, size):
         """SciPy also hands over columns (n, 1)."""
-        array_module(theta=self.theta, **{name: vector})
-        check_array(name, vector, (size, 1) if len(vector.shape) == 2 else (size,))
+        shape = (size, 1) if len(getattr(vector, "shape", ())) == 2 else (size,)
+        given: dict[str, Any] = {"theta": (self.theta, self.theta.shape), name: (vector, shape)}
+        check_arrays(**given, same_dtype=False)
 
     def dense(self) -> Array:
         """Return J as an array (m, t); takes m t numbers of memory."""
@@ -220,7 +220,7 @@ def gram_of_parameters(parts: Iterable[Array], t: int) -> Array:
     total = None
     for part in parts:
         if total is None:
-            total = array_module(part=part).zeros((t, t), order="F")
+            total = module_of(part).zeros((t, t), order="F")
         total = add_gram(total, part.astype(np.float64, copy=False).T)
     return symmetric(total)
 
@@ -229,7 +229,6 @@ class DenseJacobian:
     """An explicit J (m, t) with the methods of `StackedJacobian`."""
 
     def __init__(self, J: Array) -> None:
-        array_module(J=J)
         self.J, self.dtype = J, J.dtype
         self.shape: tuple[int, int] = J.shape
         self.samples = self.part_samples = len(J)
@@ -238,7 +237,7 @@ class DenseJacobian:
     @property
     def xp(self) -> ModuleType:
         """The array module."""
-        return array_module(J=self.J)
+        return module_of(self.J)
 
     @property
     def sample(self) -> Array:

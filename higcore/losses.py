@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .backend import Array, array_module
+from .backend import Array, module_of
 from .equality import same_fields
-from .validation import check_array, check_finite, check_like, check_real_field
+from .validation import check_array, check_arrays, check_finite, check_real_field
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class ComponentError:
         return (scale * c)[:, None] * self.mode - (scale * d)[:, None] * _times_i(self.mode)
 
     def _check_pair(self, y, target):
-        check_like("y", y, ("b", len(self.mode)), mode=self.mode)
+        check_arrays(mode=(self.mode, ("2n",)), y=(y, ("b", "2n")))
         _check_pair(y, target)
 
     def _amplitude(self, y):
@@ -114,8 +114,7 @@ class ComponentError:
 
 def _check_pair(y, target):
     """Raise unless y (b, |y|) and target are alike: NumPy would repeat the smaller one."""
-    check_array("y", y, ("b", "|y|"))
-    check_like("target", target, y.shape, y=y)
+    check_arrays(y=(y, ("b", "|y|")), target=(target, ("b", "|y|")))
 
 
 def _check_complex(name, array):
@@ -132,6 +131,5 @@ def _inner_product(y, target):
 
 def _times_i(y):
     """i y: (a, b) -> (-b, a)."""
-    xp = array_module(y=y)
     n = y.shape[-1] // 2
-    return xp.concatenate([-y[..., n:], y[..., :n]], axis=-1)
+    return module_of(y).concatenate([-y[..., n:], y[..., :n]], axis=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from .equality import same_fields
 from .linearisation import Linearisation
 from .protocols import Loss, Network, Solver
 from .validation import (
-    check_array,
+    check_arrays,
     check_callable,
     check_choice,
     check_count,
@@ -189,14 +189,13 @@ class Problem:
         """Raise unless ``batch`` is a Batch that fits network and solver; its values may be any."""
         if not isinstance(batch, Batch):
             raise TypeError(f"{label} must be a Batch, got {type(batch).__name__}")
-        arrays = {f"{label}.{field.name}": getattr(batch, field.name) for field in fields(batch)}
-        array_module(**arrays)
-        sizes = (self.solver.state_size, self.network.input_size, self.solver.output_size)
-        samples: int | str = "samples"
-        for (name, array), size in zip(arrays.items(), sizes, strict=True):
-            check_array(name, array, (samples, size))
-            samples = len(batch.x)
-        check_same_dtype(**arrays)
+        sizes = self.solver.state_size, self.network.input_size, self.solver.output_size
+        names = (f"{label}.{field.name}" for field in fields(batch))
+        given: dict[str, Any] = {
+            name: (array, ("samples", size))
+            for name, array, size in zip(names, batch, sizes, strict=True)
+        }
+        check_arrays(**given)
 
     def check_like_train(self, name: str, array: Array) -> None:
         """Raise unless ``array`` lives where the training data live, in their dtype."""
@@ -227,6 +226,9 @@ class Problem:
     def predict(self, theta: Array, batch: Batch) -> tuple[Array, Array]:
         """Return the control u (b, |u|) and the solver's output y (b, |y|)."""
         self.check_batch("batch", batch)
+        return self._outputs(theta, batch)
+
+    def _outputs(self, theta: Array, batch: Batch) -> tuple[Array, Array]:
         u, _ = self.network.forward(theta, batch.net_input)
         return u, self.solver.solve(batch.x, u)
 
@@ -237,7 +239,7 @@ class Problem:
         total = 0.0
         for first in range(0, len(batch.x), EVALUATION_CHUNK):
             part = batch[first : first + EVALUATION_CHUNK]
-            total += float(loss.value(self.predict(theta, part)[1], part.target).sum())
+            total += float(loss.value(self._outputs(theta, part)[1], part.target).sum())
         return total / len(batch.x)
 
     def on(self, device: str) -> Problem:

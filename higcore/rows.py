@@ -6,14 +6,15 @@ used (one for a dense layer), n_in and n_out its widths.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
 from scipy.linalg.blas import dsyrk
 
-from .backend import Array, array_module, is_host, to_host
-from .device.threads import run_threaded, thread_policy
+from .backend import Array, array_module, is_host, module_of, to_host
+from .device.threads import blas_limits, run_threaded
 from .kernels import lazy_njit
 from .spectral.units import exponents_of
 
@@ -42,7 +43,8 @@ class OuterProductRows:
     """
 
     def __init__(self, a: Array, delta: Array, start: int, bias: int = 1) -> None:
-        array_module(a=a, delta=delta)
+        if not type(a) is type(delta) is np.ndarray:  # which those of most layers are
+            array_module(a=a, delta=delta)
         fits = len(a.shape) == 3 and len(delta.shape) == 4
         if not fits or a.shape[:2] != (delta.shape[0], delta.shape[2]):
             raise ValueError(
@@ -58,7 +60,9 @@ class OuterProductRows:
 
     def part(self, samples: slice) -> OuterProductRows:
         """The rows of a slice of the samples; no copy."""
-        return OuterProductRows(self.a[samples], self.delta[samples], self.start, self.bias)
+        part = copy.copy(self)
+        part.a, part.delta = self.a[samples], self.delta[samples]
+        return part
 
     def matvec(self, v: Array) -> Array:
         """(b, r): rows times v (t,)."""
@@ -75,7 +79,7 @@ class OuterProductRows:
         weighted = c[:, None, :] @ self.delta.reshape(b, r, -1)  # (b, 1, r) x (b, r, P n_out)
         weighted = weighted.reshape(-1, self.n_out)
         weights_bar = out[self.start : self.split].reshape(self.n_in, self.n_out)
-        xp = array_module(a=self.a)
+        xp = module_of(self.a)
         # (n_in, b P) x (b P, n_out), written where it belongs: there may be 10^8 numbers
         xp.matmul(self.a.reshape(len(weighted), self.n_in).T, weighted, out=weights_bar)
         if self.bias:
@@ -86,7 +90,7 @@ class OuterProductRows:
 
         Unit n_in stands for the bias; by default all units, that is all columns of the layer.
         """
-        xp = array_module(a=self.a)
+        xp = module_of(self.a)
         b, r = self.delta.shape[:2]
         stop = self.units if stop is None else stop
         a = self.a[:, :, first:stop].swapaxes(1, 2)[:, None]  # (b, 1, units, P)
@@ -116,7 +120,7 @@ class OuterProductRows:
 
     def balanced(self) -> OuterProductRows:
         """The same rows with no input beyond 1, so that no product of two of them overflows."""
-        xp = array_module(a=self.a)
+        xp = module_of(self.a)
         ones = xp.ones((*self.a.shape[:2], self.bias), self.a.dtype)
         shift = xp.asarray(self.exponents()[0])
         a = xp.ldexp(xp.concatenate([self.a, ones], axis=2), -shift[:, None, None])
@@ -144,7 +148,7 @@ class OuterProductRows:
 
     def at_positions(self) -> list[tuple[Array, Array]]:
         """Inputs (b, n_in) and rows (m, n_out) of every position, float64 and contiguous."""
-        xp = array_module(a=self.a)
+        xp = module_of(self.a)
         a = self.a.astype(xp.float64, copy=False)
         delta = self.delta.astype(xp.float64, copy=False)
         return [
@@ -200,7 +204,7 @@ def gram_in_chunks(left: Layers, right: Layers, out: Array, mirrored: bool) -> N
     r, symmetric = left[0].delta.shape[1], right is left
     terms = [term for pair in zip(left, right, strict=True) for term in gram_terms(*pair)]
     samples = max(1, CHUNK_BYTES // (8 * r * out.shape[1]))
-    with thread_policy():
+    with blas_limits():
         run_threaded(
             lambda lo: _gram_chunk(
                 out, terms, r, lo, min(lo + samples * r, len(out)), symmetric, mirrored

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .backend import Array, array_module, release_memory
+from .backend import Array, module_of, release_memory
 from .callbacks import Callback
 from .clock import Clock
 from .device.memory import within_memory
@@ -211,7 +211,7 @@ def _check_tangents(**parts):
 
 def _initial_state(problem, optimizer, seed, theta):
     if theta is None:
-        xp = array_module(train=problem.sample.x)
+        xp = module_of(problem.sample.x)
         rng = np.random.default_rng([seed, 1])  # stream 0 of a seed is for drawing data
         theta = xp.asarray(problem.network.init(rng, problem.sample.x.dtype))
     _check_theta(problem, theta)

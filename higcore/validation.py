@@ -15,6 +15,7 @@ import numpy as np
 # installed where a program is checked, and NumPy's are of NumPy alone: so this says what is meant,
 # and shapes and dtypes are said by the docstrings and checked when a program runs.
 Array: TypeAlias = Any
+Shape: TypeAlias = Sequence[int | str]
 HOST_KINDS = {np.ndarray, np.memmap}  # others have shapes, products or masks of their own
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -70,7 +71,54 @@ class NonFiniteError(ValueError):
     """An array that must be finite holds NaN or Inf."""
 
 
-def check_array(name: str, array: Array, shape: Sequence[int | str]) -> None:
+def check_arrays(*, same_dtype: bool = True, **given: tuple[Array, Shape]) -> ModuleType:
+    """Return the module of the arrays at a public door, or raise naming what is wrong with one.
+
+    Parameters
+    ----------
+    same_dtype : bool
+        Whether they must share one dtype. Each must be float32 or float64 in any case.
+    **given
+        Arrays with their shapes, under the names that an error message should use. An entry of a
+        shape is as for `check_array`; a str is the same size in all arrays that follow.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `array_module` and `check_array`.
+
+    Examples
+    --------
+    >>> check_arrays(x=(np.ones((3, 4)), ("b", 4)), u=(np.ones((3, 2)), ("b", 2))).__name__
+    'numpy'
+    """
+    fits, dtypes = True, set()
+    sizes: dict[int | str, int] = {}
+    for array, shape in given.values():  # one quick look, as there are many doors in a step
+        fits = fits and type(array) in HOST_KINDS and len(shape) == array.ndim and array.size > 0
+        if fits:
+            dtypes.add(array.dtype)
+            for n, m in zip(shape, array.shape, strict=True):
+                fits = fits and (n == m or (type(n) is str and sizes.setdefault(n, m) == m))
+    if fits and dtypes.issubset(FLOATS) and (len(dtypes) == 1 or not same_dtype):
+        return np
+    return _examine(given, same_dtype)
+
+
+def _examine(given: dict[str, tuple[Array, Shape]], same_dtype: bool) -> ModuleType:
+    """`check_arrays` array by array: of another library, or one of them must be named."""
+    arrays = {name: array for name, (array, _) in given.items()}
+    xp = array_module(**arrays)
+    sizes: dict[int | str, int] = {}
+    for name, (array, shape) in given.items():
+        check_array(name, array, [sizes.get(n, n) for n in shape])
+        sizes.update(zip(shape, array.shape, strict=True))
+    if same_dtype:
+        check_same_dtype(**arrays)
+    return xp
+
+
+def check_array(name: str, array: Array, shape: Shape) -> None:
     """Raise unless ``array`` is a float32 or float64 array that fits ``shape``.
 
     An entry of ``shape`` is an int (exact) or a str (any size >= 1, named in the message).
@@ -83,10 +131,9 @@ def check_array(name: str, array: Array, shape: Sequence[int | str]) -> None:
         raise TypeError(
             f"{name} must be a float32 or float64 array, got dtype {array.dtype}{advice}"
         )
-    pairs = zip(shape, array.shape, strict=False)
-    fits = len(array.shape) == len(shape) and all(
-        [n == m or type(n) is str for n, m in pairs]  # noqa: C419  quicker than a generator
-    )
+    fits = len(array.shape) == len(shape)
+    for n, m in zip(shape, array.shape, strict=False):
+        fits = fits and (n == m or type(n) is str)
     if fits and 0 not in array.shape:
         return
     expected = "(" + ", ".join(str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
@@ -95,14 +142,11 @@ def check_array(name: str, array: Array, shape: Sequence[int | str]) -> None:
     raise ValueError(f"{name} is empty: shape {array.shape}, expected {expected} with sizes >= 1")
 
 
-def check_like(name: str, array: Array, shape: Sequence[int | str], **model: Array) -> None:
+def check_like(name: str, array: Array, shape: Shape, **model: Array) -> None:
     """As `check_array`; ``array`` must also live where the one ``model`` does, in its dtype."""
-    check_array(name, array, shape)
-    (other,) = model.values()
-    if type(array) is not type(other):
-        array_module(**model, **{name: array})
-    if array.dtype != other.dtype:
-        check_same_dtype(**model, **{name: array})
+    ((other, known),) = model.items()
+    given: dict[str, Any] = {other: (known, known.shape), name: (array, shape)}
+    check_arrays(**given)
 
 
 def check_cotangents(name: str, array: Array, b: int, size: int, **model: Array) -> None:

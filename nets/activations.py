@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from higcore.backend import Array, array_module
+from higcore.backend import Array, module_of
 
 
 class Activation(NamedTuple):
@@ -16,7 +16,7 @@ class Activation(NamedTuple):
 
 
 def _tanh(z):
-    return array_module(z=z).tanh(z)
+    return module_of(z).tanh(z)
 
 
 def _tanh_slope(a):
@@ -24,7 +24,7 @@ def _tanh_slope(a):
 
 
 def _relu(z):
-    return array_module(z=z).maximum(z, 0)
+    return module_of(z).maximum(z, 0)
 
 
 def _relu_slope(a):
@@ -36,7 +36,7 @@ def _linear(z):
 
 
 def _linear_slope(a):
-    return array_module(a=a).ones_like(a)
+    return module_of(a).ones_like(a)
 
 
 ACTIVATIONS = {

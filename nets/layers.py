@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from higcore.backend import Array, array_module
+from higcore.backend import Array, module_of
 from higcore.rows import OuterProductRows
 
 from .activations import ACTIVATIONS
@@ -49,13 +49,13 @@ class Layer(Protocol):
     ) -> Array:
         """Write the layer's part of theta_bar (t,), return a_bar (b, n_in)."""
 
-    def rows(self, theta: Array, a: Array, a_out: Array, a_out_rows: Array, /) -> OuterProductRows:
-        """The layer's rows of J, for the rows (b, r, n_out) that reach its output."""
+    def rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, /) -> OuterProductRows:
+        """The layer's rows of J, from S pulled back to its output, (b, r, n_out)."""
 
     def pull_rows(
-        self, theta: Array, a: Array, a_out: Array, a_out_rows: Array, delta: Array, /
+        self, theta: Array, a: Array, a_out: Array, pulled: Array, delta: Array, /
     ) -> Array:
-        """Rows (b, r, n_in) at the layer's input, from the ``delta`` of `rows`."""
+        """S pulled back to the layer's input, (b, r, n_in), from the ``delta`` of `rows`."""
 
 
 class Dense:
@@ -101,17 +101,15 @@ class Dense:
         bias_bar[:] = delta.sum(axis=0)
         return delta @ weights.T  # (b, n_out) x (n_out, n_in)
 
-    def rows(self, theta: Array, a: Array, a_out: Array, a_out_rows: Array) -> OuterProductRows:
-        """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
-        delta = a_out_rows
+    def rows(self, theta: Array, a: Array, a_out: Array, pulled: Array) -> OuterProductRows:
+        """Factors of this layer's rows of J, from S pulled back to its output, (b, r, n_out)."""
+        delta = pulled
         if self.activation != ACTIVATIONS["linear"]:  # S itself needs no copy
-            delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
+            delta = pulled * self.activation.slope(a_out)[:, None, :]
         return OuterProductRows(a[:, None, :], delta[:, :, None, :], self.start)
 
-    def pull_rows(
-        self, theta: Array, a: Array, a_out: Array, a_out_rows: Array, delta: Array
-    ) -> Array:
-        """Rows at the layer's input: delta (b, r, 1, n_out) -> (b, r, n_in)."""
+    def pull_rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, delta: Array) -> Array:
+        """S at the layer's input: delta (b, r, 1, n_out) -> (b, r, n_in)."""
         weights, _ = self.parameters(theta)
         b, r, _, n_out = delta.shape
         return (delta.reshape(b * r, n_out) @ weights.T).reshape(b, r, self.n_in)
@@ -181,34 +179,30 @@ class Conv1d:
         bias_bar[:] = delta.sum(axis=0)
         return self._scatter(delta @ weights.T, (len(a),))
 
-    def rows(self, theta: Array, a: Array, a_out: Array, a_out_rows: Array) -> OuterProductRows:
-        """Factors of this layer's rows of J, for the rows (b, r, n_out) that reach its output."""
-        b, r, _ = a_out_rows.shape
-        delta = a_out_rows * self.activation.slope(a_out)[:, None, :]
+    def rows(self, theta: Array, a: Array, a_out: Array, pulled: Array) -> OuterProductRows:
+        """Factors of this layer's rows of J, from S pulled back to its output, (b, r, n_out)."""
+        b, r, _ = pulled.shape
+        delta = pulled * self.activation.slope(a_out)[:, None, :]
         delta = delta.reshape(b, r, self.positions, self.features)
         return OuterProductRows(self._patches(a), delta, self.start)
 
-    def pull_rows(
-        self, theta: Array, a: Array, a_out: Array, a_out_rows: Array, delta: Array
-    ) -> Array:
-        """Rows at the layer's input: delta (b, r, P, features) -> (b, r, n_in)."""
+    def pull_rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, delta: Array) -> Array:
+        """S at the layer's input: delta (b, r, P, features) -> (b, r, n_in)."""
         weights, _ = self.parameters(theta)
         return self._scatter(delta.reshape(-1, self.features) @ weights.T, delta.shape[:2])
 
     def _patches(self, a):
         """(b, P, width channels): the neighbouring points that each position sees."""
-        xp = array_module(a=a)
         signal = a.reshape(len(a), self.points, self.channels)
         if self.channels_first:
             signal = a.reshape(len(a), self.channels, self.points).transpose(0, 2, 1)
         shifts = [signal[:, k : k + self.positions] for k in range(self.width)]
-        return xp.concatenate(shifts, axis=2)
+        return module_of(a).concatenate(shifts, axis=2)
 
     def _scatter(self, patches, leading):
         """Transpose of `_patches`: sum cotangents (..., P, width channels) into (..., n_in)."""
-        xp = array_module(patches=patches)
         shifts = patches.reshape(*leading, self.positions, self.width, self.channels)
-        out = xp.zeros((*leading, self.points, self.channels), patches.dtype)
+        out = module_of(patches).zeros((*leading, self.points, self.channels), patches.dtype)
         for k in range(self.width):
             out[..., k : k + self.positions, :] += shifts[..., k, :]
         if self.channels_first:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from higcore.backend import Array, array_module
+from higcore.backend import Array
 from higcore.identity import describe
 from higcore.rows import OuterProductRows
-from higcore.validation import check_array, check_dtype, check_same_dtype
+from higcore.validation import Shape, check_arrays, check_dtype
 
 from .layers import Layer
 
@@ -72,10 +72,7 @@ class Network:
 
     def forward(self, theta: Array, x: Array) -> tuple[Array, list[Array]]:
         """Return u (b, |u|) and the tape, for theta (t,) and inputs x (b, input_size)."""
-        array_module(theta=theta, x=x)
-        check_array("theta", theta, (self.size,))
-        check_array("x", x, ("b", self.input_size))
-        check_same_dtype(theta=theta, x=x)
+        check_arrays(theta=(theta, (self.size,)), x=(x, ("b", self.input_size)))
         tape = [x]
         for layer in self.layers:
             tape.append(layer.forward(theta, tape[-1]))
@@ -83,21 +80,17 @@ class Network:
 
     def tangent(self, theta: Array, tape: list[Array], dtheta: Array) -> Array:
         """Return du (b, |u|), the derivative of u along dtheta (t,)."""
-        self._check_tape(theta, tape)
-        array_module(theta=theta, dtheta=dtheta)
-        check_array("dtheta", dtheta, (self.size,))
-        da = array_module(x=tape[0]).zeros_like(tape[0])
-        for layer, (a, a_out) in zip(self.layers, pairwise(tape), strict=True):
+        xp = self._check(theta, tape, dtheta=(dtheta, (self.size,)))
+        da = xp.zeros_like(tape[0])
+        for layer, a, a_out in self._passes(tape):
             da = layer.tangent(theta, dtheta, a, a_out, da)
         return da
 
     def backward(self, theta: Array, tape: list[Array], u_bar: Array) -> Array:
         """Return theta_bar (t,), the sum over samples of (du/dtheta)^T u_bar, u_bar (b, |u|)."""
-        self._check_tape(theta, tape)
-        xp = array_module(theta=theta, u_bar=u_bar)
-        check_array("u_bar", u_bar, (len(tape[0]), self.output_size))
+        xp = self._check(theta, tape, u_bar=(u_bar, ("b", self.output_size)))
         theta_bar, a_bar = xp.empty_like(theta), u_bar
-        for layer, (a, a_out) in zip(reversed(self.layers), _reversed_pairs(tape), strict=True):
+        for layer, a, a_out in reversed(self._passes(tape)):
             a_bar = layer.backward(theta, theta_bar, a, a_out, a_bar)
         return theta_bar
 
@@ -118,22 +111,21 @@ class Network:
         list of OuterProductRows
             The rows of J = dy/dtheta, layer by layer, as factors.
         """
-        self._check_tape(theta, tape)
-        array_module(theta=theta, S=S)
-        check_array("S", S, (len(tape[0]), "|y|", self.output_size))
-        blocks, rows = [], S
-        for layer, (a, a_out) in zip(reversed(self.layers), _reversed_pairs(tape), strict=True):
-            blocks.append(layer.rows(theta, a, a_out, rows))
+        self._check(theta, tape, S=(S, ("b", "|y|", self.output_size)))
+        blocks, pulled = [], S
+        for layer, a, a_out in reversed(self._passes(tape)):
+            blocks.append(layer.rows(theta, a, a_out, pulled))
             if layer is not self.layers[0]:
-                rows = layer.pull_rows(theta, a, a_out, rows, blocks[-1].delta)
+                pulled = layer.pull_rows(theta, a, a_out, pulled, blocks[-1].delta)
         return blocks[::-1]
 
-    def _check_tape(self, theta, tape):
+    def _passes(self, tape):
+        """(layer, its input, its output), the first layer first."""
+        return list(zip(self.layers, tape[:-1], tape[1:], strict=True))
+
+    def _check(self, theta: Array, tape: list[Array], **other: tuple[Array, Shape]) -> ModuleType:
+        """The array module, or raise unless all are of these layers, and of as many samples."""
         if not isinstance(tape, list) or len(tape) != len(self.layers) + 1:
             raise TypeError("tape must be what forward returned beside u")
-        array_module(theta=theta, tape=tape[0])
-        check_array("theta", theta, (self.size,))
-
-
-def _reversed_pairs(tape):
-    return reversed(list(pairwise(tape)))
+        x = tape[0], ("b", self.input_size)
+        return check_arrays(theta=(theta, (self.size,)), tape=x, **other, same_dtype=False)

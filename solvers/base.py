@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from higcore.backend import Array, array_module
-from higcore.validation import check_array, check_same_dtype
+from higcore.validation import check_array, check_arrays
 
 
 class Solver:
@@ -91,7 +91,7 @@ class Solver:
         if not _gives(type(self), "adjoint"):
             return self._through_rows(tape, y_bar)
         x, u = tape
-        u_bar = self._adjoints(x, u, _several(y_bar))
+        u_bar = self._adjoints(x, u, several(y_bar))
         return u_bar.reshape(*y_bar.shape[:-1], self.control_size)
 
     def rows(self, tape: Any) -> Array:
@@ -105,7 +105,7 @@ class Solver:
 
     def _through_rows(self, tape, y_bar):
         """S^T y_bar from all of S."""
-        u_bar = _several(y_bar) @ self.rows(tape)  # (b, r, |y|) x (b, |y|, |u|)
+        u_bar = several(y_bar) @ self.rows(tape)  # (b, r, |y|) x (b, |y|, |u|)
         return u_bar.reshape(*y_bar.shape[:-1], self.control_size)
 
     def _from_products(self, x, u):
@@ -115,16 +115,16 @@ class Solver:
         if _gives(cls, "tangent") and (self.control_size < size or not by_adjoints):
             return self._tangents(x, u)
         xp = array_module(u=u)
-        rows = xp.broadcast_to(xp.eye(size, dtype=u.dtype), (len(u), size, size))
+        cotangents = xp.broadcast_to(xp.eye(size, dtype=u.dtype), (len(u), size, size))
         if _gives(cls, "backward"):
-            return self.backward((x, u), rows)
-        return self._adjoints(x, u, rows)
+            return self.backward((x, u), cotangents)
+        return self._adjoints(x, u, cotangents)
 
-    def _adjoints(self, x, u, rows):
+    def _adjoints(self, x, u, y_bar):
         """(b, r, |u|) from cotangents (b, r, |y|), one after the other."""
-        u_bar = array_module(u=u).empty((*rows.shape[:2], self.control_size), u.dtype)
-        for k in range(rows.shape[1]):
-            column = self.adjoint(x, u, rows[:, k].copy())
+        u_bar = array_module(u=u).empty((*y_bar.shape[:2], self.control_size), u.dtype)
+        for k in range(y_bar.shape[1]):
+            column = self.adjoint(x, u, y_bar[:, k].copy())
             check_array("u_bar = adjoint(x, u, y_bar)", column, u.shape)
             u_bar[:, k] = column
         return u_bar
@@ -143,11 +143,7 @@ class Solver:
 
     def check_inputs(self, x: Array, u: Array) -> ModuleType:
         """Return the array module of x and u, or raise naming what is wrong with them."""
-        xp = array_module(x=x, u=u)
-        check_array("x", x, ("b", self.state_size))
-        check_array("u", u, (len(x), self.control_size))
-        check_same_dtype(x=x, u=u)
-        return xp
+        return check_arrays(x=(x, ("b", self.state_size)), u=(u, ("b", self.control_size)))
 
 
 class TapedSolver(Solver, complete=False):
@@ -171,8 +167,8 @@ class TapedSolver(Solver, complete=False):
         return self._through_rows(tape, y_bar)
 
 
-def _several(y_bar):
-    """Cotangents (b, |y|) as one for each sample, (b, 1, |y|)."""
+def several(y_bar: Array) -> Array:
+    """Cotangents (b, |y|) as one for each sample, (b, 1, |y|); (b, r, |y|) as they are."""
     return y_bar if y_bar.ndim == 3 else y_bar[:, None, :]
 
 

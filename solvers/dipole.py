@@ -22,12 +22,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from higcore.backend import Array, array_module, empty
+from higcore.backend import Array, empty, module_of
 from higcore.kernels import RangeKernel
 from higcore.validation import check_cotangents, check_count, check_like, check_real
 
 from . import tridiagonal
-from .base import TapedSolver, check_tape
+from .base import TapedSolver, check_tape, several
 from .samples import load, store
 
 
@@ -231,24 +231,24 @@ class QuantumDipole(TapedSolver):
 
     def forward(self, x: Array, u: Array) -> tuple[Array, tuple[Array, Array]]:
         """Return the final state y (b, 2n) and the tape that `backward` and `rows` need."""
-        psi, u_t = self._march(x, u, self.steps + 1)
+        psi, u_t = self._march(self.check_inputs(x, u), x, u, self.steps + 1)
         return self._flat(psi[-1]), (psi, u_t)
 
     def solve(self, x: Array, u: Array) -> Array:
         """Return the final state y (b, 2n) for start states x (b, 2n), controls u (b, steps)."""
-        psi, _ = self._march(x, u, 2)
+        psi, _ = self._march(self.check_inputs(x, u), x, u, 2)
         return self._flat(psi[self.steps % 2])
 
     def trajectory(self, x: Array, u: Array) -> Array:
         """Return the states at all times, (b, steps + 1, 2n), start included."""
-        psi, _ = self._march(x, u, self.steps + 1)
+        psi, _ = self._march(self.check_inputs(x, u), x, u, self.steps + 1)
         return psi.reshape(self.steps + 1, self.state_size, -1).transpose(2, 0, 1)
 
     def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
         xp = self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
-        psi, u_t = self._march(x, u, self.steps + 1)
+        psi, u_t = self._march(xp, x, u, self.steps + 1)
         dpsi, du_t = xp.zeros_like(psi[0]), xp.ascontiguousarray(du.T)
         physics = self._physics(xp, psi.dtype)
         TANGENT(len(x), *physics, u_t, du_t, psi, dpsi, scratch=self._tangent_scratch)
@@ -258,32 +258,31 @@ class QuantumDipole(TapedSolver):
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
         self._check_tape(tape)
         check_cotangents("y_bar", y_bar, tape[1].shape[1], self.state_size, tape=tape[0])
-        rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]
-        return self._sweep(tape, rows)[:, 0].reshape(*y_bar.shape[:-1], self.steps)
+        return self._sweep(tape, several(y_bar))[:, 0].reshape(*y_bar.shape[:-1], self.steps)
 
     def rows(self, tape: tuple[Array, Array]) -> Array:
         """Return S (b, 2n, steps), S[i] = dy_i/du_i, by one sweep over n complex cotangents."""
         self._check_tape(tape)
-        xp = array_module(psi=tape[0])
-        identity = xp.eye(self.interior, self.state_size, dtype=tape[0].dtype)
-        rows = xp.broadcast_to(identity, (tape[1].shape[1], *identity.shape))
-        return self._sweep(tape, rows).reshape(len(rows), self.state_size, self.steps)
+        psi, u_t = tape
+        b, xp = u_t.shape[1], module_of(psi)
+        identity = xp.eye(self.interior, self.state_size, dtype=psi.dtype)
+        u_bar = self._sweep(tape, xp.broadcast_to(identity, (b, *identity.shape)))
+        return u_bar.reshape(b, self.state_size, self.steps)
 
-    def _march(self, x, u, slots):
-        xp = self.check_inputs(x, u)
+    def _march(self, xp, x, u, slots):
         psi = empty(xp, (slots, 2, self.interior, len(x)), x.dtype)
         psi[0] = x.T.reshape(psi[0].shape)
         u_t = xp.ascontiguousarray(u.T)  # (steps, b): samples last, as the kernels want them
         SOLVE(len(x), *self._physics(xp, x.dtype), u_t, psi, scratch=self._scratch)
         return psi, u_t
 
-    def _sweep(self, tape, rows):
+    def _sweep(self, tape, cotangents):
         """(b, r, 2n) real cotangents to u_bar of them and of i times them, (b, 2, r, steps)."""
         psi, u_t = tape
-        xp = array_module(psi=psi, rows=rows)
-        b, r, _ = rows.shape
+        xp = module_of(psi)
+        b, r, _ = cotangents.shape
         omega = empty(xp, (2, self.interior, b * r), psi.dtype)
-        omega[:] = rows.reshape(b * r, 2, -1).transpose(1, 2, 0)
+        omega[:] = cotangents.reshape(b * r, 2, -1).transpose(1, 2, 0)
         omega[1] *= -1  # the conjugate
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
         physics = self._physics(xp, psi.dtype)
@@ -314,8 +313,7 @@ class QuantumDipole(TapedSolver):
 
     def _flat(self, psi):
         """(2, n, b) to (b, 2n)."""
-        xp = array_module(psi=psi)
-        return xp.ascontiguousarray(psi.reshape(self.state_size, -1).T)
+        return module_of(psi).ascontiguousarray(psi.reshape(self.state_size, -1).T)
 
 
 def _samples_first(xp, u_bar):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from higcore.backend import Array, array_module, empty
+from higcore.backend import Array, empty, module_of
 from higcore.kernels import RangeKernel
 from higcore.validation import check_cotangents, check_count, check_like, check_real
 
 from . import rk4
-from .base import TapedSolver, check_tape
+from .base import TapedSolver, check_tape, several
 
 
 def acceleration(width, physics, q, u, a):
@@ -160,17 +160,14 @@ class OscillatorChain(TapedSolver):
     def forward(self, x: Array, u: Array) -> tuple[Array, tuple[Array, Array]]:
         """Return the final state y (b, 2n) and the tape that `backward` and `rows` need."""
         xp = self.check_inputs(x, u)
-        march = empty(xp, (self.steps + 1, self.state_size, len(x)), x.dtype)
-        march[0] = x.T
-        u_t = xp.ascontiguousarray(u.T)  # (steps, b): samples last, as the kernels want them
-        SOLVE(len(x), *self._physics(xp, x.dtype), u_t, march, scratch=self._scratch)
+        march, u_t = self._march(xp, x, u)
         return xp.ascontiguousarray(march[-1].T), (march, u_t)
 
     def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
         xp = self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
-        _, (march, u_t) = self.forward(x, u)
+        march, u_t = self._march(xp, x, u)
         dx = xp.empty_like(march[0])
         du_t = xp.ascontiguousarray(du.T)
         physics = self._physics(xp, x.dtype)
@@ -180,29 +177,40 @@ class OscillatorChain(TapedSolver):
     def backward(self, tape: tuple[Array, Array], y_bar: Array) -> Array:
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
         self._check_tape(tape)
-        march, u_t = tape
-        check_cotangents("y_bar", y_bar, u_t.shape[1], self.state_size, tape=march)
-        xp = array_module(march=march)
-        rows = y_bar if y_bar.ndim == 3 else y_bar[:, None, :]  # (b, r, 2n)
-        b, r, _ = rows.shape
-        x_bar = xp.ascontiguousarray(rows.transpose(1, 2, 0))
-        u_bar = empty(xp, (r, self.steps, b), march.dtype)
-        physics = self._physics(xp, march.dtype)
-        SWEEP(b, *physics, u_t, march, x_bar, u_bar, scratch=self._sweep_scratch, cotangents=r)
-        return xp.ascontiguousarray(u_bar.transpose(2, 0, 1)).reshape(*y_bar.shape[:-1], self.steps)
+        check_cotangents("y_bar", y_bar, tape[1].shape[1], self.state_size, tape=tape[0])
+        return self._sweep(tape, several(y_bar)).reshape(*y_bar.shape[:-1], self.steps)
 
     def rows(self, tape: tuple[Array, Array]) -> Array:
         """Return S (b, 2n, steps), S[i] = dy_i/du_i, by one sweep over all 2n cotangents."""
         self._check_tape(tape)
         march, _ = tape
-        xp = array_module(march=march)
+        xp = module_of(march)
         identity = xp.eye(self.state_size, dtype=march.dtype)
-        return self.backward(tape, xp.broadcast_to(identity, (march.shape[-1], *identity.shape)))
+        return self._sweep(tape, xp.broadcast_to(identity, (march.shape[-1], *identity.shape)))
 
     def trajectory(self, x: Array, u: Array) -> Array:
         """Return the states at all times, (b, steps + 1, 2n), start included."""
         march, _ = self.forward(x, u)[1]
         return march.transpose(2, 0, 1)
+
+    def _march(self, xp, x, u):
+        """All states (steps + 1, 2n, b), and u.T (steps, b): samples last, as kernels want them."""
+        march = empty(xp, (self.steps + 1, self.state_size, len(x)), x.dtype)
+        march[0] = x.T
+        u_t = xp.ascontiguousarray(u.T)
+        SOLVE(len(x), *self._physics(xp, x.dtype), u_t, march, scratch=self._scratch)
+        return march, u_t
+
+    def _sweep(self, tape, cotangents):
+        """(b, r, 2n) cotangents to those of the control, (b, r, steps)."""
+        march, u_t = tape
+        xp = module_of(march)
+        b, r, _ = cotangents.shape
+        x_bar = xp.ascontiguousarray(cotangents.transpose(1, 2, 0))
+        u_bar = empty(xp, (r, self.steps, b), march.dtype)
+        physics = self._physics(xp, march.dtype)
+        SWEEP(b, *physics, u_t, march, x_bar, u_bar, scratch=self._sweep_scratch, cotangents=r)
+        return xp.ascontiguousarray(u_bar.transpose(2, 0, 1))
 
     def _check_tape(self, tape):
         check_tape(tape, (self.steps + 1, self.state_size, "b"), (self.steps, "b"))
@@ -222,5 +230,5 @@ class OscillatorChain(TapedSolver):
 
     def _sweep_scratch(self, width, r):
         stages = (4, self.oscillators, width)
-        rows = (r, self.state_size, width), (1, width), stages, (self.oscillators, width)
-        return *self._scratch(width, r), *rows
+        adjoints = (r, self.state_size, width), (1, width), stages, (self.oscillators, width)
+        return *self._scratch(width, r), *adjoints

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from dataclasses import dataclass
 
-from higcore.backend import Array, array_module
+from higcore.backend import Array, array_module, module_of
 from higcore.validation import check_array, check_cotangents, check_count, check_like, check_real
 
 from .base import TapedSolver
@@ -65,8 +65,12 @@ class Poisson2D(TapedSolver):
 
     def laplacian(self, u: Array) -> Array:
         """Apply the stencil to u (..., n_1 n_2)."""
-        xp = array_module(u=u)
-        check_array("u", u, (*("b",) * (len(u.shape) - 1), self.control_size))
+        leading = ("b",) * (getattr(u, "ndim", 1) - 1)
+        check_array("u", u, (*leading, self.control_size))
+        return self._stencil(u)
+
+    def _stencil(self, u):
+        xp = module_of(u)
         field = u.reshape(-1, *self.shape)
         h1, h2 = (xp.asarray(1 / h**2, u.dtype) for h in self.spacings)
         y = -2 * (h1 + h2) * field
@@ -79,21 +83,21 @@ class Poisson2D(TapedSolver):
     def forward(self, x: Array, u: Array) -> tuple[Array, Array]:
         """Return y (b, n) and the tape, which only remembers u's batch size and kind."""
         self.check_inputs(x, u)
-        return self.laplacian(u), u
+        return self._stencil(u), u
 
     def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, n) along du (b, n)."""
         self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
-        return self.laplacian(du)
+        return self._stencil(du)
 
     def backward(self, tape: Array, y_bar: Array) -> Array:
         """Pull cotangents back: y_bar (..., n) to u_bar alike. The Laplacian is symmetric."""
         check_cotangents("y_bar", y_bar, len(tape), self.output_size, tape=tape)
-        return self.laplacian(y_bar)
+        return self._stencil(y_bar)
 
     def rows(self, tape: Array) -> Array:
         """Return S (b, n, n): the matrix of the stencil, the same for every sample."""
         xp = array_module(u=tape)
-        matrix = self.laplacian(xp.eye(self.control_size, dtype=tape.dtype))
+        matrix = self._stencil(xp.eye(self.control_size, dtype=tape.dtype))
         return xp.broadcast_to(matrix, (len(tape), *matrix.shape))

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,7 @@ def _limit(package):
     return _limits[package]
 
 
-@contextmanager
-def thread_policy(operations: float = 0, rows: int | None = None) -> Iterator[None]:
+def thread_policy(operations: float = 0, rows: int | None = None) -> AbstractContextManager[None]:
     """Keep the BLAS copies and the threads of the solvers out of each other's way.
 
     NumPy's and SciPy's wheels carry one OpenBLAS each, whose threads spin for some 20 ms after
@@ -141,6 +140,12 @@ def thread_policy(operations: float = 0, rows: int | None = None) -> Iterator[No
     check_real("operations", operations, 0.0)
     if rows is not None:
         check_count("rows", rows, 0)
+    return blas_limits(operations, rows)
+
+
+@contextmanager
+def blas_limits(operations: float = 0, rows: int | None = None) -> Iterator[None]:
+    """`thread_policy` of numbers that need no check."""
     with ExitStack() as limits:
         if operations < LARGE_PRODUCT:
             limits.enter_context(_limit("numpy").held())

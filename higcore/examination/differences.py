@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.linalg import norm
 
-from ..backend import array_module
+from ..backend import module_of
 
 SMOOTH = 0.27  # largest ratio of second differences, 1/4 but for higher orders; order 1.9
 ROUNDING = 10  # rounding error of values, in units of eps times the largest of an output
@@ -65,7 +65,7 @@ def difference_columns(function, v, numbers):
     """Columns of the Jacobian, an `Estimate` (b, n, k), and the rounding (n,) in them."""
     columns, rounding = [], 0.0
     for k in numbers:
-        direction = array_module(v=v).zeros_like(v)
+        direction = module_of(v).zeros_like(v)
         direction[..., k] = 1
         column, noise = central_difference(function, v, direction)
         columns.append(column)

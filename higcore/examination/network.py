@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import array_module
+from ..backend import module_of
 from ..device.threads import computed_once
 from ..linearisation import StackedJacobian
 from .diagnosis import Claim
@@ -51,7 +51,7 @@ class ParametrisedNetwork(Differentiable):
         return StackedJacobian(self.given, self.v, self.tape, S, tile)
 
     def results(self, u_bar):
-        J = self.rows(array_module(u_bar=u_bar).stack([u_bar] * ROWS, axis=1))
+        J = self.rows(module_of(u_bar).stack([u_bar] * ROWS, axis=1))
         return super().results(u_bar) | {"J": (J.dense(), J.shape)}
 
     def check_jacobian(self):

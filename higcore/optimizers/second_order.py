@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..backend import Array
+from ..device.threads import computed_once
 from ..half_inverse import METHODS, HalfInverseInfo, check_memory_limit, filtered
 from ..linearisation import Linearisation
 from ..protocols import OptimizerState
@@ -37,6 +38,11 @@ class HIG:
         check_choice("method", self.method, METHODS)
         check_memory_limit(self.memory_limit)
 
+    @computed_once
+    def filter(self) -> TruncatedPower:
+        """max(S)^beta s^kappa, truncated."""
+        return TruncatedPower(self.kappa, self.tau, self.truncation, self.beta)
+
     def init(self, theta: Array) -> OptimizerState:
         """Return the empty state."""
         return {}
@@ -45,9 +51,9 @@ class HIG:
         self, linearisation: Linearisation, state: OptimizerState
     ) -> tuple[Array, OptimizerState, HalfInverseInfo]:
         """Return (step, state, info)."""
-        f = TruncatedPower(self.kappa, self.tau, self.truncation, self.beta)
-        method, J = plan_step(linearisation, self.method, f, self.memory_limit)
-        step, info = filtered(J, linearisation.loss_gradient, f, method, self.memory_limit)
+        method, J = plan_step(linearisation, self.method, self.filter, self.memory_limit)
+        g = linearisation.loss_gradient
+        step, info = filtered(J, g, self.filter, method, self.memory_limit)
         step *= self.lr
         return step, state, info
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, module_of, to_host
 from ..linearisation import Linearisation
 from ..protocols import OptimizerState
 from ..validation import check_finite, check_real_field
@@ -56,7 +56,7 @@ def inverted_control_step(linearisation: Linearisation, rcond: float = 1e-5) -> 
     """Return du (b, |u|), the Gauss-Newton step of every sample's control by itself."""
     S, g = linearisation.solver_rows(), linearisation.loss_gradient
     check_finite("the solver's Jacobian", S)
-    xp, on_host = array_module(S=S), to_host(S)
+    xp, on_host = module_of(S), to_host(S)
     mantissa, exponent = math.frexp(linearisation.curvature)
     # In units of every sample's own, powers of two, no power of a size over- or underflows.
     of_S, of_g = (

@@ -23,7 +23,7 @@ import numpy as np
 import scipy.sparse.linalg as sla
 from scipy.linalg import blas
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, module_of, to_host
 from ..device.threads import run_threaded
 from ..kernels import lazy_njit
 from . import panels
@@ -87,7 +87,7 @@ def decompose(K: Array, z: Array) -> Band:
     K, C-contiguous, is overwritten; on the host it need only be defined on and above the diagonal.
     """
     check_gram(K, z)
-    xp, trace, norm_z = array_module(K=K), float(K.trace()), np.linalg.norm(to_host(z))
+    xp, trace, norm_z = module_of(K), float(K.trace()), np.linalg.norm(to_host(z))
     width = _width(len(K))
     reduction = reduce_to_band(K.T, width) if xp is np else panels.reduce_to_band(xp, K, width)
     B = reduction.band()

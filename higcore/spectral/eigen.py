@@ -12,7 +12,7 @@ from typing import NamedTuple
 import scipy.linalg
 from scipy.linalg.blas import dsymv
 
-from ..backend import Array, array_module, is_host
+from ..backend import Array, is_host, module_of
 from .spectrum import (
     EPS,
     SQUARED_RESOLUTION,
@@ -35,7 +35,7 @@ class EigenVectors(NamedTuple):
 
     def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
         """Return U f(S) / S U^T z, and what is to be said of it."""
-        xp = array_module(U=self.U)
+        xp = module_of(self.U)
         weights = f.over_sigma(xp, self.sigma, SQUARED_RESOLUTION)
         info = f.info(NAME, self.sigma, SQUARED_RESOLUTION)
         return self.U @ (weights * self.coefficients), info
@@ -47,7 +47,7 @@ def decompose(K: Array, z: Array) -> EigenVectors:
     K may be overwritten, and on the host only what is on and above its diagonal is read.
     """
     check_gram(K, z)
-    xp = array_module(K=K)
+    xp = module_of(K)
     Kz = dsymv(1.0, K.T, z, lower=1) if is_host(K) else K @ z
     eigenvalues, U = _eigh(K) if is_host(K) else xp.linalg.eigh(K)
     coefficients = U.T @ z

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..backend import Array, to_host
 from ..equality import same_fields
-from ..validation import check_array, check_choice, check_real_field
+from ..validation import check_arrays, check_choice, check_real_field
 
 EPS = 2.0**-52  # float64; every decomposition here is done in float64
 SQUARED_RESOLUTION = 4 * EPS**0.5  # s / max(S) that can be told from 0 once S was squared
@@ -151,10 +151,8 @@ def gap(sigma: Array, cutoff: float) -> float:
 
 def check_gram(K: Array, z: Array) -> None:
     """Raise unless K (n, n) and z (n,) are what compiled code takes them for, float64."""
-    check_array("K", K, ("n", "n"))
-    n = len(K)
-    for name, array, shape in (("K", K, (n, n)), ("z", z, (n,))):
-        check_array(name, array, shape)
+    check_arrays(K=(K, (len(K), len(K))), z=(z, (len(K),)), same_dtype=False)
+    for name, array in (("K", K), ("z", z)):
         if array.dtype != np.float64:
             raise TypeError(f"{name} must be a float64 array, got dtype {array.dtype}")
 

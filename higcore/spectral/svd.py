@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from ..backend import Array, array_module, is_host
+from ..backend import Array, is_host, module_of
 from .spectrum import EPS, HalfInverseInfo, TruncatedPower, require
 
 NAME = "svd"
@@ -29,7 +29,7 @@ class SingularVectors(NamedTuple):
 
     def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
         """Return V f(S) U^T g (t,), and what is to be said of it."""
-        weights = self.sigma * f.over_sigma(array_module(U=self.U), self.sigma, self.resolution)
+        weights = self.sigma * f.over_sigma(module_of(self.U), self.sigma, self.resolution)
         return self.Vt.T @ (weights * self.coefficients), self.info(f, NAME)
 
     def info(self, f: TruncatedPower, method: str) -> HalfInverseInfo:
@@ -42,7 +42,7 @@ def decompose(J: Array, g: Array, longest: int | None = None) -> SingularVectors
 
     Rounding grows with the ``longest`` side of a matrix, by default of J itself.
     """
-    xp, resolution = array_module(J=J), EPS * (longest or max(J.shape))
+    xp, resolution = module_of(J), EPS * (longest or max(J.shape))
     if not J.any():  # some versions of cuSOLVER return NaN
         k = min(J.shape)
         return SingularVectors(

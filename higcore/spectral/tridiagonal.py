@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import lapack
 
-from ..backend import Array, array_module, to_host
+from ..backend import Array, module_of, to_host
 from ..kernels import lazy_njit
 from .spectrum import (
     EPS,
@@ -86,7 +86,7 @@ def decompose(K: Array, z: Array) -> Tridiagonal:
     K, C-contiguous and defined on and above the diagonal, is overwritten on the host.
     """
     check_gram(K, z)
-    xp, K, w = array_module(K=K), to_host(K), to_host(z).copy()
+    xp, K, w = module_of(K), to_host(K), to_host(z).copy()
     trace = K.trace()
     reflectors, diagonal, off_diagonal, scales = _reduce(K)
     _reflect(reflectors, scales, w, False)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from ..backend import Array, array_module
+from ..backend import Array, module_of
 from ..validation import NonFiniteError, check_finite
 
 # Sizes from 2^-n to 2^n are ordinary: even |K^-1 g|^2 is a number then, for a K cut at its noise.
@@ -80,7 +80,7 @@ def unit_vector(name: str, vector: Array) -> tuple[Array, int]:
     if largest == 0 or is_ordinary(largest, flat.dtype):
         return flat, 0
     exponent = math.frexp(largest)[1]
-    return array_module(flat=flat).ldexp(flat, -exponent), exponent
+    return module_of(flat).ldexp(flat, -exponent), exponent
 
 
 def times_power_of_two(array: Array, exponent: float) -> Array:
@@ -90,4 +90,4 @@ def times_power_of_two(array: Array, exponent: float) -> Array:
     exponent = min(max(exponent, -3000.0), 3000.0)  # beyond, all is Inf or 0
     whole = math.floor(exponent)
     array *= 2.0 ** (exponent - whole)
-    return array_module(array=array).ldexp(array, whole)
+    return module_of(array).ldexp(array, whole)
