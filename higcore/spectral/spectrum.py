@@ -55,7 +55,10 @@ class HalfInverseInfo:
     fallback: str | None = None
     detail: str | None = None
 
-    __eq__ = same_fields
+    __eq__ = same_fields  # NaN equal to NaN
+
+    def __hash__(self) -> int:
+        return hash((self.method, self.rank))
 
     @property
     def condition(self) -> float:
