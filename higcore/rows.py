@@ -103,20 +103,20 @@ class OuterProductRows:
         """Sum of all squared entries: sum_ij sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
         a, delta = (array.astype(np.float64, copy=False) for array in (self.a, self.delta))
         inputs = a @ a.swapaxes(1, 2) + self.bias  # (b, P, P)
-        rows = delta @ delta.swapaxes(2, 3)  # (b, r, P, P)
-        return float((inputs[:, None] * rows).sum())
+        deltas = delta @ delta.swapaxes(2, 3)  # (b, r, P, P)
+        return float((inputs[:, None] * deltas).sum())
 
     def exponents(self) -> tuple[np.ndarray, np.ndarray]:
         """Those of the largest input and of the largest delta of every sample, (b,) on the host."""
         b = len(self.a)
         inputs = to_host(abs(self.a).reshape(b, -1).max(axis=1)) if self.n_in else np.zeros(b)
-        rows = to_host(abs(self.delta).reshape(b, -1).max(axis=1))
-        return exponents_of(np.maximum(inputs, self.bias)), exponents_of(rows)
+        deltas = to_host(abs(self.delta).reshape(b, -1).max(axis=1))
+        return exponents_of(np.maximum(inputs, self.bias)), exponents_of(deltas)
 
     def exponent(self) -> int:
         """That of the largest entry for P = 1, and of a bound for P > 1; see `exponents_of`."""
-        inputs, rows = self.exponents()
-        return int((inputs + rows).max())
+        inputs, deltas = self.exponents()
+        return int((inputs + deltas).max())
 
     def balanced(self) -> OuterProductRows:
         """The same rows with no input beyond 1, so that no product of two of them overflows."""
@@ -147,7 +147,7 @@ class OuterProductRows:
         return rows.reshape(-1, rows.shape[2])
 
     def at_positions(self) -> list[tuple[Array, Array]]:
-        """Inputs (b, n_in) and rows (m, n_out) of every position, float64 and contiguous."""
+        """Inputs (b, n_in) and deltas (m, n_out) of every position, float64 and contiguous."""
         xp = module_of(self.a)
         a = self.a.astype(xp.float64, copy=False)
         delta = self.delta.astype(xp.float64, copy=False)
@@ -163,20 +163,21 @@ Layers: TypeAlias = list[OuterProductRows]
 def gram_terms(
     left: OuterProductRows, right: OuterProductRows
 ) -> Iterator[tuple[Array, Array, Array | None]]:
-    """Yield (rows, rows', samples) whose sum of (rows rows'^T) * samples is left right^T.
+    """Yield (delta, delta', inputs) whose sum of (delta delta'^T) * inputs is left right^T.
 
-    ``left`` and ``right`` are the `OuterProductRows` of one layer for some samples each; samples
-    (b, b'), None for all ones, is repeated over the r x r blocks of the product. For a dense layer
-    this is (delta delta'^T) * (a a'^T + 1), a Hadamard product.
+    ``left`` and ``right`` are the `OuterProductRows` of one layer for some samples each; inputs
+    (b, b') are repeated over the r x r blocks of the product. For a dense layer this is the
+    Hadamard product (delta delta'^T) * (a a'^T + 1). Explicit rows stand for delta where inputs
+    are None.
     """
     if left.through_entries:
-        rows = left.entries()
-        yield rows, (rows if right is left else right.entries()), None
+        entries = left.entries()
+        yield entries, (entries if right is left else right.entries()), None
         return
     first = left.at_positions()
-    for a, rows in first:
-        for a_other, rows_other in first if right is left else right.at_positions():
-            yield rows, rows_other, a @ a_other.T + left.bias
+    for a, delta in first:
+        for a_other, delta_other in first if right is left else right.at_positions():
+            yield delta, delta_other, a @ a_other.T + left.bias
 
 
 def gram_definition(left: Layers, right: Layers, out: Array) -> None:
@@ -187,11 +188,11 @@ def gram_definition(left: Layers, right: Layers, out: Array) -> None:
     """
     b, r = left[0].delta.shape[:2]
     terms = (term for pair in zip(left, right, strict=True) for term in gram_terms(*pair))
-    for k, (rows, others, samples) in enumerate(terms):
-        product = rows @ others.T
-        if samples is not None:
+    for k, (delta, other, inputs) in enumerate(terms):
+        product = delta @ other.T
+        if inputs is not None:
             blocks = product.reshape(b, r, -1, r)
-            blocks *= samples[:, None, :, None]
+            blocks *= inputs[:, None, :, None]
         _add(out, product, k == 0)
 
 
@@ -218,12 +219,12 @@ def _gram_chunk(out, terms, r, lo, hi, symmetric, mirrored):
     left_of = lo if symmetric else 0
     chunk = out[lo:hi, left_of:]
     product = np.empty(chunk.shape)
-    for k, (rows, others, samples) in enumerate(terms):
-        np.matmul(rows[lo:hi], others[left_of:].T, out=product)
-        if samples is None:
+    for k, (delta, other, inputs) in enumerate(terms):
+        np.matmul(delta[lo:hi], other[left_of:].T, out=product)
+        if inputs is None:
             _add(chunk, product, k == 0)
         else:
-            part = samples[lo // r : hi // r, left_of // r :]
+            part = inputs[lo // r : hi // r, left_of // r :]
             _add_hadamard(chunk, product, part, r, k == 0)
     if symmetric and mirrored:
         _mirror(out, lo, hi, 32)
@@ -237,12 +238,12 @@ def _add(chunk, product, first):
 
 
 @lazy_njit
-def _add_hadamard(chunk, product, samples, r, first):
-    """Chunk (+)= product * (samples repeated r x r)."""
+def _add_hadamard(chunk, product, inputs, r, first):
+    """Chunk (+)= product * (inputs repeated r x r)."""
     for row in range(chunk.shape[0]):
         i = row // r
-        for j in range(samples.shape[1]):
-            scale = samples[i, j]
+        for j in range(inputs.shape[1]):
+            scale = inputs[i, j]
             for col in range(j * r, j * r + r):
                 value = product[row, col] * scale
                 chunk[row, col] = value if first else chunk[row, col] + value
@@ -275,7 +276,7 @@ def symmetric(lower: Array) -> Array:
 
 
 def gram_block(left: Layers, right: Layers, out: Array, mirrored: bool = True) -> None:
-    """Write left right^T to out, by the fastest way there is where the rows live.
+    """Write left right^T to out, by the fastest way there is where the factors live.
 
     Where right is left and not ``mirrored``, what is below the diagonal may be left undefined.
     """

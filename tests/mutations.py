@@ -39,6 +39,7 @@ DEVICE, CHECKPOINT = "tests/test_device.py", "tests/test_checkpoint.py"
 PROGRESS, IDENTITY = "tests/test_progress.py", "tests/test_identity.py"
 BLAME, ENDINGS = "tests/test_blame.py", "tests/test_endings.py"
 EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
+DOORS = "tests/test_doors.py"
 ON_ONE_CORE = """
 import os, sys, pytest
 core = int(sys.argv.pop(1))
@@ -105,7 +106,7 @@ MUTATIONS = [
     ("higcore/losses.py", "(scale * d)[:, None]", "(-scale * d)[:, None]", LOSSES),
     ("higcore/optimizers/sip.py", "network_gradient(2 * self.du", "network_gradient(-2 * self.du", SIP),
     ("higcore/optimizers/damped.py", "(2 * gain - 1) ** 3", "(2 * gain + 1) ** 3", MARQUARDT),
-    ("higcore/rows.py", "yield rows, (rows if right is left", "yield rows, (-rows if right is left", CONV),
+    ("higcore/rows.py", "yield entries, (entries if right is left", "yield entries, (-entries if right is left", CONV),
     ("higcore/linearisation.py", "return (self.S @ du[:, :, None])", "return -(self.S @ du[:, :, None])", MEMORY),
     ("higcore/linearisation.py", "u_bar = (w[:, None, :] @ self.S)[:, 0]", "u_bar = -(w[:, None, :] @ self.S)[:, 0]", MEMORY),
     ("higcore/linearisation.py", "K[columns, rows] = K[rows, columns].T", "K[columns, rows] = 0", MEMORY),
@@ -201,7 +202,7 @@ MUTATIONS = [
     ("higcore/rows.py", "outer, self.delta.sum(axis=2)]", "outer, -self.delta.sum(axis=2)]", LINEAR),
     ("higcore/rows.py", "value if first else chunk[row, col] + value", "value if first else chunk[row, col] - value", LINEAR),
     ("higcore/rows.py", "= delta @ delta.swapaxes(2, 3)", "= delta @ -delta.swapaxes(2, 3)", LINEAR),
-    ("higcore/rows.py", "blocks *= samples[:, None, :, None]", "blocks *= 1", LINEAR),
+    ("higcore/rows.py", "blocks *= inputs[:, None, :, None]", "blocks *= 1", LINEAR),
     ("higcore/rows.py", "left_of = lo if symmetric else 0", "left_of = lo", MEMORY),
     ("higcore/spectral/squared.py", "mirrored=not is_host(J.sample)", "mirrored=False", DEVICE),
     ("higcore/rows.py", "return total + A @ A.T", "return total - A @ A.T", HALF),
@@ -222,7 +223,7 @@ MUTATIONS = [
     ("higcore/device/threads.py", "submit(context.copy().run, work)", "submit(work)", NON_FINITE),
     ("solvers/oscillators.py", 'check_cotangents("y_bar", y_bar', 'check_cotangents("y_bar", 0 * tape[0][:, :1, :1].T', BAD_INPUT),
     ("solvers/dipole.py", 'check_like("du", du, u.shape, u=u)', "None", BAD_INPUT),
-    ("higcore/losses.py", 'target=(target, ("b", "|y|"))', 'target=(target, ("c", "d"))', BAD_INPUT),
+    ("higcore/losses.py", ', target=(target, ("b", "|y|")))', ")", BAD_INPUT),
     ("higcore/problem.py", 'self.check_batch("batch", batch)\n        total', "total", BAD_INPUT),
 
     ("higcore/validation.py", "if kind in HOST_KINDS:", "if isinstance(array, np.ndarray):", KINDS),
@@ -232,6 +233,22 @@ MUTATIONS = [
     ("higcore/linearisation.py", "return found.astype(dtype, copy=False)", "return found", KINDS),
     ("higcore/spectral/spectrum.py", "z=(z, (len(K),)), same", "same", KINDS),
     ("solvers/base.py", "        check_array(\"an array of the tape\", array, shape)", "        pass", KINDS),
+
+    # Checks at public doors
+    ("higcore/validation.py", "and type(array) in HOST_KINDS and", "and", DOORS),
+    ("higcore/validation.py", " and array.size > 0", "", DOORS),
+    ("higcore/validation.py", "and sizes.setdefault(n, m) == m", "", DOORS),
+    ("higcore/validation.py", "dtypes.issubset(FLOATS) and", "", DOORS),
+    ("higcore/validation.py", "(len(dtypes) == 1 or not same_dtype)", "True", DOORS),
+    ("higcore/validation.py", "[sizes.get(n, n) for n in shape]", "shape", DOORS),
+    ("higcore/validation.py", "known, known.shape), name: (array, shape)", "known, known.shape)", BAD_INPUT),
+    ("nets/network.py", ', x=(x, ("b", self.input_size)))', ")", BAD_INPUT),
+    ("nets/network.py", "tape=x, **other, same", "tape=x, same", BAD_INPUT),
+    ("solvers/base.py", ', u=(u, ("b", self.control_size)))', ")", BAD_INPUT),
+    ("higcore/linearisation.py", '(theta, (network.size,)), S=(S, ("b", "|y|", width)))', "(theta, (network.size,)))", BAD_INPUT),
+    ("higcore/half_inverse.py", "g=(g, shape), same", "same", BAD_INPUT),
+    ("higcore/problem.py", "check_arrays(**given)", "None", BAD_INPUT),
+    ("higcore/rows.py", "if not type(a) is type(delta) is np.ndarray:", "if False:", DOORS),
 
     # The damping of Levenberg-Marquardt
     ("higcore/optimizers/damped.py", "telling = predicted > noise", "telling = predicted > 0", DAMPING),
@@ -347,6 +364,7 @@ MUTATIONS = [
     ("higcore/identity.py", "(?<![\\w.)])", "", IDENTITY),
     ("higcore/identity.py", "(?<==)", "", IDENTITY),
     ("higcore/result.py", "return type(self), (self.result,), self.__dict__", "return super().__reduce__()", PICKLE),
+    ("higcore/linearisation.py", "        check_arrays(theta=", "        self.module = check_arrays(theta=", PICKLE),
     ("higcore/checkpoint.py", "if 0 <= time", "if time", PICKLE),
     ("nets/layers.py", "if self.activation != ACT", "if self.activation is not ACT", PICKLE),
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from bench.experiments import EXPERIMENTS
 from higcore import HIG, Batch, Problem, validation
 from higcore.backend import array_module, module_of
 from higcore.losses import SquaredError
+from higcore.rows import OuterProductRows
 from higcore.validation import check_array, check_arrays, check_like
 from nets import MLP
 from solvers import OscillatorChain
@@ -108,6 +109,20 @@ def test_a_look_up_of_the_module(monkeypatch, tmp_path):
         assert check_arrays(x=(array, ("b", 4))) is cupy
         with pytest.raises(TypeError, match="x is a cupy array but u is a numpy array"):
             check_arrays(x=(array, ("b", 4)), u=(np.ones((3, 4)), ("b", 4)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (np.ma.asarray, "a must be a NumPy or CuPy array, got MaskedArray"),
+        (np.ndarray.tolist, "a must be a NumPy or CuPy array, got list"),
+        (lambda a: a.view(np.recarray), "a must be a NumPy or CuPy array, got recarray"),
+        (strict_cupy.ndarray, "a is a cupy array but delta is a numpy array"),
+    ],
+)
+def test_factors_of_a_layer_of_ones_own_are_looked_at(kind, message, monkeypatch):
+    with strict_cupy.installed(monkeypatch), pytest.raises(TypeError, match=message):
+        OuterProductRows(kind(np.ones((5, 1, 3))), np.ones((5, 2, 1, 6)), 0)
 
 
 X = np.random.default_rng(0).random((5, 4))

@@ -47,17 +47,17 @@ class ParametrisedNetwork(Differentiable):
     def adjoint(self, u_bar):
         return self.call("backward", self.v, self.tape, u_bar)
 
-    def rows(self, S, tile=None):
+    def stacked(self, S, tile=None):
         return StackedJacobian(self.given, self.v, self.tape, S, tile)
 
     def results(self, u_bar):
-        J = self.rows(module_of(u_bar).stack([u_bar] * ROWS, axis=1))
+        J = self.stacked(module_of(u_bar).stack([u_bar] * ROWS, axis=1))
         return super().results(u_bar) | {"J": (J.dense(), J.shape)}
 
     def check_jacobian(self):
         """J = S du/dtheta as a `StackedJacobian`, with everything that is made of its factors."""
         S = self.exam.draw_cotangents(len(self.x), ROWS, self.shape[1])
-        J = self.rows(S * self.exam.xp.asarray(~self.exam.jacobian.noisy))
+        J = self.stacked(S * self.exam.xp.asarray(~self.exam.jacobian.noisy))
         columns = self.exam.jacobian.columns.einsum("iru,iuk->irk", host(J.S))
         columns = Estimate(*(part.reshape(J.shape[0], -1) for part in columns))
         with self.exam.part("rows"):
@@ -111,7 +111,7 @@ class ParametrisedNetwork(Differentiable):
         """J J^T of row factors that are made for one sample at a time."""
         if not self.exam.lacks("part", "tiles", NO_PART):
             claim = Claim("J J^T in tiles", "J J^T at once", "the rows")
-            in_tiles, at_once = self.rows(J.S, tile=1).gram(), J.gram()
+            in_tiles, at_once = self.stacked(J.S, tile=1).gram(), J.gram()
             self.exam.compare("J J^T in tiles", claim, host(in_tiles), host(at_once))
 
 
