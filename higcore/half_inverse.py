@@ -252,22 +252,22 @@ def workspace(method: str, m: int, t: int, on_host: bool) -> int:
 
 def check_memory(J: Jacobian, method: str, limit: float | None) -> None:
     """Raise `DoesNotFitError` if the workspace of a method is more than there is, or the limit."""
-    needed = workspace(method, *J.shape, is_host(J.sample))
-    there = short_of_memory(needed, J.sample, limit)
+    needed = workspace(method, *J.shape, is_host(J.where))
+    there = short_of_memory(needed, J.where, limit)
     if there is not None:
         raise _does_not_fit(J, method, needs(needed, there), there, J.samples)
 
 
 def _ran_out_of_memory(J: Jacobian, method: str, reason: str) -> DoesNotFitError:
-    release_memory(J.sample)
-    there = available_memory(J.sample) / SAFETY_MARGIN
+    release_memory(J.where)
+    there = available_memory(J.where) / SAFETY_MARGIN
     return _does_not_fit(J, method, ran_out(reason), there, J.samples // 2, reason)
 
 
 def _does_not_fit(
     J: Jacobian, method: str, problem: str, there: float, most: int, reason: str | None = None
 ) -> DoesNotFitError:
-    (m, t), on_host = J.shape, is_host(J.sample)
+    (m, t), on_host = J.shape, is_host(J.where)
     best = largest_batch(lambda b: workspace(method, b * J.outputs, t, on_host) <= there, most)
     what = f"method {method!r} {problem} for {m} rows and {t} parameters"
     return DoesNotFitError(f"{what}; a batch of {best} fits", reason)

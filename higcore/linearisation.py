@@ -79,7 +79,7 @@ class StackedJacobian:
         return module_of(self.S)
 
     @property
-    def sample(self) -> Array:
+    def where(self) -> Array:
         """An array that lives where J lives."""
         return self.S
 
@@ -243,7 +243,7 @@ class DenseJacobian:
         return module_of(self.J)
 
     @property
-    def sample(self) -> Array:
+    def where(self) -> Array:
         """An array that lives where J lives."""
         return self.J
 

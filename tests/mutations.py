@@ -204,7 +204,7 @@ MUTATIONS = [
     ("higcore/rows.py", "= delta @ delta.swapaxes(2, 3)", "= delta @ -delta.swapaxes(2, 3)", LINEAR),
     ("higcore/rows.py", "blocks *= inputs[:, None, :, None]", "blocks *= 1", LINEAR),
     ("higcore/rows.py", "left_of = lo if symmetric else 0", "left_of = lo", MEMORY),
-    ("higcore/spectral/squared.py", "mirrored=not is_host(J.sample)", "mirrored=False", DEVICE),
+    ("higcore/spectral/squared.py", "mirrored=not is_host(J.where)", "mirrored=False", DEVICE),
     ("higcore/rows.py", "return total + A @ A.T", "return total - A @ A.T", HALF),
 
     # Truncation, fall-backs and guards

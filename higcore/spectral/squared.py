@@ -22,7 +22,7 @@ def gram(J: Jacobian) -> Array:
     """Return K, float64, the smaller of J J^T and J^T J."""
     m, t = J.shape
     if m <= t:
-        return J.gram(mirrored=not is_host(J.sample))  # the host reads one triangle of K
+        return J.gram(mirrored=not is_host(J.where))  # the host reads one triangle of K
     return J.gram_of_parameters()
 
 
