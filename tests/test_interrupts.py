@@ -21,8 +21,11 @@ KILL = os.getpid(), signal.SIGINT
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch):
-    """The sentence is written past Python's standard error."""
+    """The sentence is written past Python's standard error; in a shell's "&", SIGINT is ignored."""
     monkeypatch.setattr(interrupts, "SAID", b"")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

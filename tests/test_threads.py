@@ -56,6 +56,31 @@ def test_a_block_inside_another_one(two_threads):
     assert blas_threads() == before
 
 
+def test_the_thread_that_entered_first_leaves_first_and_lives_on(two_threads):
+    """The limit is taken back by another thread than the one that set it."""
+    before, inner, outer = blas_threads(), threading.Event(), threading.Event()
+    stays = threading.Event()
+
+    def first():
+        with thread_policy(rows=10):
+            inner.set()
+            outer.wait(60)
+        stays.wait(60)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    inner.wait(60)
+    assert set(blas_threads().values()) == {1}
+    with thread_policy(rows=10):
+        outer.set()
+        while len(threads._limits["numpy"].users) > 1:
+            pass
+        assert set(blas_threads().values()) == {1}
+    assert blas_threads() == before
+    stays.set()
+    thread.join()
+
+
 def test_runs_that_overlap_in_threads(two_threads, rng):
     before, gate = blas_threads(), threading.Barrier(3)
     data = Batch(rng.random((8, 1)), rng.random((8, 1)), rng.random((8, 2)))
@@ -189,6 +214,8 @@ def test_limits_in_the_environment(variables, expected):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="there is no affinity here")
 def test_an_affinity_that_is_set_later(monkeypatch):
+    for other in ("_quota", "_asked_for", "_blas_threads"):
+        monkeypatch.setattr(threads, other, lambda: 8)
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:

@@ -77,7 +77,7 @@ class _Limit:
         self.blas = controller.select(filepath=own)  # empty where BLAS is shared
         self.counted = self.blas if own else controller.select(user_api="blas")
         self.users: list[int] = []  # the threads that asked, by number
-        self.before, self.limiter = 1, None
+        self.before = 1  # threads, before the first of them
         self.lock = threading.Lock()
 
     def allowed(self) -> int:
@@ -93,7 +93,8 @@ class _Limit:
         """The limit holds for the block, and until the last of the overlapping ones ends."""
         with self.lock:
             if not self.users:
-                self.before, self.limiter = self._now(), self.blas.limit(limits=1)
+                self.before = self._now()
+                self._set(1)
             self.users.append(threading.get_ident())
         try:
             yield
@@ -103,15 +104,28 @@ class _Limit:
                 self._restore()
 
     def _restore(self):
-        if not self.users and self.limiter is not None:
-            self.limiter.restore_original_limits()
-            self.limiter = None
+        if not self.users:
+            self._set(self.before)
+
+    def _set(self, count):
+        """The limit of all threads is set by whichever thread is here, be it the last to leave.
+
+        From version 3.8 on, threadpoolctl lets no thread but the first one set it, for its own
+        limits do not count their users.
+        """
+        for library in self.blas.lib_controllers:
+            release = getattr(library, "clear_controlling_thread", lambda force: None)
+            release(force=True)
+            library.set_num_threads(count)
+            release(force=True)
 
     def after_fork(self) -> None:
         """Only the thread that forked goes on in the child; others will not leave their blocks."""
         self.lock = threading.Lock()
+        others = self.users and threading.get_ident() not in self.users
         self.users = [user for user in self.users if user == threading.get_ident()]
-        self._restore()
+        if others:
+            self._restore()
 
 
 _limits: dict[str, _Limit] = {}
