@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import logging
+import math
 import os
 import re
 import subprocess
@@ -28,19 +29,20 @@ from higcore import (
     Batch,
     Checkpoints,
     FreshData,
+    HalfInverseInfo,
     NonFiniteError,
+    Problem,
     Result,
     fit,
     load_checkpoint,
     save_checkpoint,
 )
-from higcore.half_inverse import HalfInverseInfo
 from higcore.identity import describe as in_words
 from higcore.losses import SquaredError
 from higcore.result import Epoch, State
 from nets import MLP, ConvNet1d, Network
 from nets.layers import Conv1d, Dense
-from solvers import OscillatorChain
+from solvers import OscillatorChain, ScaledOutputs
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAIN = Oscillators(OscillatorChain(steps=12, dt=0.5), (6,), "tanh", 40, 24, "toy-chain")
@@ -290,6 +292,47 @@ def test_no_second_copy_of_the_arrays_is_made(run, tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 24e6  # NumPy writes parts of 16 MiB
+
+
+ABSCISSA = np.arange(1.0, 4.0)[:, None] / 4  # of one sample a batch: no sum, so no order of it
+LINE = Batch(ABSCISSA, ABSCISSA, np.hstack([ABSCISSA**2, 1 - ABSCISSA]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Momentum:
+    """An optimizer whose state holds arrays, numbers and lists; it rounds alike everywhere."""
+
+    def init(self, theta):
+        return {"velocity": np.zeros_like(theta), "updates": 0, "rates": [0.5, None, {"of": "G"}]}
+
+    def update(self, at, state):
+        velocity = state["velocity"] / 2 + at.gradient() / 8
+        return velocity, state | {"velocity": velocity, "updates": state["updates"] + 1}, None
+
+
+def fit_a_line(**options):
+    problem = Problem(MLP((1, 2)), ScaledOutputs(0.5), SquaredError(), LINE, LINE[:2], name="line")
+    theta = np.array([0.5, -0.25, 0.125, 1.0])
+    start = {} if "resume" in options else {"theta": theta}
+    return fit(problem, Momentum(), batch=1, diagnostics=True, **start, **options)
+
+
+def test_a_checkpoint_that_was_written_before_is_read_and_resumed():
+    """The file in tests/data is kept as it is: nothing may turn it into one that cannot be read."""
+    loaded = load_checkpoint(ROOT / "tests/data/format-2.npz")
+    info = HalfInverseInfo("band", 3, 2.0, 0.5, 2e-6, math.inf, "tridiagonal failed", "3 poles")
+    made = fit_a_line(steps=4)
+    state = made.state._replace(info=info)
+    assert bits(loaded) == bits(dataclasses.replace(made, state=state))
+    assert (loaded.fallbacks, loaded.error) == (1, "Traceback")
+    assert [row.step for row in loaded.diagnostics] == [1, 2, 3, 4]
+    assert 0 < loaded.first_step_seconds <= loaded.seconds == loaded.history[-1].seconds
+    resumed, whole = fit_a_line(steps=8, resume=loaded), fit_a_line(steps=8)
+    assert resumed.theta.tobytes() == whole.theta.tobytes()
+    assert describe(resumed.state.optimizer) == describe(whole.state.optimizer)
+    losses = [[(row.step, row.test_loss) for row in run.history] for run in (resumed, whole)]
+    assert losses[0] == losses[1]
+    assert [row.step for row in resumed.diagnostics] == [*range(1, 9)]
 
 
 def test_format_1_is_read_but_not_resumed(problem, run, tmp_path):
