@@ -14,7 +14,7 @@ from pathlib import Path
 
 from higcore.device.threads import cores
 from higcore.files import replacing
-from higcore.result import spread
+from higcore.table import spread
 
 CURVE_POINTS = 150  # a curve in a file is thinned to about this many rows
 

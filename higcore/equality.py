@@ -28,7 +28,7 @@ def same(one: object, other: object) -> bool:
 
 
 def same_fields(one: Any, other: object) -> bool:
-    """The ``==`` of a dataclass: the same class, and all fields are the `same`."""
+    """The ``==`` of a record: the same class, and all fields are the `same`."""
     return same(one, other) if type(one) is type(other) else NotImplemented
 
 
