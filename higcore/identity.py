@@ -56,8 +56,8 @@ def check_same_run(was: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise unless two identities agree in all that both say; older checkpoints say less."""
     if not was:
         raise ValueError(
-            "resume does not say which run it is from, as checkpoints of format 1 do not; "
-            "begin a new run from its parameters: fit(..., theta=resume.theta)"
+            "resume does not say which run it is from; begin a new run from its parameters: "
+            "fit(..., theta=resume.theta)"
         )
     both = [name for name in now if name in was and not _agree(name, was[name], now[name])]
     # Of other sizes or another dtype, the data are others for sure: not worth a word.

@@ -14,7 +14,7 @@ import numpy as np
 
 from .blame import DECOMPOSITION, clause, is_own_check, origin
 from .diagnostics import Diagnostics
-from .interrupts import Interrupts, is_interrupt
+from .interrupts import Interrupts, is_compiled_interrupt
 from .progress import Show, tell
 from .result import FELL_BACK, MESSAGES, UNSUCCESSFUL, Epoch, History, Result, is_lost
 from .updates import STEP_TIMES_KEPT, Updates
@@ -47,6 +47,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.problem, self.clock = self.updates.problem, self.updates.clock
+        self.steps_per_epoch = self.problem.steps_per_epoch(self.updates.batch)
         self.history, state = History(self.earlier.history), self.earlier.state
         if state.epoch_steps and self.history[-1].step == state.steps:
             self.history.pop()  # the last row of a run that ended within an epoch
@@ -75,7 +76,7 @@ class Run:
     def train(self, show: Show, interrupts: Interrupts) -> None:
         """Step until something raises `Ended`, or worse."""
         self.catch_up()
-        while not (spent := self.spent_budget()):
+        while self.spent()[0] < 1:
             interrupts.raise_pending()
             self.updates.advance()
             if self.on_step:
@@ -83,8 +84,8 @@ class Run:
                     self.call(self.on_step)
             if self.is_time_to_evaluate():
                 self.evaluate()
-            show(self.largest_share(), self.result)
-        raise Ended("budget", spent)
+            show(self.spent()[0], self.result)
+        raise Ended("budget", self.spent()[1])
 
     def catch_up(self) -> None:
         """Do what an uninterrupted run would have had to do before its next step."""
@@ -97,30 +98,19 @@ class Run:
         elif self.earlier.status in CUT_SHORT:
             self.end_if_hopeless()  # perhaps saved, or ended, by a callback of an evaluation
 
-    def epochs(self) -> float:
-        """Epochs done, as a fraction."""
-        return self.steps / self.problem.steps_per_epoch(self.updates.batch)
-
-    def shares(self) -> dict[str, float]:
-        """Name and spent share of each budget."""
-        seconds = self.updates.state.seconds
-        spent = {"seconds": seconds, "steps": self.steps, "epochs": self.epochs()}
-        return {f"{v:g} {k}": spent[k] / v for k, v in self.budget.items() if v is not None}
-
-    def largest_share(self) -> float:
-        """Share of the budget that is nearest to its end."""
-        return max(self.shares().values())
-
-    def spent_budget(self) -> str:
-        """Name of a budget that is spent, or ""."""
-        return next((name for name, share in self.shares().items() if share >= 1), "")
+    def spent(self) -> tuple[float, str]:
+        """The largest share of a budget that is spent, and what that budget is."""
+        epochs = self.steps / self.steps_per_epoch
+        spent = {"seconds": self.updates.state.seconds, "steps": self.steps, "epochs": epochs}
+        given = {name: value for name, value in self.budget.items() if value is not None}
+        share, name = max((spent[name] / value, name) for name, value in given.items())
+        return share, f"{given[name]:g} {name}"
 
     # Evaluations
 
     def is_time_to_evaluate(self) -> bool:
         """Whether the steps so far make whole epochs, as many as `fit` was told."""
-        interval = self.problem.steps_per_epoch(self.updates.batch) * self.evaluate_every
-        return self.steps % interval == 0
+        return self.steps % (self.steps_per_epoch * self.evaluate_every) == 0
 
     def evaluate(self, within: bool = False) -> None:
         """Append the losses to the history and call the callbacks, off the clock.
@@ -130,7 +120,7 @@ class Run:
         """
         self.updates.confirm()
         with self.clock.paused():
-            state, epoch = self.updates.state, self.epochs()
+            state, epoch = self.updates.state, self.steps / self.steps_per_epoch
             train = float(state.epoch_loss) / state.epoch_steps if state.epoch_steps else None
             test = self.problem.evaluate(state.theta)
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
@@ -202,7 +192,7 @@ class Run:
         except KeyboardInterrupt:
             return "interrupted", ""
         except Exception as error:
-            if is_interrupt(error):  # what compiled code made of one
+            if is_compiled_interrupt(error):
                 return "interrupted", ""
             if self.steps == self.earlier.steps and is_own_check(error):
                 raise

@@ -139,7 +139,7 @@ def _complete(run: Run, interrupts: Interrupts, progress: bool) -> Result:
     policy = thread_policy(2 * batch * size, min(batch * problem.solver.output_size, size))
     # Overflow is met by the finiteness checks, not by warnings.
     quiet = np.errstate(over="ignore", invalid="ignore")
-    shown = progress_line(progress, type(optimizer).__name__, run.largest_share())
+    shown = progress_line(progress, type(optimizer).__name__, run.spent()[0])
     try:
         with quiet, policy, shown as show:
             return within_memory(
