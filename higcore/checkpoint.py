@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from .backend import to_host
+from .backend import same, to_host
 from .diagnostics import Diagnostics, StepDiagnostics
-from .equality import same
 from .files import file_path, make_folder, read_sealed, write_sealed
 from .half_inverse import HalfInverseInfo
 from .progress import tell

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, to_host
+from .backend import Array, is_array, to_host
 from .problem import Batch, Problem
 from .protocols import Optimizer
 
@@ -128,8 +128,7 @@ def _text(value):
     if isinstance(value, (tuple, list)):
         items = [_text(item) for item in value]
         return None if None in items else f"({', '.join(items)})"
-    library = type(value).__module__.partition(".")[0]
-    if library in ("numpy", "cupy") and hasattr(value, "dtype"):
+    if is_array(value):
         return f"{value.dtype} {value.shape} {_digest(value)}"
     return None
 

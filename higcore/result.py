@@ -9,9 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .backend import Array, to_device
+from .backend import Array, same_fields, to_device
 from .diagnostics import Diagnostics
-from .equality import same_fields
 from .protocols import OptimizerState
 from .table import Table, to_pandas
 

@@ -325,9 +325,9 @@ MUTATIONS = [
     ("higcore/examination/examination.py", "a.copy() if hasattr", "a if hasattr", CHECKS),
 
     # What keeps a run alive
-    ("higcore/equality.py", "(one != one) & (other != other)", "one != one", EQUALITY),
-    ("higcore/equality.py", "or one.dtype != other.dtype", "", EQUALITY),
-    ("higcore/equality.py", "if not isinstance(getattr(cls, k, None), made)", "if True", EQUALITY),
+    ("higcore/backend.py", "(one != one) & (other != other)", "one != one", EQUALITY),
+    ("higcore/backend.py", "or one.dtype != other.dtype", "", EQUALITY),
+    ("higcore/backend.py", "if not isinstance(getattr(cls, k, None), made)", "if True", EQUALITY),
     ("higcore/updates.py", "self.state, self.fallbacks, recorded = self.finite", "self.state, _, recorded = self.finite", DEVICE),
     ("higcore/updates.py", "if not self.first_fallback:", "if self.fallbacks == 1:", DEVICE),
     ("higcore/updates.py", "self.step_times.append(self.make_checked())", "self.make_checked()", DEVICE),
