@@ -36,9 +36,9 @@ from higcore import (
     load_checkpoint,
     save_checkpoint,
 )
-from higcore.identity import describe as in_words
 from higcore.losses import SquaredError
-from higcore.result import Epoch, State
+from higcore.training.identity import describe as in_words
+from higcore.training.result import Epoch, State
 from nets import MLP, ConvNet1d, Network
 from nets.layers import Conv1d, Dense
 from solvers import OscillatorChain, ScaledOutputs
@@ -528,7 +528,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
-        monkeypatch.setattr("higcore.checkpoint.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("higcore.training.checkpoint.time.monotonic", lambda: self.now)
 
 
 def test_the_callback_saves_at_intervals(problem, tmp_path, monkeypatch):
@@ -602,7 +602,7 @@ def test_a_disk_that_is_full_after_some_bytes(run, room, tmp_path, monkeypatch):
     assert path.stat().st_size > 5000
     monkeypatch.setattr(FullDisk, "room", room)
     monkeypatch.setattr(
-        "higcore.files.open",
+        "higcore.training.files.open",
         lambda name, mode: io.BufferedRandom(FullDisk(name, mode)),
         raising=False,
     )

@@ -24,7 +24,7 @@ from higcore import (
 )
 from higcore.backend import same
 from higcore.losses import ComponentError, Infidelity, SquaredError
-from higcore.result import Epoch, State
+from higcore.training.result import Epoch, State
 from nets import MLP
 from solvers import OscillatorChain, QuantumDipole
 

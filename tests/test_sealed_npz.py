@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from higcore import Result, files, load_checkpoint, save_checkpoint
+from higcore import Result, load_checkpoint, save_checkpoint
 from higcore.half_inverse import HalfInverseInfo
-from higcore.result import Epoch, State
+from higcore.training import files
+from higcore.training.result import Epoch, State
 
 THETA = np.array([1.0, -2.0, 3.0])
 INFO = HalfInverseInfo("gram", 3, 1.0, 0.5, 1e-6, float("inf"))

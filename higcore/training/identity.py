@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, is_array, to_host
-from .problem import Batch, Problem
-from .protocols import Optimizer
+from ..backend import Array, is_array, to_host
+from ..problem import Batch, Problem
+from ..protocols import Optimizer
 
 PARTS = ("network", "solver", "loss", "optimizer")  # which are there as `describe` says them
 DATA = ("data_seed", "train_data", "test_data")

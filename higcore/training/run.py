@@ -12,13 +12,13 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..validation import NonFiniteError
 from .blame import DECOMPOSITION, clause, is_own_check, origin
 from .diagnostics import Diagnostics
 from .interrupts import Interrupts, is_compiled_interrupt
 from .progress import Show, tell
 from .result import FELL_BACK, MESSAGES, UNSUCCESSFUL, Epoch, History, Result, is_lost
 from .updates import STEP_TIMES_KEPT, Updates
-from .validation import NonFiniteError
 
 CUT_SHORT = ("running", "interrupted", "stopped", "raised")  # by something beside the run
 STEP_TIMES_SEEN = 101  # in a callback, which may be called every millisecond

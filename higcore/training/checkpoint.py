@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from .backend import same, to_host
+from ..backend import same, to_host
+from ..half_inverse import HalfInverseInfo
+from ..validation import NonFiniteError, check_array, check_finite, check_real
+from ..version import __version__
 from .diagnostics import Diagnostics, StepDiagnostics
 from .files import file_path, make_folder, read_sealed, write_sealed
-from .half_inverse import HalfInverseInfo
 from .progress import tell
 from .result import Epoch, History, Result, State, is_lost
-from .validation import NonFiniteError, check_array, check_finite, check_real
-from .version import __version__
 
 FORMAT, VERSION = "higcore checkpoint", 2
 KINDS = {  # of what a result and its state hold beside arrays and rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from .backend import same
+from ..backend import same
 
 ROWS_SHOWN = 12
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .backend import Array, same_fields, to_device
+from ..backend import Array, same_fields, to_device
+from ..protocols import OptimizerState
 from .diagnostics import Diagnostics
-from .protocols import OptimizerState
 from .table import Table, to_pandas
 
 # What every status means and, where something went wrong, what to try.

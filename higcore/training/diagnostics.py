@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from .backend import Array
+from ..backend import Array
 from .table import Table
 
 if TYPE_CHECKING:
-    from .linearisation import Linearisation
+    from ..linearisation import Linearisation
 
 
 class StepDiagnostics(NamedTuple):

@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from .backend import Array, module_of, release_memory
-from .device.memory import within_memory
-from .device.threads import thread_policy
+from ..backend import Array, module_of, release_memory
+from ..device.memory import within_memory
+from ..device.threads import thread_policy
+from ..optimizers.memory import ran_out_of_memory
+from ..problem import Problem
+from ..protocols import Optimizer
+from ..validation import check_array, check_count, check_finite, check_real
 from .identity import check_same_run, identity
 from .interrupts import Interrupts, held_back
-from .optimizers.memory import ran_out_of_memory
-from .problem import Problem
 from .progress import progress_line
-from .protocols import Optimizer
 from .result import MESSAGES, UNSUCCESSFUL, History, Result, State, TrainingError
 from .run import Callback, Run
 from .updates import Updates
-from .validation import check_array, check_count, check_finite, check_real
 
 
 def fit(

@@ -12,13 +12,13 @@ from itertools import islice
 from statistics import median
 from typing import Any, NamedTuple
 
-from .backend import Array, is_host
+from ..backend import Array, is_host
+from ..problem import Problem
+from ..protocols import Optimizer
+from ..validation import NonFiniteError, check_finite
 from .diagnostics import Diagnostics, diagnose
-from .problem import Problem
 from .progress import tell
-from .protocols import Optimizer
 from .result import Result, State
-from .validation import NonFiniteError, check_finite
 
 STEP_TIMES_KEPT = 10_000  # the median step time is that of so many latest steps
 

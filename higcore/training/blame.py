@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .linearisation import Linearisation
-from .problem import NETWORK, SOLVER, FreshData, Problem
-from .protocols import Optimizer
-from .spectral.spectrum import DecompositionError
+from ..linearisation import Linearisation
+from ..problem import NETWORK, SOLVER, FreshData, Problem
+from ..protocols import Optimizer
+from ..spectral.spectrum import DecompositionError
 from .updates import Updates
 
 DECOMPOSITION = "a decomposition"
