@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from higcore.device.threads import cores
-from higcore.files import replacing
-from higcore.result import spread
+from higcore.training.files import replacing
+from higcore.training.table import spread
 
 CURVE_POINTS = 150  # a curve in a file is thinned to about this many rows
 

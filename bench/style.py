@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import matplotlib as mpl
 
-from higcore.files import replacing
+from higcore.training.files import replacing
 
 mpl.rcParams.update(
     {

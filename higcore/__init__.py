@@ -1,8 +1,6 @@
 """Half-inverse gradients on plain arrays. See README.md for the whole picture."""
 
-from .checkpoint import Checkpoints, load_checkpoint, save_checkpoint
 from .device.memory import DoesNotFitError
-from .diagnostics import StepDiagnostics
 from .examination import check_network, check_solver, dot_test, taylor_test
 from .half_inverse import HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
@@ -19,8 +17,17 @@ from .optimizers import (
 )
 from .optimizers.memory import MemoryEstimate, memory_estimate
 from .problem import Batch, FreshData, Problem
-from .result import Epoch, History, Result, TrainingError
-from .training import fit
+from .training import (
+    Checkpoints,
+    Epoch,
+    History,
+    Result,
+    StepDiagnostics,
+    TrainingError,
+    fit,
+    load_checkpoint,
+    save_checkpoint,
+)
 from .validation import NonFiniteError
 from .version import __version__ as __version__
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .backend import Array, module_of
-from .equality import same_fields
+from .backend import Array, module_of, same_fields
 from .validation import check_array, check_arrays, check_finite, check_real_field
 
 

@@ -9,9 +9,8 @@ from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
-from .backend import Array, array_module, to_device
+from .backend import Array, array_module, same_fields, to_device
 from .device.threads import computed_once
-from .equality import same_fields
 from .linearisation import Linearisation
 from .protocols import Loss, Network, Solver
 from .validation import (

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from higcore.backend import Array
-from higcore.identity import describe
 from higcore.rows import OuterProductRows
+from higcore.training.identity import describe
 from higcore.validation import Shape, check_arrays, check_dtype
 
 from .layers import Layer

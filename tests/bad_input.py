@@ -46,7 +46,7 @@ from higcore.backend import thread_policy, to_device, to_host
 from higcore.device.gpu import choose_device
 from higcore.losses import ComponentError, Infidelity, SquaredError
 from higcore.optimizers.memory import fitting_tile
-from higcore.result import Epoch, State
+from higcore.training.result import Epoch, State
 from nets import MLP, ConvNet1d
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 

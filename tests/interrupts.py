@@ -18,9 +18,10 @@ import numpy as np
 from bench.experiments import EXPERIMENTS
 from higcore import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics, fit
 
-from higcore import SGD, Adadelta, Adagrad, Adam, RMSprop, interrupts  # isort: skip
+from higcore import SGD, Adadelta, Adagrad, Adam, RMSprop  # isort: skip
 from higcore.half_inverse import METHODS
-from higcore.result import Result
+from higcore.training import interrupts
+from higcore.training.result import Result
 
 STEPS, BATCH = 24, 24
 OPTIMIZERS = [

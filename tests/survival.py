@@ -21,7 +21,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy as np
 
 from higcore import Result, load_checkpoint, save_checkpoint
-from higcore.result import Epoch, State
+from higcore.training.result import Epoch, State
 
 SIZE = 100_000  # numbers in an array; a file has 1.6 MB
 WORD = 8  # bytes of a reported counter

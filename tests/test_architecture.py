@@ -13,7 +13,7 @@ PACKAGES["bench"] = {"higcore", "nets", "solvers"}
 ROOMS = [
     ("version", "validation"),
     ("device.threads", "device.gpu", "device.memory"),
-    ("backend", "equality", "compilation"),
+    ("backend", "compilation"),
     ("kernels", "device.cuda_kernels"),
     ("spectral", "losses"),
     ("rows",),

@@ -280,7 +280,7 @@ def test_ctrl_c_where_no_run_is_kept(command, tmp_path, monkeypatch):
         calls.append(options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("higcore.run.Run.step", interrupted)
+    monkeypatch.setattr("higcore.training.updates.Updates.advance", interrupted)
     run = invoke(*command.split(), "--out", tmp_path)
     assert run.exit_code == 130, run.output
     assert "Interrupted." in run.output

@@ -4,8 +4,8 @@ import copy
 import dataclasses
 import errno
 import io
-import json
 import logging
+import math
 import os
 import re
 import subprocess
@@ -28,19 +28,20 @@ from higcore import (
     Batch,
     Checkpoints,
     FreshData,
+    HalfInverseInfo,
     NonFiniteError,
+    Problem,
     Result,
     fit,
     load_checkpoint,
     save_checkpoint,
 )
-from higcore.half_inverse import HalfInverseInfo
-from higcore.identity import describe as in_words
 from higcore.losses import SquaredError
-from higcore.result import Epoch, State
+from higcore.training.identity import describe as in_words
+from higcore.training.result import Epoch, State
 from nets import MLP, ConvNet1d, Network
 from nets.layers import Conv1d, Dense
-from solvers import OscillatorChain
+from solvers import OscillatorChain, ScaledOutputs
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAIN = Oscillators(OscillatorChain(steps=12, dt=0.5), (6,), "tanh", 40, 24, "toy-chain")
@@ -275,7 +276,7 @@ def test_bad_results_are_not_saved(run, tmp_path):
     spoiled = run.state._replace(theta=run.theta * np.nan)
     with pytest.raises(NonFiniteError, match="theta holds 114 non-finite value"):
         save_checkpoint(path, dataclasses.replace(run, state=spoiled))
-    with pytest.raises(ValueError, match=r"Result.batch is of type .*str.*, not .*int"):
+    with pytest.raises(ValueError, match=r"batch is of type .*str.*, not .*int"):
         save_checkpoint(path, dataclasses.replace(run, batch="8"))
     with pytest.raises(TypeError, match="result must be a Result, such as fit returns, got None"):
         save_checkpoint(path, None)
@@ -292,19 +293,45 @@ def test_no_second_copy_of_the_arrays_is_made(run, tmp_path):
     assert peak < 24e6  # NumPy writes parts of 16 MiB
 
 
-def test_format_1_is_read_but_not_resumed(problem, run, tmp_path):
-    fields = dataclasses.asdict(run) | {"identity": "toy-chain, Adam(...), batch 8, seed 0"}
-    del fields["state"]
-    mean, square = run.state.optimizer["mean"], run.state.optimizer["square"]
-    state = run.state._replace(theta=None, optimizer={"updates": 7})._asdict()
-    header = {"format": "higcore checkpoint 1", "fields": fields, "state": state, "info": None}
-    arrays = {"theta": run.theta, "optimizer.mean": mean, "optimizer.square": square}
-    np.savez(tmp_path / "run.npz", header=json.dumps(header), **arrays)
-    loaded = load_checkpoint(tmp_path / "run.npz")
-    assert bits(loaded) == bits(dataclasses.replace(run, identity={}))
-    message = "resume does not say which run it is from, as checkpoints of format 1 do not; begin"
-    with pytest.raises(ValueError, match=message):
-        fit(problem, Adam(), batch=8, steps=9, resume=loaded)
+ABSCISSA = np.arange(1.0, 4.0)[:, None] / 4  # of one sample a batch: no sum, so no order of it
+LINE = Batch(ABSCISSA, ABSCISSA, np.hstack([ABSCISSA**2, 1 - ABSCISSA]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Momentum:
+    """An optimizer whose state holds arrays, numbers and lists; it rounds alike everywhere."""
+
+    def init(self, theta):
+        return {"velocity": np.zeros_like(theta), "updates": 0, "rates": [0.5, None, {"of": "G"}]}
+
+    def update(self, at, state):
+        velocity = state["velocity"] / 2 + at.gradient() / 8
+        return velocity, state | {"velocity": velocity, "updates": state["updates"] + 1}, None
+
+
+def fit_a_line(**options):
+    problem = Problem(MLP((1, 2)), ScaledOutputs(0.5), SquaredError(), LINE, LINE[:2], name="line")
+    theta = np.array([0.5, -0.25, 0.125, 1.0])
+    start = {} if "resume" in options else {"theta": theta}
+    return fit(problem, Momentum(), batch=1, diagnostics=True, **start, **options)
+
+
+def test_a_checkpoint_that_was_written_before_is_read_and_resumed():
+    """The file in tests/data is kept as it is: nothing may turn it into one that cannot be read."""
+    loaded = load_checkpoint(ROOT / "tests/data/format-2.npz")
+    info = HalfInverseInfo("band", 3, 2.0, 0.5, 2e-6, math.inf, "tridiagonal failed", "3 poles")
+    made = fit_a_line(steps=4)
+    state = made.state._replace(info=info)
+    assert bits(loaded) == bits(dataclasses.replace(made, state=state))
+    assert (loaded.fallbacks, loaded.error) == (1, "Traceback")
+    assert [row.step for row in loaded.diagnostics] == [1, 2, 3, 4]
+    assert 0 < loaded.first_step_seconds <= loaded.seconds == loaded.history[-1].seconds
+    resumed, whole = fit_a_line(steps=8, resume=loaded), fit_a_line(steps=8)
+    assert resumed.theta.tobytes() == whole.theta.tobytes()
+    assert describe(resumed.state.optimizer) == describe(whole.state.optimizer)
+    losses = [[(row.step, row.test_loss) for row in run.history] for run in (resumed, whole)]
+    assert losses[0] == losses[1]
+    assert [row.step for row in resumed.diagnostics] == [*range(1, 9)]
 
 
 class Plain:
@@ -470,6 +497,11 @@ def test_checkpoints_that_do_not_know_their_data_are_resumed(problem, run, tmp_p
         fit(problem, Adam(), batch=4, steps=9, resume=loaded)
 
 
+def test_a_run_that_does_not_say_which_it_is_is_not_resumed(problem, run):
+    with pytest.raises(ValueError, match="resume does not say which run it is from; begin a new"):
+        fit(problem, Adam(), batch=8, steps=9, resume=dataclasses.replace(run, identity={}))
+
+
 def test_resume_has_its_own_theta(problem, run):
     with pytest.raises(ValueError, match="theta cannot be given together with resume"):
         fit(problem, Adam(), batch=8, steps=9, resume=run, theta=run.theta)
@@ -496,7 +528,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 1000.0
-        monkeypatch.setattr("higcore.checkpoint.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("higcore.training.checkpoint.time.monotonic", lambda: self.now)
 
 
 def test_the_callback_saves_at_intervals(problem, tmp_path, monkeypatch):
@@ -570,7 +602,7 @@ def test_a_disk_that_is_full_after_some_bytes(run, room, tmp_path, monkeypatch):
     assert path.stat().st_size > 5000
     monkeypatch.setattr(FullDisk, "room", room)
     monkeypatch.setattr(
-        "higcore.sealed_npz.open",
+        "higcore.training.files.open",
         lambda name, mode: io.BufferedRandom(FullDisk(name, mode)),
         raising=False,
     )

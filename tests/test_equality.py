@@ -22,9 +22,9 @@ from higcore import (
     load_checkpoint,
     save_checkpoint,
 )
-from higcore.equality import same
+from higcore.backend import same
 from higcore.losses import ComponentError, Infidelity, SquaredError
-from higcore.result import Epoch, State
+from higcore.training.result import Epoch, State
 from nets import MLP
 from solvers import OscillatorChain, QuantumDipole
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from higcore import Checkpoints
-from higcore.files import replacing
+from higcore.training.files import replacing
 
 FULL = r"path '.*run.txt' could not be written \(.*\): it takes about 7 bytes, and \d+ are free on "
 

@@ -16,8 +16,8 @@ from higcore import (
     load_checkpoint,
     save_checkpoint,
 )
-from higcore.identity import canonical, check_same_run, describe
 from higcore.losses import SquaredError
+from higcore.training.identity import canonical, check_same_run, describe
 from nets import MLP, ConvNet1d
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 

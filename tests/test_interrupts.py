@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from test_plain_kernels import COMPILED
 
-from higcore import Adam, Problem, fit, half_inverse, interrupts
+from higcore import Adam, Problem, fit, half_inverse
 from higcore.losses import SquaredError
 from higcore.problem import Batch
+from higcore.training import interrupts
 from nets import MLP
 from solvers import ScaledOutputs
 

@@ -48,10 +48,10 @@ def test_the_trials_see_what_is_wrong(monkeypatch):
     unread = PLAIN._replace(place="x")  # the toy's solver does not use x
     assert [judge(PLAIN), judge(unread)] == ["refused", "harmless"]
     with monkeypatch.context() as patch:
-        patch.setattr("higcore.run.check_finite", lambda name, array: None)
+        patch.setattr("higcore.training.updates.check_finite", lambda name, array: None)
         assert judge(PLAIN) == "silent"
     with monkeypatch.context() as patch:
-        patch.setattr("higcore.run.NonFiniteError", ZeroDivisionError)
+        patch.setattr("higcore.training.run.NonFiniteError", ZeroDivisionError)
         assert judge(PLAIN) == "raised"
     with monkeypatch.context() as patch:
         patch.setattr(poison.Poison, "spoil", lambda self, array: array)

@@ -25,8 +25,9 @@ from higcore import (
     load_checkpoint,
     save_checkpoint,
 )
-from higcore.result import MESSAGES, UNSUCCESSFUL, Epoch, is_lost, spread
 from higcore.spectral import tridiagonal
+from higcore.training.result import MESSAGES, UNSUCCESSFUL, Epoch, is_lost
+from higcore.training.table import spread
 from solvers import OscillatorChain
 
 SMALL = Oscillators(OscillatorChain(steps=12), (6,), samples=40, test_samples=16)

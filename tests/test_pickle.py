@@ -18,12 +18,12 @@ import nets
 import solvers
 from bench.experiments import EXPERIMENTS, Dipole, LinearChain, Oscillators, Poisson, Toy
 from higcore import HIG, Adam, Batch, Checkpoints, FreshData, TrainingError, fit, losses
-from higcore.equality import same
+from higcore.backend import same
 from higcore.kernels import RangeKernel
 from higcore.linearisation import DenseJacobian
-from higcore.result import Diagnostics, State
 from higcore.rows import OuterProductRows
 from higcore.spectral.spectrum import DecompositionError
+from higcore.training.result import Diagnostics, State
 from nets.layers import Dense
 from solvers.oscillators import SWEEP
 

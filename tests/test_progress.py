@@ -15,7 +15,7 @@ import pytest
 
 from bench.experiments import Oscillators
 from higcore import HIG, Checkpoints, fit, load_checkpoint
-from higcore.progress import tell
+from higcore.training.progress import tell
 from solvers import OscillatorChain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,8 +72,8 @@ STREAMS = {
 
 @pytest.fixture(autouse=True)
 def at_every_step(monkeypatch):
-    monkeypatch.setattr("higcore.progress.PLAIN_INTERVAL", -1.0)
-    monkeypatch.setattr("higcore.progress.BAR_INTERVAL", -1.0)
+    monkeypatch.setattr("higcore.training.progress.PLAIN_INTERVAL", -1.0)
+    monkeypatch.setattr("higcore.training.progress.BAR_INTERVAL", -1.0)
 
 
 def assert_same(result):
@@ -205,7 +205,8 @@ def test_the_logger_knows_who_said_it(caplog):
 LOUD = """
 import sys
 from test_progress import HIG, PROBLEM, fit
-from higcore import progress, save_checkpoint
+from higcore import save_checkpoint
+from higcore.training import progress
 progress.PLAIN_INTERVAL = -1.0
 save_checkpoint(sys.argv[1], fit(PROBLEM, HIG(), batch=8, steps=7, progress=True))
 fit(PROBLEM, HIG(lr=1e-30), batch=8, epochs=9, patience=2)  # of which the logger is told

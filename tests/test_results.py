@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from bench.experiments import EXPERIMENTS
-from higcore import Adam, Batch, fit, progress
-from higcore.progress import progress_line
+from higcore import Adam, Batch, fit
+from higcore.training import progress
+from higcore.training.progress import progress_line
 
 
 def test_a_batch_is_a_tuple_and_a_slice_of_it_a_batch():

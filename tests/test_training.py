@@ -137,7 +137,7 @@ def test_interrupt_keeps_the_last_complete_state(problem):
 
 
 def test_progress_prints_plain_lines_off_a_terminal(problem, capsys, monkeypatch):
-    monkeypatch.setattr("higcore.progress.PLAIN_INTERVAL", 0.0)
+    monkeypatch.setattr("higcore.training.progress.PLAIN_INTERVAL", 0.0)
     fit(problem, HIG(), batch=8, steps=5, progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5

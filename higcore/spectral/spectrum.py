@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, to_host
-from ..equality import same_fields
+from ..backend import Array, same_fields, to_host
 from ..validation import check_arrays, check_choice, check_real_field
 
 EPS = 2.0**-52  # float64; every decomposition here is done in float64

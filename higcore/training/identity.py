@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Array, to_host
-from .problem import Batch, Problem
-from .protocols import Optimizer
+from ..backend import Array, is_array, to_host
+from ..problem import Batch, Problem
+from ..protocols import Optimizer
 
 PARTS = ("network", "solver", "loss", "optimizer")  # which are there as `describe` says them
 DATA = ("data_seed", "train_data", "test_data")
@@ -56,8 +56,8 @@ def check_same_run(was: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise unless two identities agree in all that both say; older checkpoints say less."""
     if not was:
         raise ValueError(
-            "resume does not say which run it is from, as checkpoints of format 1 do not; "
-            "begin a new run from its parameters: fit(..., theta=resume.theta)"
+            "resume does not say which run it is from; begin a new run from its parameters: "
+            "fit(..., theta=resume.theta)"
         )
     both = [name for name in now if name in was and not _agree(name, was[name], now[name])]
     # Of other sizes or another dtype, the data are others for sure: not worth a word.
@@ -128,8 +128,7 @@ def _text(value):
     if isinstance(value, (tuple, list)):
         items = [_text(item) for item in value]
         return None if None in items else f"({', '.join(items)})"
-    library = type(value).__module__.partition(".")[0]
-    if library in ("numpy", "cupy") and hasattr(value, "dtype"):
+    if is_array(value):
         return f"{value.dtype} {value.shape} {_digest(value)}"
     return None
 

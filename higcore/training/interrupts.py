@@ -55,8 +55,6 @@ def held_back() -> Iterator[Interrupts]:
             signal.signal(signal.SIGINT, installed)
 
 
-def is_interrupt(error: BaseException | None) -> bool:
-    """Whether an exception is a KeyboardInterrupt, or what compiled code made of one."""
-    return isinstance(error, KeyboardInterrupt) or (
-        isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
-    )
+def is_compiled_interrupt(error: Exception) -> bool:
+    """Whether an exception is what compiled code makes of a KeyboardInterrupt."""
+    return isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)

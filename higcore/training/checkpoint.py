@@ -1,36 +1,38 @@
 """Runs on disk: save, load, and a callback that saves from time to time.
 
-A checkpoint is one sealed npz file (`sealed_npz`): ``theta``, the optimizer's arrays under
+A checkpoint is one sealed npz file (`files`): ``theta``, the optimizer's arrays under
 ``optimizer.<name>``, and a header with everything else. Loading executes nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import textwrap
 import time
-import typing
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from types import NoneType
+from typing import Any
 
 import numpy as np
 
-from . import sealed_npz
-from .backend import to_host
-from .diagnostics import StepDiagnostics
-from .files import file_path, make_folder
-from .half_inverse import HalfInverseInfo
+from ..backend import same, to_host
+from ..half_inverse import HalfInverseInfo
+from ..validation import NonFiniteError, check_array, check_finite, check_real
+from ..version import __version__
+from .diagnostics import Diagnostics, StepDiagnostics
+from .files import file_path, make_folder, read_sealed, write_sealed
 from .progress import tell
-from .result import Diagnostics, Epoch, History, Result, State, is_lost
-from .validation import NonFiniteError, check_array, check_finite, check_real
-from .version import __version__
-
-T = TypeVar("T")
-Row = TypeVar("Row", bound=NamedTuple)
+from .result import Epoch, History, Result, State, is_lost
 
 FORMAT, VERSION = "higcore checkpoint", 2
-FORMAT_1 = "higcore checkpoint 1"  # without a checksum; its identity was one string
+KINDS = {  # of what a result and its state hold beside arrays and rows
+    (int,): ("batch", "fallbacks", "steps", "epoch_steps"),
+    (int, float): ("first_step_seconds", "seconds_per_step", "seconds", "epoch_loss"),
+    (str,): ("status", "message", "error"),
+    (dict,): ("identity",),
+}
 
 
 def save_checkpoint(path: str | Path, result: Result) -> None:
@@ -59,14 +61,11 @@ def save_checkpoint(path: str | Path, result: Result) -> None:
     path = file_path(path)
     header, arrays = _pack(result)
     _unpack(header, arrays)
-    sealed_npz.write(path, header, arrays)
+    write_sealed(path, header, arrays)
 
 
 def load_checkpoint(path: str | Path) -> Result:
     """Return the `Result` that `save_checkpoint` wrote, with NumPy arrays.
-
-    Files of format 1 are read too, but `fit` does not resume from them, because they do not say
-    which network, solver and dtype their run had.
 
     Raises
     ------
@@ -79,9 +78,11 @@ def load_checkpoint(path: str | Path) -> Result:
     refusal = f"path {str(path)!r} is no usable checkpoint: "
     if file.exists() and not file.is_file():  # reading a pipe would never end
         raise ValueError(refusal + "it is no regular file")
-    with open(file, "rb") as stream:
+    with file.open("rb") as stream:
         try:
-            return _read(stream)
+            header, arrays, is_sealed = read_sealed(stream)
+            _check_version(header, is_sealed)
+            return _unpack(header, arrays)
         except Exception as error:
             is_sentence = type(error) in (ValueError, NonFiniteError)
             name = type(error).__name__
@@ -145,23 +146,19 @@ class Checkpoints:
 
 def _pack(result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and arrays of a result."""
-    state, plain = result.state, {}
-    arrays = {"theta": to_host(state.theta)}
+    state, arrays = result.state, {"theta": to_host(result.theta)}
     for name, value in state.optimizer.items():
         _check_entry(name, value)
-        if hasattr(value, "shape"):
-            is_scalar = isinstance(value, np.generic)
-            arrays[f"optimizer.{name}"] = np.asarray(value) if is_scalar else to_host(value)
-        else:
-            plain[name] = value
-    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
-    del fields["state"]
+    for name, value in state.optimizer_arrays.items():
+        is_scalar = isinstance(value, np.generic)
+        arrays[f"optimizer.{name}"] = np.asarray(value) if is_scalar else to_host(value)
+    plain = {k: v for k, v in state.optimizer.items() if not hasattr(v, "shape")}
     known_info = isinstance(state.info, HalfInverseInfo)  # what users' optimizers say is not kept
     header = {
         "format": FORMAT,
         "version": VERSION,
         "higcore": __version__,
-        "fields": fields,
+        "fields": {name: value for name, value in vars(result).items() if name != "state"},
         "state": state._replace(theta=None, optimizer=plain, info=None)._asdict(),
         "info": dataclasses.asdict(state.info) if known_info else None,
     }
@@ -180,25 +177,15 @@ def _check_entry(name, value):
 
 def _is_plain(value):
     """Whether ``value`` comes back from JSON as it is."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (bool, int, float, str)
+    try:
+        return same(json.loads(json.dumps(value)), value)
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
-def _read(stream: BinaryIO) -> Result:
-    sealed = sealed_npz.check_seal(stream)
-    with sealed_npz.open_archive(stream) as archive:
-        header = sealed_npz.read_header(archive)
-        if header.get("format") == FORMAT_1:
-            header["fields"]["identity"] = {}
-            return _unpack(header, sealed_npz.read_arrays(archive))
-        _check_version(header, sealed)
-        return _unpack(header, sealed_npz.read_arrays(archive, header["arrays"]))
-
-
-def _check_version(header, sealed):
+def _check_version(header, is_sealed):
+    if not isinstance(header, dict):
+        raise ValueError(f"its header is a {type(header).__name__}")
     if header.get("format") != FORMAT:
         raise ValueError(f"its header says format {header.get('format')!r}, not {FORMAT!r}")
     version = header.get("version")
@@ -209,7 +196,7 @@ def _check_version(header, sealed):
             f"it is of version {version}, written by higcore {header.get('higcore')}; "
             f"this higcore {__version__} reads up to version {VERSION}, so upgrade higcore"
         )
-    if not sealed:
+    if not is_sealed:
         raise ValueError("its checksum is missing, so some of its bytes were altered or cut off")
 
 
@@ -219,47 +206,34 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
         raise ValueError("array 'theta' is missing")
     check_array("theta", arrays["theta"], ("t",))
     check_finite("theta", arrays["theta"])
-    fields, info, optimizer = header["fields"], header["info"], dict(header["state"]["optimizer"])
-    for name, array in arrays.items():
-        place, _, key = name.partition(".")
-        if place == "optimizer":
-            optimizer[key] = array
-        elif name != "theta":
-            raise ValueError(f"array {name!r} does not belong in a checkpoint")
-    rest = {"theta": arrays["theta"], "optimizer": optimizer, "info": None}
-    if info is not None:
-        rest["info"] = _build(HalfInverseInfo, {"sigma_min": 0.0} | info)  # not in format 1
-    return _build(Result, fields | {
-        "state": _build(State, header["state"] | rest),
-        "history": History(_rows(Epoch, fields["history"])),
-        "diagnostics": Diagnostics(_rows(StepDiagnostics, fields.get("diagnostics", []))),
+    fields, state, info = header["fields"], header["state"], header["info"]
+    entries = {_entry(name): array for name, array in arrays.items() if name != "theta"}
+    result = Result(**fields | {
+        "state": State(**state | {
+            "theta": arrays["theta"],
+            "optimizer": state["optimizer"] | entries,
+            "info": None if info is None else HalfInverseInfo(**info),
+        }),
+        "history": History(map(Epoch._make, fields["history"])),
+        "diagnostics": Diagnostics(map(StepDiagnostics._make, fields["diagnostics"])),
     })  # fmt: skip
+    _check_kinds(result)
+    return result
 
 
-def _rows(kind: type[Row], rows: list[list[Any]]) -> list[Row]:
-    """NamedTuples from rows of numbers; whole columns are checked, as there may be 10^5 rows."""
-    columns = zip(*rows, strict=True) if rows else [()] * len(kind._fields)
-    _check_types(kind, dict(zip(kind._fields, columns, strict=True)))
-    return [kind(*row) for row in rows]
+def _entry(name):
+    place, _, entry = name.partition(".")
+    if place != "optimizer":
+        raise ValueError(f"array {name!r} does not belong in a checkpoint")
+    return entry
 
 
-def _build(kind: type[T], values: dict[str, Any]) -> T:
-    _check_types(kind, {name: [value] for name, value in values.items()})
-    return kind(**values)
-
-
-def _check_types(kind, columns):
-    """Raise unless the values of every column have the type that ``kind`` declares for it."""
-    hints = typing.get_type_hints(kind)
-    for name, values in columns.items():
-        declared = hints[name]
-        for found in set(map(type, values)):
-            if not _is_type(found, declared):
-                raise ValueError(f"{kind.__name__}.{name} is of type {found}, not {declared}")
-
-
-def _is_type(found, declared):
-    if declared is typing.Any:
-        return True
-    declared = getattr(declared, "__origin__", declared)  # list of list[str]
-    return issubclass(float if found is int else found, declared) or issubclass(found, declared)
+def _check_kinds(result):
+    values = vars(result) | result.state._asdict()
+    for kinds, names in KINDS.items():
+        for name in names:
+            if not isinstance(values[name], kinds):
+                raise ValueError(f"{name} is of type {type(values[name])}, not {kinds[-1]}")
+    found = {type(figure) for row in (*result.history, *result.diagnostics) for figure in row}
+    if odd := [kind for kind in found if not issubclass(kind, (int, float, NoneType))]:
+        raise ValueError(f"history and diagnostics hold numbers, not {odd[0]}")

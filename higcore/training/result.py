@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .backend import Array, to_device
-from .diagnostics import StepDiagnostics
-from .equality import same, same_fields
-from .protocols import OptimizerState
+from ..backend import Array, same_fields, to_device
+from ..protocols import OptimizerState
+from .diagnostics import Diagnostics
+from .table import Table, to_pandas
 
 # What every status means and, where something went wrong, what to try.
 MESSAGES = {
@@ -48,11 +47,7 @@ FELL_BACK = (
     " In {count} of the steps a decomposition failed and a safer one took its place (the first "
     "time: {reason}); if it happens often, name a method that works, or try a larger tau."
 )
-ROWS_SHOWN = 12
 DIVERGED = 1e6  # times the first test loss
-
-T = TypeVar("T")
-Row = TypeVar("Row", bound=NamedTuple)
 
 
 class Epoch(NamedTuple):
@@ -69,43 +64,8 @@ class Epoch(NamedTuple):
     test_loss: float
 
 
-class Rows(list[Row]):
-    """List of rows of a NamedTuple; prints as a table of about a dozen of them.
-
-    The rows shown are spread evenly in the logarithm of their number.
-    """
-
-    def __eq__(self, other: object) -> bool:
-        """Whether all rows are equal, NaN to NaN."""
-        return same([*self], [*other]) if isinstance(other, list) else NotImplemented
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    kind: ClassVar[type]
-    shown: ClassVar[dict[str, str]]  # fields or properties of a row, and how they are printed
-
-    def to_dict(self) -> dict[str, list[Any]]:
-        """Columns by name, each a list of plain numbers."""
-        names: tuple[str, ...] = self.kind._fields  # type: ignore[attr-defined]
-        return {name: [getattr(row, name) for row in self] for name in names}
-
-    def to_pandas(self) -> Any:
-        """The rows as a `pandas.DataFrame`."""
-        return to_pandas(self.to_dict())
-
-    def __str__(self) -> str:
-        widths = {name: form.partition(".")[0] for name, form in self.shown.items()}
-        lines = [" ".join(format(name.replace("_", " "), w) for name, w in widths.items())]
-        for row in spread(self, ROWS_SHOWN):
-            values = ((getattr(row, name), name) for name in self.shown)
-            cells = (("", widths[k]) if v is None else (v, self.shown[k]) for v, k in values)
-            lines.append(" ".join(format(*cell) for cell in cells))
-        return "\n".join(lines)
-
-
-class History(Rows[Epoch]):
-    """List of `Epoch` rows: one before the first step, one after each evaluation, one at the end.
+class History(Table[Epoch]):
+    """List of `Epoch`: one before the first step, one after each evaluation, one at the end.
 
     Prints as a table of about a dozen rows, spread evenly in the logarithm of the row.
     """
@@ -117,44 +77,8 @@ class History(Rows[Epoch]):
     }  # fmt: skip
 
 
-class Diagnostics(Rows[StepDiagnostics]):
-    """List of `StepDiagnostics`, one for each step that was diagnosed; prints like a `History`."""
-
-    kind = StepDiagnostics
-    shown: ClassVar = {
-        "step": ">7", "loss": ">10.3e", "step_norm": ">9.3g", "predicted_decrease": ">18.3g",
-        "actual_decrease": ">15.3g", "ratio": ">9.3g", "rank": ">5", "condition": ">9.3g",
-        "gap_to_cutoff": ">13.3g",
-    }  # fmt: skip
-
-
-def spread(rows: Sequence[T], count: int) -> list[T]:
-    """About ``count`` of the rows, evenly in the logarithm of their number, with both ends."""
-    if len(rows) <= count:
-        return list(rows)
-    ratio = len(rows) ** (1 / count)
-    keep = {0, len(rows) - 1} | {int(ratio**k) - 1 for k in range(count)}
-    return [rows[k] for k in sorted(keep)]
-
-
-def to_pandas(data: dict[str, list[Any]]) -> Any:
-    """Columns as a `pandas.DataFrame`; pandas is imported here and nowhere else."""
-    try:
-        import pandas
-    except ImportError:
-        raise ImportError("to_pandas needs pandas: pip install pandas") from None
-    return pandas.DataFrame(data)
-
-
 class State(NamedTuple):
     """What one step replaces, as a whole: an interrupt finds either the old or the new one."""
-
-    def __eq__(self, other: object) -> bool:
-        """Whether all entries are equal, arrays by dtype and values, NaN to NaN."""
-        return same((*self,), (*other,)) if isinstance(other, State) else NotImplemented
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
 
     theta: Array
     optimizer: OptimizerState
@@ -163,6 +87,18 @@ class State(NamedTuple):
     epoch_loss: float = 0.0  # sum over the steps since the last recorded epoch
     epoch_steps: int = 0
     info: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all entries are equal, arrays by dtype and values, NaN to NaN."""
+        return same_fields(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    @property
+    def optimizer_arrays(self) -> dict[str, Array]:
+        """What the optimizer's state holds beside numbers and text."""
+        return {name: v for name, v in self.optimizer.items() if hasattr(v, "shape")}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -263,11 +199,10 @@ class Result:
 
     def on(self, device: str) -> Result:
         """The same run with its arrays on ``device``, ``"cpu"`` or ``"gpu"``, to go on there."""
-        arrays = {k: v for k, v in self.state.optimizer.items() if hasattr(v, "shape")}
-        moved = {name: to_device(array, device) for name, array in arrays.items()}
-        theta = to_device(self.theta, device)
-        state = self.state._replace(theta=theta, optimizer=self.state.optimizer | moved)
-        return dataclasses.replace(self, state=state)
+        state = self.state
+        moved = {name: to_device(array, device) for name, array in state.optimizer_arrays.items()}
+        theta, optimizer = to_device(self.theta, device), state.optimizer | moved
+        return dataclasses.replace(self, state=state._replace(theta=theta, optimizer=optimizer))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the arrays, as plain numbers, text, lists and dicts; JSON takes it."""

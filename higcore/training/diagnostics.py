@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from .backend import Array
+from ..backend import Array
+from .table import Table
 
 if TYPE_CHECKING:
-    from .linearisation import Linearisation
+    from ..linearisation import Linearisation
 
 
 class StepDiagnostics(NamedTuple):
@@ -44,6 +45,17 @@ class StepDiagnostics(NamedTuple):
         """Actual over predicted decrease."""
         predicted = self.predicted_decrease
         return self.actual_decrease / predicted if predicted else float("nan")
+
+
+class Diagnostics(Table[StepDiagnostics]):
+    """List of `StepDiagnostics`, one for each step that was diagnosed; prints like a `History`."""
+
+    kind = StepDiagnostics
+    shown: ClassVar = {
+        "step": ">7", "loss": ">10.3e", "step_norm": ">9.3g", "predicted_decrease": ">18.3g",
+        "actual_decrease": ">15.3g", "ratio": ">9.3g", "rank": ">5", "condition": ">9.3g",
+        "gap_to_cutoff": ">13.3g",
+    }  # fmt: skip
 
 
 def diagnose(number: int, at: Linearisation, change: Array, info: Any) -> StepDiagnostics:

@@ -7,20 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from .backend import Array, module_of, release_memory
-from .callbacks import Callback
-from .clock import Clock
-from .device.memory import within_memory
-from .device.threads import thread_policy
+from ..backend import Array, module_of, release_memory
+from ..device.memory import within_memory
+from ..device.threads import thread_policy
+from ..optimizers.memory import ran_out_of_memory
+from ..problem import Problem
+from ..protocols import Optimizer
+from ..validation import check_array, check_count, check_finite, check_real
 from .identity import check_same_run, identity
-from .interrupts import held_back
-from .optimizers.memory import ran_out_of_memory
-from .problem import Problem
+from .interrupts import Interrupts, held_back
 from .progress import progress_line
-from .protocols import Optimizer
-from .result import MESSAGES, UNSUCCESSFUL, Result, State, TrainingError
-from .run import Run
-from .validation import check_array, check_count, check_finite, check_real
+from .result import MESSAGES, UNSUCCESSFUL, History, Result, State, TrainingError
+from .run import Callback, Run
+from .updates import Updates
 
 
 def fit(
@@ -119,20 +118,12 @@ def fit(
     if diagnostics:
         _check_tangents(network=problem.network, solver=problem.solver)
     with held_back() as interrupts:
-        run_identity = identity(problem, optimizer, batch, seed)
-        if resume is None:
-            state = _initial_state(problem, optimizer, seed, theta)
-        else:
-            _check_resume(problem, resume, theta, run_identity)
-            state = resume.state
+        earlier = _beginning(problem, optimizer, batch, seed, theta, resume)
+        updates = Updates(problem, optimizer, earlier, diagnostics)
         run = Run(
-            problem, optimizer, int(batch), budget, evaluate_every, patience,
-            Clock(state.seconds), state, run_identity, tuple(on_step), tuple(on_epoch),
-            diagnostics,
-        )  # fmt: skip
-        if resume is not None:
-            run.take_over(resume)
-        result = _complete(run, progress)
+            updates, earlier, budget, evaluate_every, patience, tuple(on_step), tuple(on_epoch)
+        )
+        result = _complete(run, interrupts, progress)
     if interrupts.pending:
         result = _interrupted(result)
     cause, run.cause = run.cause, None  # whose frames hold the run
@@ -141,22 +132,22 @@ def fit(
     return result
 
 
-def _complete(run: Run, progress: bool) -> Result:
+def _complete(run: Run, interrupts: Interrupts, progress: bool) -> Result:
     """The `Result` of a run, with threads, memory and warnings as a run needs them."""
-    problem, batch, optimizer = run.problem, run.batch, run.optimizer
+    problem, optimizer, batch = run.problem, run.updates.optimizer, run.updates.batch
     size = problem.network.size
     policy = thread_policy(2 * batch * size, min(batch * problem.solver.output_size, size))
     # Overflow is met by the finiteness checks, not by warnings.
     quiet = np.errstate(over="ignore", invalid="ignore")
-    shown = progress_line(progress, type(optimizer).__name__, run.largest_share())
+    shown = progress_line(progress, type(optimizer).__name__, run.spent()[0])
     try:
         with quiet, policy, shown as show:
             return within_memory(
-                lambda: run.complete(show),
+                lambda: run.complete(show, interrupts),
                 lambda reason: ran_out_of_memory(problem, batch, optimizer, reason),
             )
     finally:
-        release_memory(run.state.theta)
+        release_memory(run.updates.state.theta)
 
 
 def _interrupted(result):
@@ -209,6 +200,21 @@ def _check_tangents(**parts):
             )
 
 
+def _beginning(problem, optimizer, batch, seed, theta, resume):
+    """What the run goes on from: ``resume``, or a `Result` that has nothing but a state."""
+    run = identity(problem, optimizer, batch, seed)
+    if resume is None:
+        state = _initial_state(problem, optimizer, seed, theta)
+        return Result(state, History(), int(batch), run)
+    if not isinstance(resume, Result):
+        raise TypeError(f"resume must be a Result, such as load_checkpoint returns, got {resume!r}")
+    if theta is not None:
+        raise ValueError("theta cannot be given together with resume, which has its own")
+    check_same_run(resume.identity, run)
+    _check_theta(problem, resume.theta)
+    return replace(resume, batch=int(batch), identity=run)
+
+
 def _initial_state(problem, optimizer, seed, theta):
     if theta is None:
         xp = module_of(problem.sample.x)
@@ -222,12 +228,3 @@ def _check_theta(problem, theta):
     check_array("theta", theta, (problem.network.size,))
     problem.check_like_train("theta", theta)
     check_finite("theta", theta)
-
-
-def _check_resume(problem, resume, theta, run_identity):
-    if not isinstance(resume, Result):
-        raise TypeError(f"resume must be a Result, such as load_checkpoint returns, got {resume!r}")
-    if theta is not None:
-        raise ValueError("theta cannot be given together with resume, which has its own")
-    check_same_run(resume.identity, run_identity)
-    _check_theta(problem, resume.theta)

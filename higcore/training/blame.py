@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .linearisation import Linearisation
-from .problem import NETWORK, SOLVER, FreshData, Problem
-from .protocols import Optimizer
-from .spectral.spectrum import DecompositionError
+from ..linearisation import Linearisation
+from ..problem import NETWORK, SOLVER, FreshData, Problem
+from ..protocols import Optimizer
+from ..spectral.spectrum import DecompositionError
+from .updates import Updates
 
 DECOMPOSITION = "a decomposition"
 PACKAGES = ("higcore", "nets", "solvers")
@@ -28,25 +29,26 @@ def origin(error: BaseException, problem: Problem, optimizer: Optimizer) -> str:
     An exception is that of the first part it comes from, whatever the part calls. What is raised
     beneath no part is `DECOMPOSITION` if one of this library's failed, or else of the optimizer.
     """
-    owners, modules = _owners(problem), []
-    for frame, _ in traceback.walk_tb(error.__traceback__):
+    owners = _owners(problem)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in frames:
         if frame.f_code in owners:
             return owners[frame.f_code]
-        modules.append(frame.f_globals.get("__name__", ""))
+    modules = [frame.f_globals.get("__name__", "") for frame in frames]
     innermost = [name for name in modules if name.startswith("higcore.")][-1:]
     if innermost == [Linearisation.__module__]:
         return ""  # it calls all parts: one that leaves no frame, as compiled code
     failed = isinstance(error, (DecompositionError, np.linalg.LinAlgError))
-    if failed and innermost != ["higcore.run"]:
+    if failed and innermost != [Updates.__module__]:  # which call the optimizer
         return DECOMPOSITION
-    called = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+    called = {frame.f_code for frame in frames}
     return "the optimizer" if called & {*_codes(optimizer, ("update",))} else ""
 
 
 def is_own_check(error: Exception) -> bool:
     """Whether this library refused what it was given, or Python a call that it made."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    package = frames[-1].f_globals.get("__name__", "").partition(".")[0]
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
     return type(error) in (TypeError, ValueError) and package in PACKAGES
 
 

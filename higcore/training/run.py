@@ -1,0 +1,245 @@
+"""A run in progress: steps, evaluations, and everything that may end it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+
+from ..validation import NonFiniteError
+from .blame import DECOMPOSITION, clause, is_own_check, origin
+from .diagnostics import Diagnostics
+from .interrupts import Interrupts, is_compiled_interrupt
+from .progress import Show, tell
+from .result import FELL_BACK, MESSAGES, UNSUCCESSFUL, Epoch, History, Result, is_lost
+from .updates import STEP_TIMES_KEPT, Updates
+
+CUT_SHORT = ("running", "interrupted", "stopped", "raised")  # by something beside the run
+STEP_TIMES_SEEN = 101  # in a callback, which may be called every millisecond
+
+Callback: TypeAlias = Callable[[Result], object]  # True asks to stop
+
+
+class Ended(Exception):
+    """Ends a run with a status and its reason."""
+
+
+@dataclass
+class Run:
+    """A run in progress; `fit` makes it and says what the fields mean.
+
+    ``earlier`` is what it goes on from: of a new run, a `Result` without a history.
+    """
+
+    updates: Updates
+    earlier: Result
+    budget: dict[str, float | None]
+    evaluate_every: int
+    patience: int | None
+    on_step: Sequence[Callback] = ()
+    on_epoch: Sequence[Callback] = ()
+
+    def __post_init__(self) -> None:
+        self.problem, self.clock = self.updates.problem, self.updates.clock
+        self.steps_per_epoch = self.problem.steps_per_epoch(self.updates.batch)
+        self.history, state = History(self.earlier.history), self.earlier.state
+        if state.epoch_steps and self.history[-1].step == state.steps:
+            self.history.pop()  # the last row of a run that ended within an epoch
+        losses = [row.test_loss for row in self.history]
+        self.best = losses.index(min(losses)) if losses else 0  # row with the smallest test loss
+        self.cause: Exception | None = None  # of a run that an exception ended
+
+    # Steps
+
+    @property
+    def steps(self) -> int:
+        """Updates done."""
+        return self.updates.state.steps
+
+    def complete(self, show: Show, interrupts: Interrupts) -> Result:
+        """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
+        try:
+            result = self.finish(*self.ending(lambda: self.train(show, interrupts)))
+        except BaseException:  # what goes through leaves its last state behind, if it has one
+            self.updates.go_back()
+            if self.steps > self.earlier.steps:
+                self.hand_over(self.result())
+            raise
+        return self.hand_over(result)
+
+    def train(self, show: Show, interrupts: Interrupts) -> None:
+        """Step until something raises `Ended`, or worse."""
+        self.catch_up()
+        while self.spent()[0] < 1:
+            interrupts.raise_pending()
+            self.updates.advance()
+            if self.on_step:
+                with self.clock.paused():
+                    self.call(self.on_step)
+            if self.is_time_to_evaluate():
+                self.evaluate()
+            show(self.spent()[0], self.result)
+        raise Ended("budget", self.spent()[1])
+
+    def catch_up(self) -> None:
+        """Do what an uninterrupted run would have had to do before its next step."""
+        if not self.history:
+            # Compiling the forward pass counts as training time; evaluating the test set does not.
+            self.problem.predict(self.updates.state.theta, self.problem.sample[:1])
+            self.evaluate()
+        elif self.history[-1].step < self.steps and self.is_time_to_evaluate():
+            self.evaluate()  # saved by a callback after the last step of an epoch
+        elif self.earlier.status in CUT_SHORT:
+            self.end_if_hopeless()  # perhaps saved, or ended, by a callback of an evaluation
+
+    def spent(self) -> tuple[float, str]:
+        """The largest share of a budget that is spent, and what that budget is."""
+        epochs = self.steps / self.steps_per_epoch
+        spent = {"seconds": self.updates.state.seconds, "steps": self.steps, "epochs": epochs}
+        given = {name: value for name, value in self.budget.items() if value is not None}
+        share, name = max((spent[name] / value, name) for name, value in given.items())
+        return share, f"{given[name]:g} {name}"
+
+    # Evaluations
+
+    def is_time_to_evaluate(self) -> bool:
+        """Whether the steps so far make whole epochs, as many as `fit` was told."""
+        return self.steps % (self.steps_per_epoch * self.evaluate_every) == 0
+
+    def evaluate(self, within: bool = False) -> None:
+        """Append the losses to the history and call the callbacks, off the clock.
+
+        Of a row ``within`` the epochs between two evaluations, the last one, the sum of training
+        losses is kept for a run that goes on.
+        """
+        self.updates.confirm()
+        with self.clock.paused():
+            state, epoch = self.updates.state, self.steps / self.steps_per_epoch
+            train = float(state.epoch_loss) / state.epoch_steps if state.epoch_steps else None
+            test = self.problem.evaluate(state.theta)
+            self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
+            if not within:
+                self.updates.begin_epoch()
+            line = "epoch %.6g, step %d: train %s, test %.4e"
+            tell(logging.INFO, line, epoch, state.steps, train, test)
+            self.call(self.on_epoch)
+            self.end_if_hopeless()
+
+    def end_if_hopeless(self) -> None:
+        """End the run if its history says that it is lost, or gets nowhere."""
+        row, first, latest = self.history[-1], self.history[0], len(self.history) - 1
+        if not math.isfinite(first.test_loss):
+            raise Ended("non-finite", f"the test loss is {first.test_loss:g} before any step")
+        if is_lost(row.test_loss, first.test_loss):
+            raise Ended("diverged", f"is {row.test_loss:.3g}; it began with {first.test_loss:.3g}")
+        if row.test_loss < self.history[self.best].test_loss:
+            self.best = latest
+        if self.patience and latest - self.best >= self.patience:
+            raise Ended("stagnated", f"{self.patience} evaluations")
+
+    # Callbacks
+
+    def call(self, callbacks: Sequence[Callback]) -> None:
+        """Hand the run so far to all of the callbacks; one that asks to stop ends it."""
+        result = self.result() if callbacks else self.earlier
+        asked = [self.asks_to_stop(callback, result) for callback in callbacks]
+        if any(asked):
+            raise Ended("stopped", "")
+
+    def asks_to_stop(self, callback: Callback, result: Result) -> bool:
+        """Whether a callback does; whatever else it raises ends the run as raised by it."""
+        try:
+            answer = callback(result)
+        except StopIteration:
+            return True
+        except Exception as error:
+            raise Ended(*self.blame(error, "a callback")) from error
+        return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+    def hand_over(self, result: Result) -> Result:
+        """Give the end of the run to the callbacks that wait for it; the `Result` after that."""
+        once = {id(callback): callback for callback in (*self.on_step, *self.on_epoch)}
+        waiting = [getattr(callback, "finish", None) for callback in once.values()]
+        for finish in filter(callable, waiting):
+            status, reason = self.ending(partial(self.asks_to_stop, finish, result))
+            if status:
+                spoiled = self.result(status, reason)
+                tell(logging.WARNING, "%s", spoiled.message)
+                result = spoiled if result.status in ("budget", "stopped") else result
+        return result
+
+    # What ends it
+
+    def ending(self, action: Callable[[], object]) -> tuple[str, str]:
+        """What ended ``action()``, as status and reason; ("", "") if nothing did.
+
+        Arguments that turn out to be bad ones before there is anything to lose are raised.
+        """
+        try:
+            action()
+        except Ended as end:
+            return end.args
+        except NonFiniteError as error:
+            return "non-finite", str(error)
+        except MemoryError:  # `fit` says which batch would fit
+            raise
+        except KeyboardInterrupt:
+            return "interrupted", ""
+        except Exception as error:
+            if is_compiled_interrupt(error):
+                return "interrupted", ""
+            if self.steps == self.earlier.steps and is_own_check(error):
+                raise
+            return self.blame(error, origin(error, self.problem, self.updates.optimizer))
+        return "", ""
+
+    def blame(self, error: Exception, who: str) -> tuple[str, str]:
+        """Status and reason of a run that an exception ended; the first one is kept."""
+        if self.cause is None:
+            self.cause = error
+        if who == DECOMPOSITION:
+            return "failed", str(error)
+        return "raised", clause(error, who, self.steps)
+
+    def finish(self, status: str, reason: str) -> Result:
+        """The `Result` at the end, with a last row of the history unless Ctrl-C comes again."""
+        last, why = self.ending(self.last_row)
+        good = ("budget", "stopped") if last == "raised" else ("budget",)
+        if last and (status in good or last in ("non-finite", "interrupted")):
+            status, reason = last, why
+        result = self.result(status, reason)
+        if status in UNSUCCESSFUL:
+            tell(logging.WARNING, "%s", result.message)
+        return result
+
+    def last_row(self) -> None:
+        """Make sure that the state is finite, and that the history ends with it."""
+        self.updates.confirm()
+        if not self.history or self.history[-1].step < self.steps:
+            self.evaluate(within=not self.is_time_to_evaluate())
+
+    def result(self, status: str = "running", reason: str = "") -> Result:
+        """The run so far as a `Result`."""
+        updates, running = self.updates, status == "running"
+        message = MESSAGES[status].format(reason=reason)
+        if updates.fallbacks and not running:
+            message += FELL_BACK.format(count=updates.fallbacks, reason=updates.first_fallback)
+        return Result(
+            updates.state._replace(epoch_loss=float(updates.state.epoch_loss)),
+            History(self.history),
+            updates.batch,
+            self.earlier.identity,
+            status,
+            message,
+            updates.first_step_seconds,
+            updates.seconds_per_step(STEP_TIMES_SEEN if running else STEP_TIMES_KEPT),
+            updates.fallbacks,
+            Diagnostics(updates.diagnostics),
+            "".join(traceback.format_exception(self.cause)) if self.cause else "",
+        )
