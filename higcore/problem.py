@@ -20,7 +20,7 @@ from .validation import (
     check_count,
     check_finite,
     check_flag,
-    check_same_dtype,
+    check_like,
 )
 
 NETWORK = ("size", "input_size", "output_size", "init", "forward", "backward", "rows")
@@ -198,9 +198,7 @@ class Problem:
 
     def check_like_train(self, name: str, array: Array) -> None:
         """Raise unless ``array`` lives where the training data live, in their dtype."""
-        arrays = {"train.x": self.sample.x, name: array}
-        array_module(**arrays)
-        check_same_dtype(**arrays)
+        check_like(name, array, array.shape, **{"train.x": self.sample.x})
 
     def steps_per_epoch(self, batch: int) -> int:
         """Number of batches of ``batch`` samples that cover the training data once."""

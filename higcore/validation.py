@@ -82,11 +82,6 @@ def check_arrays(*, same_dtype: bool = True, **given: tuple[Array, Shape]) -> Mo
         Arrays with their shapes, under the names that an error message should use. An entry of a
         shape is as for `check_array`; a str is the same size in all arrays that follow.
 
-    Raises
-    ------
-    TypeError, ValueError
-        See `array_module` and `check_array`.
-
     Examples
     --------
     >>> check_arrays(x=(np.ones((3, 4)), ("b", 4)), u=(np.ones((3, 2)), ("b", 2))).__name__

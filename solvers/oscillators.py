@@ -142,15 +142,12 @@ class OscillatorChain(TapedSolver):
         """|x| and |y|: positions and momenta."""
         return 2 * self.oscillators
 
+    output_size = state_size
+
     @property
     def control_size(self) -> int:
         """|u|: one control value a step."""
         return self.steps
-
-    @property
-    def output_size(self) -> int:
-        """|y|, the size of the final state."""
-        return self.state_size
 
     @property
     def tape_size(self) -> int:  # type: ignore[override]  # a plain attribute in `Solver`
