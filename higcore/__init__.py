@@ -1,5 +1,8 @@
 """Half-inverse gradients on plain arrays. See README.md for the whole picture."""
 
+import warnings as _warnings
+from types import ModuleType as _Module
+
 from .device.memory import DoesNotFitError
 from .examination import check_network, check_solver, dot_test, taylor_test
 from .half_inverse import HalfInverseInfo, half_inverse
@@ -66,3 +69,14 @@ __all__ = [
     "save_checkpoint",
     "taylor_test",
 ]
+
+
+def __getattr__(name: str) -> _Module:
+    """``higcore.gpu``, the name that ``higcore.device.gpu`` had."""
+    if name != "gpu":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .device import gpu
+
+    message = "higcore.gpu is now higcore.device.gpu"
+    _warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return gpu

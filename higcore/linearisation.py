@@ -7,6 +7,7 @@ a sample, m = b r rows, t parameters.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -82,6 +83,13 @@ class StackedJacobian:
     def where(self) -> Array:
         """An array that lives where J lives."""
         return self.S
+
+    @property
+    def sample(self) -> Array:
+        """The name that ``where`` had; deprecated."""
+        message = "StackedJacobian.sample is now StackedJacobian.where"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.where
 
     @property
     def whole(self) -> bool:

@@ -1,10 +1,13 @@
 """StackedJacobian and Linearisation against dense matrices and complex differences."""
 
+import importlib
+
 import numpy as np
 import pytest
 import scipy.sparse.linalg as sla
 from oracles import complex_step_jacobian, mlp, oscillators
 
+import higcore
 from higcore import Batch, Problem, StackedJacobian, dot_test, taylor_test
 from higcore.linearisation import DenseJacobian
 from higcore.losses import SquaredError
@@ -66,6 +69,16 @@ def test_dot_test_of_200_pairs(rng, xp):
         v = xp.asarray(rng.standard_normal(J.shape[1]))
         w = xp.asarray(rng.standard_normal(J.shape[0]))
         assert dot_test(J.matvec, J.rmatvec, v, w) < 1e-12
+
+
+def test_old_names_are_aliases_that_warn(rng):
+    J = random_jacobian(rng)
+    with pytest.warns(DeprecationWarning, match="StackedJacobian.where"):
+        assert J.sample is J.where
+    with pytest.warns(DeprecationWarning, match="higcore.device.gpu"):
+        assert higcore.gpu is importlib.import_module("higcore.device.gpu")
+    with pytest.raises(AttributeError, match="'nothing'"):
+        higcore.nothing  # noqa: B018  # looking is what is tested
 
 
 def test_scipy_takes_it_as_a_linear_operator(rng):
