@@ -1,4 +1,4 @@
-"""Sphinx's settings for the site; CONTRIBUTING.md says how it is built."""
+"""Sphinx's settings for the site; README.md says how it is built."""
 
 import sys
 from pathlib import Path
