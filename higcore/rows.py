@@ -6,7 +6,6 @@ used (one for a dense layer), n_in and n_out its widths.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -60,9 +59,7 @@ class OuterProductRows:
 
     def part(self, samples: slice) -> OuterProductRows:
         """The rows of a slice of the samples; no copy."""
-        part = copy.copy(self)
-        part.a, part.delta = self.a[samples], self.delta[samples]
-        return part
+        return OuterProductRows(self.a[samples], self.delta[samples], self.start, self.bias)
 
     def matvec(self, v: Array) -> Array:
         """(b, r): rows times v (t,)."""
