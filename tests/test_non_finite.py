@@ -152,6 +152,34 @@ def test_a_bad_gram_matrix_is_not_solved_with(value, monkeypatch):
         optimizer.update(at, optimizer.init(theta))
 
 
+@dataclasses.dataclass(frozen=True)
+class BadLoss(SquaredError):
+    """On a batch of 8, a value that is not finite beside a gradient that is, or the other way."""
+
+    spoiled: str = ""
+    bad: float = 0.0
+
+    def value(self, y, target):
+        return super().value(y, target) + self.noise("loss", y)
+
+    def gradient(self, y, target):
+        return super().gradient(y, target) + self.noise("loss gradient", y)
+
+    def noise(self, name, y):
+        return self.bad if len(y) == 8 and self.spoiled == name else 0.0
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "hig", "lm"])
+@pytest.mark.parametrize("spoiled", ["loss", "loss gradient"])
+@pytest.mark.parametrize("value", BAD)
+def test_a_bad_loss_is_said_before_the_optimizer_sees_it(optimizer, spoiled, value):
+    problem = poison.task("toy", "float64")
+    problem = dataclasses.replace(problem, loss=BadLoss(1.0, spoiled, value))
+    run = fit(problem, EXPERIMENTS["toy"].settings[optimizer].optimizer, batch=8, steps=2)
+    assert (run.status, run.steps) == ("non-finite", 0)
+    assert re.search(f"the (training )?{spoiled} (is|holds)", run.message), run.message
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("value", BAD)
 def test_start_parameters_are_looked_at(optimizer, value):
