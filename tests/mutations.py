@@ -39,6 +39,7 @@ DEVICE, CHECKPOINT = "tests/test_device.py", "tests/test_checkpoint.py"
 PROGRESS, IDENTITY = "tests/test_progress.py", "tests/test_identity.py"
 BLAME, ENDINGS = "tests/test_blame.py", "tests/test_endings.py"
 EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
+SEALED = "tests/test_sealed_npz.py"
 DOORS = "tests/test_doors.py"
 ON_ONE_CORE = """
 import os, sys, pytest
@@ -329,6 +330,12 @@ MUTATIONS = [
     ("higcore/backend.py", "or one.dtype != other.dtype", "", EQUALITY),
     ("higcore/backend.py", "if not isinstance(getattr(cls, k, None), made)", "if True", EQUALITY),
     ("higcore/training/updates.py", "self.state, self.fallbacks, recorded = self.finite", "self.state, _, recorded = self.finite", DEVICE),
+    ("higcore/training/updates.py", "if not math.isfinite(float(self.sum_on_device)):", "if False:", DEVICE),
+    ("higcore/training/updates.py", "self.make_again(self.state.steps + 1)", "raise", DEVICE),
+    ("higcore/training/files.py", "if stream.read() != _digest(stream, end):", "if False:", SEALED),
+    ("higcore/training/files.py", "math.prod(shape) * dtype.itemsize != stored", "False", SEALED),
+    ("higcore/training/checkpoint.py", "if not is_sealed:", "if False:", SEALED),
+    ("higcore/training/checkpoint.py", "if not isinstance(values[name], kinds):", "if False:", SEALED),
     ("higcore/training/updates.py", "if not self.first_fallback:", "if self.fallbacks == 1:", DEVICE),
     ("higcore/training/updates.py", "self.step_times.append(self.make_checked())", "self.make_checked()", DEVICE),
     ("higcore/training/run.py", "elif self.history[-1].step < self.steps and self.is_time_to_evaluate():", "elif False:", CHECKPOINT),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from ..backend import Array
+from ..linearisation import Linearisation
 from .table import Table
-
-if TYPE_CHECKING:
-    from ..linearisation import Linearisation
 
 
 class StepDiagnostics(NamedTuple):
