@@ -11,6 +11,7 @@ import types
 
 import numpy as np
 import pytest
+from parallel_runs import Fixed
 
 from bench.experiments import Oscillators
 from higcore import (
@@ -36,19 +37,6 @@ SMALL = Oscillators(OscillatorChain(steps=12), (6,), samples=40, test_samples=16
 @pytest.fixture
 def problem():
     return SMALL.problem(seed=5)
-
-
-@dataclasses.dataclass(frozen=True)
-class Fixed:
-    """An optimizer whose every step is the same number."""
-
-    change: float
-
-    def init(self, theta):
-        return {}
-
-    def update(self, at, state):
-        return self.change + 0 * at.theta, state, None
 
 
 def broken(*args, **kwargs):
