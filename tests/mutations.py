@@ -299,7 +299,7 @@ MUTATIONS = [
     ("higcore/examination/differences.py", "remainder[smooth]", "remainder", CHECKS),
     ("higcore/examination/differences.py", "h * (central - slope) + bend / 2", "bend / 2", CHECKS),
     ("higcore/examination/diagnosis.py", "if factor < 0", "if factor > 0", CHECKS),
-    ("higcore/examination/diagnosis.py", "left <= 0.05 * error", "left <= 2 * error", CHECKS),
+    ("higcore/examination/diagnosis.py", "<= 0.05 * np.linalg.norm(a - b)", "<= 2 * np.linalg.norm(a - b)", CHECKS),
 
     # Compiled code and what it reads, threads, Ctrl-C
     ("higcore/compilation/readings.py", 'lines.append(f"{reading.name} = {reading.text}")', "pass", COMPILATION),

@@ -1,12 +1,10 @@
-"""The examination of a user's solver or network: what is asked for, and the arguments checked."""
+"""The examination of a user's solver or network: what is asked for."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..backend import Array, array_module
+from ..backend import Array
 from ..protocols import Network, Solver
-from ..validation import check_array, check_count, check_same_dtype
+from ..validation import check_array
 from .examination import Examination
 from .network import ParametrisedNetwork, initial_parameters
 from .report import CheckReport
@@ -62,12 +60,12 @@ def check_solver(
         For a class, and for x and u that the solver's sizes do not allow. What the solver raises
         is in the table.
     """
-    exam = _examination("solver", solver, seed, x=x, u=u)
-    sizes = exam.sizes("state_size", "control_size", "output_size")
+    exam = Examination("solver", solver, seed, x=x, u=u)
+    sizes = exam.run("sizes", exam.sizes, "state_size", "control_size", "output_size")
     if sizes:
         samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
-        x = _points(exam, "x", x, (samples, sizes[0]))
-        u = _points(exam, "u", u, (samples, sizes[1]))
+        x = exam.points("x", x, (samples, sizes[0]))
+        u = exam.points("u", u, (samples, sizes[1]))
         ControlledSolver(exam, x, u).examine()
     if show:
         print(exam.report)
@@ -109,43 +107,16 @@ def check_network(
     TypeError, ValueError
         For a class, and for theta and x that the network's sizes do not allow.
     """
-    exam = _examination("network", network, seed, theta=theta, x=x)
-    sizes = exam.sizes("size", "input_size", "output_size")
+    exam = Examination("network", network, seed, theta=theta, x=x)
+    sizes = exam.run("sizes", exam.sizes, "size", "input_size", "output_size")
     if sizes:
         if theta is not None:
             check_array("theta", theta, (sizes[0],))
-        x = _points(exam, "x", x, (SAMPLES if x is None else len(x), sizes[1]))
-        with exam.part("init"):
-            drawn = initial_parameters(exam)
-            theta = drawn if theta is None else theta
+        x = exam.points("x", x, (SAMPLES if x is None else len(x), sizes[1]))
+        drawn = exam.run("init", initial_parameters, exam)
+        theta = drawn if theta is None else theta
         if theta is not None:
             ParametrisedNetwork(exam, x, theta).examine()
     if show:
         print(exam.report)
     return exam.report
-
-
-def _examination(what: str, thing: object, seed: int, **given: Array | None) -> Examination:
-    """An empty `Examination` in the dtype and array module of what is given."""
-    if isinstance(thing, type):
-        name = thing.__name__
-        raise TypeError(f"{what} must be an instance, {name}(), not the class {name}")
-    check_count("seed", seed, 0)
-    arrays = {name: array for name, array in given.items() if array is not None}
-    xp = array_module(**arrays) if arrays else np
-    for name, array in arrays.items():
-        check_array(name, array, ("any",) * max(1, array.ndim))
-    check_same_dtype(**arrays)
-    dtype = next((array.dtype for array in arrays.values()), np.dtype(np.float64))
-    return Examination(what, thing, xp, dtype, seed)
-
-
-def _points(exam, name, array, shape):
-    """The given array, or one that is drawn."""
-    if array is None:
-        return exam.draw(*shape)
-    if array.ndim == 1:
-        hint = f"; one sample is {name}[None]" if len(array) == shape[1] else ""
-        raise ValueError(f"{name} must have shape (b, {shape[1]}), got {array.shape}{hint}")
-    check_array(name, array, shape)
-    return array

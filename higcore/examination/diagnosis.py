@@ -51,26 +51,15 @@ def diagnose(claim, seen, expected, allowed, scale):
         return claim
     a, b = seen / scale, expected / scale
     factor = float((a * b).sum() / (b * b).sum()) if b.any() else 1
-    if _explains(factor * expected, seen, expected, scale):
-        return f"{claim.subject} is {_multiple(factor, claim.reference)}"
-    for text, mistaken in claim.mistakes:
-        if _explains(mistaken, seen, expected, scale):
+    multiple = f"is {_multiple(factor, claim.reference)}", factor * expected
+    for text, mistaken in (multiple, *claim.mistakes):
+        # A mistake leaves next to nothing of the error. Little beside what is allowed is not
+        # enough: a mistake in a small part would make a factor near 1.
+        if np.linalg.norm((seen - mistaken) / scale) <= 0.05 * np.linalg.norm(a - b):
             return f"{claim.subject} {text}"
     if not claim.axis:
         return f"{claim.subject} is not {claim.reference}"
     return f"{claim.subject} {_worst(claim, seen, expected, allowed, scale)}"
-
-
-def _explains(mistaken, seen, expected, scale):
-    """True if ``mistaken`` leaves next to nothing of the error.
-
-    Little beside what is allowed is not enough: a mistake in a small part would make a factor
-    near 1.
-    """
-    if mistaken.shape != seen.shape:
-        return False
-    left, error = (np.linalg.norm((seen - other) / scale) for other in (mistaken, expected))
-    return left <= 0.05 * error
 
 
 def _multiple(factor, reference):

@@ -18,7 +18,7 @@ from .differences import (
     remainder_order,
     step_scale,
 )
-from .examination import host
+from .examination import EndOfPart, host
 
 COLUMNS = 512  # of a Jacobian taken by differences; drawn, if there are more
 PAIRS = 3  # of the dot test: one would not tell a factor from anything else
@@ -38,10 +38,8 @@ class Differentiable:
     tangent: Callable
     adjoint: Callable
     check_jacobian: Callable
-    name: str
-    arguments: str
     axes: tuple[str, str]
-    contraction: str
+    name = arguments = contraction = ""
     pullback = adjoint_name = "backward"
     tangent_name, vacuous = "tangent", ""
     y: Any = None
@@ -53,7 +51,6 @@ class Differentiable:
         self.has_tangent = hasattr(self.given, "tangent")
 
     def value(self, v):
-        """The function on the host."""
         return host(self.function(v))
 
     def results(self, w):
@@ -65,57 +62,59 @@ class Differentiable:
 
     def examine(self):
         """Add all rows to the `Examination`."""
-        with self.exam.part(self.name):
-            self.check_value()
+        run, again = self.exam.run, f"{self.name}, again"
+        self.y = run(self.name, self.check_value)
         if self.y is None:
             self.exam.skip("everything else", f"it takes a {self.name} that works")
         else:
-            self.check_derivatives()
+            run("differences", self.check_derivatives)
+            run("dot test", self.check_dot_products)
             self.check_tape()
-            self.check_repetition()
+            run(again, self.check_repetition, again)
             self.check_kernels()
             if self.exam.dtype == np.float64:
                 self.check_single_precision()
-        self.check_arguments()
+        methods = ", ".join(sorted(self.exam.changing))
+        wrong = f"{methods} changes the arrays it is given" if methods else ""
+        self.exam.add("arguments after the calls", "unchanged", methods or "unchanged", wrong)
 
     def check_value(self):
-        """The value, of all samples together and of each by itself."""
         name, one = self.name, [slice(i, i + 1) for i in range(len(self.x))]
         y = self.exam.array(name, self.function(self.v), self.shape)
         each = np.concatenate([host(self.function(self.v, i)) for i in one])
         claim = f"{name} of a sample depends on what else is in the batch"
         self.exam.compare_values(f"{name}, each sample alone", claim, each, y)
-        self.y = y
+        return y
 
     def check_derivatives(self):
-        """Everything that is a derivative against differences and against each other."""
-        with self.exam.part("differences"):
-            self.take_differences()
-            with self.exam.part("tangent"):
-                self.check_tangent()
-            with self.exam.part(self.pullback):
-                self.check_adjoint()
-            self.check_jacobian()
-        with self.exam.part("dot test"):
-            self.check_dot_products()
+        self.take_differences()
+        self.exam.run("tangent", self.check_tangent)
+        self.exam.run(self.pullback, self.check_adjoint)
+        self.check_jacobian()
 
     def take_differences(self):
         """The Jacobian by differences; which outputs it cannot judge, if it is not all of them."""
-        total = self.v.shape[-1]
+        total, (v_letter, y_letter) = self.v.shape[-1], self.axes
         numbers = np.arange(total)
         if total > COLUMNS:
             numbers = np.sort(self.exam.rng.choice(total, COLUMNS, replace=False))
         columns, rounding = difference_columns(self.value, self.v, numbers)
         if not np.isfinite(columns.uncertainty).all():
-            wrong = f"NaN or Inf close to this {self.axes[0]}"
-            self.exam.require("differences", "finite", "NaN or Inf", wrong)
+            wrong = f"NaN or Inf close to this {v_letter}"
+            self.exam.add("differences", "finite", "NaN or Inf", wrong)
+            raise EndOfPart
         J = NumericalJacobian(numbers, total, columns, rounding, self.exam.truncation)
         self.exam.jacobian, self.exam.units = J, J.units
-        if J.unresolved.any() and not J.unresolved.all():
-            which = J.unresolved.nonzero()[0]
+        which = J.unresolved.nonzero()[0]
+        if 0 < len(which) < self.shape[1]:
             span = f"{which[0]} to {which[-1]}" if len(which) > 1 else which[0]
-            what = f"{len(which)} of {len(J.unresolved)} components of {self.axes[1]}, {span}"
+            what = f"{len(which)} of {self.shape[1]} components of {y_letter}, {span}"
             self.exam.skip(what, J.why_unresolved())
+
+    def swapped(self, text, subscripts, *weights):
+        """The mistake of taking S for its transpose, or this for S, where it can be made."""
+        columns = self.exam.jacobian.columns.value
+        return [(text, np.einsum(subscripts, *weights, columns))] if self.square else []
 
     def check_tangent(self):
         """Tangent against differences, and the order of its Taylor remainder."""
@@ -125,14 +124,12 @@ class Differentiable:
             return
         seen = self.exam.array(name, self.tangent(d), self.shape)
         slope, _ = central_difference(self.value, self.v, d)
-        length, mistakes = float(abs(d).max()), []
-        if self.square:
-            transposed = np.einsum("ij,ijk->ik", host(d), J.columns.value)
-            mistakes = [("applies the transpose of S in place of S", transposed)]
+        length = float(abs(d).max())
+        mistakes = self.swapped("applies the transpose of S in place of S", "ij,ijk->ik", host(d))
         claim = Claim(name, "the derivative", self.axes[1], mistakes)
         expected = Estimate(slope.value, np.maximum(slope.uncertainty, length * J.noise))
         expected, scale = expected.where(~J.noisy), self.exam.per_output(slope.value, length)
-        self.exam.compare_with_differences(what, claim, seen * ~J.noisy, expected, scale)
+        self.exam.compare(what, claim, seen * ~J.noisy, expected, scale)
         self.check_taylor_order(d, seen)
 
     def check_taylor_order(self, d, slope):
@@ -150,10 +147,8 @@ class Differentiable:
         """Adjoint against the transpose of the differences, every component by itself."""
         name, J = self.adjoint_name, self.exam.jacobian
         w = self.exam.draw_cotangents(*self.shape) * self.exam.xp.asarray(~J.noisy)
-        seen, mistakes = self.exam.array(name, self.adjoint(w), self.v.shape), []
-        if self.square:
-            applied = np.einsum("ik,ijk->ij", host(w), J.columns.value)
-            mistakes = [("applies S in place of its transpose", applied)]
+        seen = self.exam.array(name, self.adjoint(w), self.v.shape)
+        mistakes = self.swapped("applies S in place of its transpose", "ik,ijk->ij", host(w))
         claim = Claim(name, "the transpose of the derivative", self.axes[0], mistakes)
         self.exam.compare_columns(name, claim, seen, J.columns.einsum(self.contraction, host(w)))
 
@@ -174,61 +169,67 @@ class Differentiable:
     def check_tape(self):
         """What is done with a tape against what goes without, if there is any of it."""
 
-    def check_repetition(self):
+    def check_repetition(self, what):
         """The same once more: nothing may be random, or remembered."""
-        what, y = f"{self.name}, again", self.axes[1]
-        with self.exam.part(what):
-            claim = f"{self.name} gives another {y} for the same {self.arguments} the second time"
-            self.exam.compare_values(what, claim, self.value(self.v), self.y)
+        y = self.axes[1]
+        claim = f"{self.name} gives another {y} for the same {self.arguments} the second time"
+        self.exam.compare_values(what, claim, self.value(self.v), self.y)
 
     def check_kernels(self):
         """Compiled kernels against the plain Python that defines them, on the first sample."""
         x, v, w = map(to_host, (self.x, self.v, self.exam.draw_cotangents(1, self.shape[1])))
         one, what = type(self)(self.exam, x[:1], v[:1] if v.ndim == 2 else v), "compiled kernels"
-        with self.exam.part(what):
-            compiled = one.results(w)
-            try:
-                with uncompiled() as met:
-                    plain = one.results(w)
-            except Exception as error:
-                self.exam.skip(what, f"as plain Python, they raised {type(error).__name__}")
-                return
-            if met:
-                self.exam.compare_results(what, compiled, plain)
+        self.exam.run(what, one.compare_with_plain_python, what, w)
+
+    def compare_with_plain_python(self, what, w):
+        compiled, limit = self.results(w), self.exam.rounding
+        try:
+            with uncompiled() as met:
+                plain = self.results(w)
+        except Exception as error:
+            self.exam.skip(what, f"as plain Python, they raised {type(error).__name__}")
+            return
+        if met:
+            errors = {name: _largest_error(compiled[name][0], plain[name][0]) for name in plain}
+            off = ", ".join(name for name, error in errors.items() if not error <= limit)
+            wrong = "of compiled kernels differ from their source run as plain Python"
+            seen = f"{np.max(list(errors.values())):.0e}"  # NaN, if there is one
+            self.exam.add(what, f"error < {limit:.0e}", seen, off and f"{off} {wrong}")
 
     def check_single_precision(self):
         """float32 arrays in, float32 arrays out, unless the function refuses them."""
+        what = "float32 in"
         try:
             x, v = self.x.astype(np.float32), self.v.astype(np.float32)
             single = type(self)(self.exam, x, v)
             single.function(v)
         except Exception as error:
-            self.exam.skip("float32 in", f"{self.name} raised {type(error).__name__}")
+            self.exam.skip(what, f"{self.name} raised {type(error).__name__}")
             return
-        with self.exam.part("float32 in"):
-            wrong = single.flaws(self.exam.draw_cotangents(*self.shape).astype(np.float32))
-            self.exam.add("float32 in", "float32 out", "-" if wrong else "float32 out", wrong)
+        w = self.exam.draw_cotangents(*self.shape).astype(np.float32)
+        self.exam.run(what, single.check_results_in_float32, what, w)
 
-    def flaws(self, w):
-        """What is wrong with the float32 arrays that the methods return, in words."""
+    def check_results_in_float32(self, what, w):
+        """The dtypes of what the methods return, and whether they are transposes of each other."""
         found = self.results(w)
         flaws = {name: flaw(array, shape, np.float32) for name, (array, shape) in found.items()}
         wrong = "; ".join(f"{name} {text}" for name, text in flaws.items() if text)
-        if wrong or not self.has_tangent:
-            return wrong
-        along, back = found["tangent"][0], found[self.pullback][0]
-        forward, backward, size = _dot_products(self.v, along, w, back)
-        close = abs(forward - backward) <= size * 1e5 * np.finfo(np.float32).eps
-        return "" if close else f"{self.pullback} is not the transpose of tangent in float32"
-
-    def check_arguments(self):
-        """No method may have written into its arguments."""
-        methods = ", ".join(sorted(self.exam.changing))
-        wrong = f"{methods} changes the arrays it is given" if methods else ""
-        self.exam.add("arguments after the calls", "unchanged", methods or "unchanged", wrong)
+        if self.has_tangent and not wrong:
+            along, back = found["tangent"][0], found[self.pullback][0]
+            forward, backward, size = _dot_products(self.v, along, w, back)
+            if abs(forward - backward) > size * 1e5 * np.finfo(np.float32).eps:
+                wrong = f"{self.pullback} is not the transpose of tangent in float32"
+        self.exam.add(what, "float32 out", "-" if wrong else "float32 out", wrong)
 
 
 def _dot_products(d, along, w, back):
     """<w, A d> and <A^T w, d>, and the size of what is summed up in them."""
     d, along, w, back = map(host, (d, along, w, back))
     return (w * along).sum(), (back * d).sum(), abs(w * along).sum()
+
+
+def _largest_error(seen, expected):
+    """Relative to the largest entry."""
+    expected = host(expected)
+    error = np.max(abs(host(seen) - expected), initial=0.0)
+    return error / (np.max(abs(expected), initial=0.0) or 1.0)

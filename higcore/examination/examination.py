@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ..backend import to_host
-from ..validation import check_count
+from ..backend import array_module, to_host
+from ..validation import check_array, check_count, check_same_dtype
 from .diagnosis import diagnose, flaw
 from .differences import CANCELLING, Estimate, max_norms
 from .report import CheckReport, Finding
@@ -16,26 +15,63 @@ from .report import CheckReport, Finding
 HEAVIEST = 1e30  # cotangent, or it would overflow
 
 
-class _EndOfPart(Exception):
+class EndOfPart(Exception):
     """Ends a part of an examination; its row is in the table already."""
 
 
 class Examination:
-    """A `CheckReport` in the making, on arrays of one dtype and one array module.
+    """A `CheckReport` in the making, in the dtype and array module of the arrays that are given.
 
     ``given`` is the solver or network, and ``changing`` the names of its methods that write into
     their arguments. ``jacobian`` is the `NumericalJacobian`, once there is one, and ``units`` (n,)
     are what derivatives of the outputs are measured in.
     """
 
-    def __init__(self, what, given, xp, dtype, seed):
+    def __init__(self, what, given, seed, **points):
+        if isinstance(given, type):
+            name = given.__name__
+            raise TypeError(f"{what} must be an instance, {name}(), not the class {name}")
+        check_count("seed", seed, 0)
+        arrays = {name: array for name, array in points.items() if array is not None}
+        self.xp = array_module(**arrays)
+        for name, array in arrays.items():
+            check_array(name, array, ("any",) * max(1, array.ndim))
+        check_same_dtype(**arrays)
+        self.dtype = next((array.dtype for array in arrays.values()), np.dtype(np.float64))
         self.report = CheckReport(f"check_{what}: {type(given).__name__}")
-        self.given, self.changing = given, set()
-        self.xp, self.dtype, self.rng = xp, np.dtype(dtype), np.random.default_rng(seed)
-        eps = float(np.finfo(dtype).eps)
+        self.given, self.changing, self.rng = given, set(), np.random.default_rng(seed)
+        eps = float(np.finfo(self.dtype).eps)
         self.rounding, self.truncation = 1e5 * eps, 100 * eps ** (2 / 3)  # relative errors
         self.jacobian: Any = None
         self.units = np.ones(1)
+
+    def sizes(self, *names):
+        found = [getattr(self.given, name) for name in names]
+        for name, size in zip(names, found, strict=True):
+            check_count(name, size)
+        self.add("sizes", "counts", ", ".join(map("{} {}".format, names, found)))
+        return found
+
+    def points(self, name, array, shape):
+        if array is None:
+            return self.draw(*shape)
+        if array.ndim == 1:
+            hint = f"; one sample is {name}[None]" if len(array) == shape[1] else ""
+            raise ValueError(f"{name} must have shape (b, {shape[1]}), got {array.shape}{hint}")
+        check_array(name, array, shape)
+        return array
+
+    def run(self, what, check, *arguments):
+        """Return check(*arguments); where it raises an exception, None, and a row that failed."""
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is met by `array`
+                return check(*arguments)
+        except EndOfPart:
+            pass
+        except Exception as error:
+            name, text = type(error).__name__, " ".join(str(error).split())
+            self.add(what, "no exception", name, f"raised {name}: {text}")
+        return None
 
     def call(self, name, *arguments):
         """Call the method of this name with copies, and see whether it leaves them alone."""
@@ -46,7 +82,6 @@ class Examination:
         return result
 
     def draw(self, *shape):
-        """Normal random numbers."""
         return self.xp.asarray(self.rng.standard_normal(shape).astype(self.dtype))
 
     def draw_cotangents(self, *shape):
@@ -66,59 +101,50 @@ class Examination:
         """Add a row; a sentence in ``wrong`` makes it one that failed."""
         self.report.rows.append(Finding(what, expected, seen, wrong or "ok", not wrong))
 
-    def require(self, what, expected, seen, wrong=""):
-        """Add a row; if it fails, the part that asks for it ends here."""
-        self.add(what, expected, seen, wrong)
-        if wrong:
-            raise _EndOfPart
-
     def skip(self, what, why):
         """Add a row for what cannot be checked."""
         self.report.rows.append(Finding(what, "-", "-", f"skipped: {why}", None))
 
     def lacks(self, method, what, why="no {} is given; it is optional"):
         """True if there is no such method, and a row says so."""
-        missing = not hasattr(self.given, method)
-        if missing:
-            self.skip(what, why.format(method))
-        return missing
-
-    @contextmanager
-    def part(self, what):
-        """Let an exception of the user's code fail a row, and end this part alone."""
-        try:
-            with np.errstate(all="ignore"):  # what is not finite is met by `array`
-                yield
-        except _EndOfPart:
-            pass
-        except Exception as error:
-            name, text = type(error).__name__, " ".join(str(error).split())
-            self.add(what, "no exception", name, f"raised {name}: {text}")
-
-    def sizes(self, *names):
-        """Return the sizes that a solver or network must have, or None if one is amiss."""
-        with self.part("sizes"):
-            found = [getattr(self.given, name) for name in names]
-            for name, size in zip(names, found, strict=True):
-                check_count(name, size)
-            self.add("sizes", "counts", ", ".join(map("{} {}".format, names, found)))
-            return found
-        return None
+        if hasattr(self.given, method):
+            return False
+        self.skip(what, why.format(method))
+        return True
 
     def array(self, what, array, shape):
-        """Return an array of the user's on the host; require shape, dtype and that it is finite."""
+        """A float64 copy of the user's array on the host; without a flaw, or the part ends."""
         wrong = flaw(array, shape, self.dtype)
         seen = f"{array.shape} {array.dtype}" if hasattr(array, "dtype") else type(array).__name__
-        self.require(what, f"{shape} {self.dtype}", seen, wrong and f"{what} {wrong}")
+        self.add(what, f"{shape} {self.dtype}", seen, wrong and f"{what} {wrong}")
+        if wrong:
+            raise EndOfPart
         return host(array)
 
     def compare(self, what, claim, seen, expected, scale=None):
-        """Add a row that says whether two arrays agree up to rounding.
+        """Add a row that says whether two arrays agree.
 
-        ``claim`` is a `Claim`, or the sentence to be shown if they do not. Errors are relative to
-        ``scale``, by default the largest entry of all.
+        Up to rounding; or, if an `Estimate` is expected, as far as differences say anything of any
+        output. ``claim`` is a `Claim`, or the sentence to be shown if they do not. Errors are
+        relative to ``scale``, by default the largest entry of all.
         """
-        self._compare(what, claim, seen, Estimate(expected, np.zeros(1)), self.rounding, scale)
+        relative, uncertainty, J = self.rounding, np.zeros(1), None
+        if isinstance(expected, Estimate):
+            relative, J, (expected, uncertainty) = self.truncation, self.jacobian, expected
+        if seen.shape != expected.shape:
+            wrong = f"{what}: shape {seen.shape} in place of {expected.shape}"
+            self.add(what, f"{expected.shape}", f"{seen.shape}", wrong)
+            return
+        error = abs(seen - expected)
+        if J and J.unresolved.all() and (J.noisy.all() or (error <= uncertainty).all()):
+            self.skip(what, J.why_unresolved())
+            return
+        scale = (abs(expected).max() or 1.0) if scale is None else scale
+        scale = np.broadcast_to(scale, expected.shape)
+        allowed = uncertainty + relative * scale
+        wrong = diagnose(claim, seen, expected, allowed, scale)
+        bound, worst = (allowed / scale).max(), (error / scale).max()
+        self.add(what, f"error < {bound:.0e}", f"{worst:.0e}" if worst else "0", wrong)
 
     def compare_values(self, what, claim, seen, expected):
         """`compare` what comes out (b, n), every output in its units.
@@ -128,46 +154,13 @@ class Examination:
         scale = np.maximum(max_norms(expected), CANCELLING * abs(expected).max())
         self.compare(what, claim, seen, expected, np.where(scale > 0, scale, 1.0))
 
-    def compare_results(self, what, compiled, plain):
-        """Add a row that says whether compiled methods return what they do as plain Python."""
-        errors = {}
-        for name, (array, _) in plain.items():
-            expected = host(array)
-            error = np.max(abs(host(compiled[name][0]) - expected), initial=0.0)
-            errors[name] = error / (np.max(abs(expected), initial=0.0) or 1.0)
-        off = [name for name, error in errors.items() if not error <= self.rounding]
-        worst = max(errors.values(), key=lambda error: np.nan_to_num(error, nan=np.inf))
-        wrong = f"{', '.join(off)} of compiled kernels differ from their source run as plain Python"
-        self.add(what, f"error < {self.rounding:.0e}", f"{worst:.0e}", off and wrong)
-
-    def compare_with_differences(self, what, claim, seen, expected, scale=None):
-        """`compare` with an `Estimate`, unless differences say nothing of any output."""
-        J, error = self.jacobian, abs(seen - expected.value)
-        if J.unresolved.all() and (J.noisy.all() or (error <= expected.uncertainty).all()):
-            self.skip(what, J.why_unresolved())
-        else:
-            self._compare(what, claim, seen, expected, self.truncation, scale)
-
     def compare_columns(self, name, claim, seen, expected, scale=None):
-        """`compare_with_differences` what has an entry for every column of the Jacobian."""
+        """`compare` what has an entry for every column of the Jacobian with differences."""
         J, text = self.jacobian, f"has the components of {claim.axis} in reverse order"
         mistakes = [(text, expected.value[..., ::-1]), *claim.mistakes]
         claim = claim._replace(mistakes=mistakes, numbers=J.numbers)
         what = f"{name} against differences{J.share}"
-        self.compare_with_differences(what, claim, seen[..., J.numbers], expected, scale)
-
-    def _compare(self, what, claim, seen, estimate, relative, scale):
-        expected, uncertainty = estimate
-        if seen.shape != expected.shape:
-            wrong = f"{what}: shape {seen.shape} in place of {expected.shape}"
-            self.add(what, f"{expected.shape}", f"{seen.shape}", wrong)
-            return
-        scale = (abs(expected).max() or 1.0) if scale is None else scale
-        scale = np.broadcast_to(scale, expected.shape)
-        allowed = uncertainty + relative * scale
-        wrong = diagnose(claim, seen, expected, allowed, scale)
-        bound, worst = (allowed / scale).max(), (abs(seen - expected) / scale).max()
-        self.add(what, f"error < {bound:.0e}", f"{worst:.0e}" if worst else "0", wrong)
+        self.compare(what, claim, seen[..., J.numbers], expected, scale)
 
 
 def host(array):

@@ -14,7 +14,7 @@ from .examination import host
 
 ROWS = 2  # of S, a sample
 SHAKE = 0.1  # of theta, relative to its size: no bias stays 0, where ReLU may have its kink
-NO_SHAPES = "not given: a step is taken to fit into memory"
+NO_SHAPES = "not given: a step is taken to fit into memory"  # for estimates believe them
 NO_PART = "no part(tape, samples): row factors are made for all samples"
 
 
@@ -35,7 +35,6 @@ class ParametrisedNetwork(Differentiable):
 
     @computed_once
     def tape(self):
-        """That of forward."""
         return self.call("forward", self.v, self.x)[1]
 
     def function(self, theta, samples=slice(None)):
@@ -60,21 +59,20 @@ class ParametrisedNetwork(Differentiable):
         J = self.stacked(S * self.exam.xp.asarray(~self.exam.jacobian.noisy))
         columns = self.exam.jacobian.columns.einsum("iru,iuk->irk", host(J.S))
         columns = Estimate(*(part.reshape(J.shape[0], -1) for part in columns))
-        with self.exam.part("rows"):
-            self.exam.add("rows", "all of theta, in order", *_coverage(J.blocks, J.shape[1]))
-            claim = Claim("J, made of rows,", "S du/dtheta", "theta")
-            self.exam.compare_columns("J", claim, host(J.dense()), columns)
-        with self.exam.part("products"):
-            self.check_products(J)
-        with self.exam.part("J J^T"):
-            self.check_gram(J, columns)
-        with self.exam.part("factor_shapes"):
-            self.check_factor_shapes(J.blocks)
-        with self.exam.part("tiles"):
-            self.check_tiles(J)
+        run = self.exam.run
+        run("rows", self.check_rows, J, columns)
+        run("products", self.check_products, J)
+        run("J J^T", self.check_gram, J, columns)
+        run("factor_shapes", self.check_factor_shapes, J)
+        run("tiles", self.check_tiles, J)
+
+    def check_rows(self, J, columns):
+        """J against differences; the blocks of rows must cover theta."""
+        self.exam.add("rows", "all of theta, in order", *_coverage(J.blocks, J.shape[1]))
+        claim = Claim("J, made of rows,", "S du/dtheta", "theta")
+        self.exam.compare_columns("J", claim, host(J.dense()), columns)
 
     def check_products(self, J):
-        """J v and J^T w against tangent and backward."""
         v, w, S = self.exam.draw(J.shape[1]), self.exam.draw(J.shape[0]), host(J.S)
         if not self.exam.lacks("tangent", "J v = S tangent"):
             S_du = np.einsum("iru,iu->ir", S, host(self.tangent(v))).ravel()
@@ -93,22 +91,20 @@ class ParametrisedNetwork(Differentiable):
             D, uncertainty = columns
             slack = uncertainty @ abs(D).T
             product = Estimate(D @ D.T, slack + slack.T)
-            self.exam.compare_with_differences("J J^T against differences", claim, K, product)
+            self.exam.compare("J J^T against differences", claim, K, product)
         else:
             D = host(J.dense())
             self.exam.compare("J J^T = product of J", claim, K, D @ D.T)
 
-    def check_factor_shapes(self, blocks):
-        """``factor_shapes``, which estimates of memory believe."""
+    def check_factor_shapes(self, J):
         if self.exam.lacks("factor_shapes", "factor_shapes", NO_SHAPES):
             return
         seen = [tuple(shape) for shape in self.given.factor_shapes]
-        expected = [(block.positions, block.n_in, block.n_out) for block in blocks]
+        expected = [(block.positions, block.n_in, block.n_out) for block in J.blocks]
         wrong = "" if seen == expected else f"factor_shapes is {seen} where rows has {expected}"
         self.exam.add("factor_shapes", "those of rows", "others" if wrong else "the same", wrong)
 
     def check_tiles(self, J):
-        """J J^T of row factors that are made for one sample at a time."""
         if not self.exam.lacks("part", "tiles", NO_PART):
             claim = Claim("J J^T in tiles", "J J^T at once", "the rows")
             in_tiles, at_once = self.stacked(J.S, tile=1).gram(), J.gram()

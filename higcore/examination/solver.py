@@ -58,23 +58,20 @@ class ControlledSolver(Differentiable):
 
     def check_jacobian(self):
         """S of rows against differences, tangent and adjoint, and S of jacobian against it."""
-        with self.exam.part("rows"):
-            self.check_rows()
-            self.check_products()
-        with self.exam.part("jacobian"):
-            self.check_own_jacobian()
+        self.exam.run("rows", self.check_rows)
+        self.exam.run("jacobian", self.check_own_jacobian)
 
     def check_rows(self):
-        """S against differences."""
+        """S against differences, then S du and S^T y_bar against tangent and adjoint."""
         J, S = self.exam.jacobian, self.call("rows", self.forward()[1])
         S = self.exam.array("S of rows", S, self.S_shape)
-        mistakes = [("is transposed", J.columns.value.swapaxes(1, 2))] if self.square else []
-        claim, resolved = Claim("S", "the derivative", "u", mistakes), ~J.noisy[:, None]
+        claim = Claim("S", "the derivative", "u", self.swapped("is transposed", "ijk->ikj"))
+        resolved = ~J.noisy[:, None]
         self.exam.compare_columns("S", claim, S * resolved, J.columns, J.units[:, None])
         self.S = S
+        self.check_products()
 
     def check_products(self):
-        """S du and S^T y_bar against tangent and adjoint."""
         if self.has_tangent:
             du = self.exam.draw(*self.v.shape)
             dy, S_du = host(self.tangent(du)), np.einsum("ijk,ik->ij", self.S, host(du))
@@ -93,23 +90,23 @@ class ControlledSolver(Differentiable):
         self.check_y("jacobian", y)
         S = self.exam.array("S of jacobian", S, self.S_shape)
         if self.S is not None:
-            claim, scale = Claim("S of jacobian", "that of rows", "u"), self.exam.per_output(self.S)
-            self.exam.compare("S of jacobian = rows", claim, S, self.S, scale)
+            claim = Claim("S of jacobian", "that of rows", "u")
+            self.exam.compare(
+                "S of jacobian = rows", claim, S, self.S, self.exam.per_output(self.S)
+            )
 
     def check_y(self, method, y):
-        """The y of another method against that of solve."""
         what = f"y of {method}"
         self.exam.compare_values(what, Claim(what, "solve's", "y"), host(y), self.y)
 
     def check_tape(self):
         """What training calls: forward, and backward and rows on its tape, again and again."""
-        with self.exam.part("forward and backward"):
-            y, tape = self.forward()
-            self.check_y("forward", y)
-            self.check_backward(tape)
+        self.exam.run("forward and backward", self.check_backward)
 
-    def check_backward(self, tape):
+    def check_backward(self):
         """Backward of several cotangents, of one after the other, and of the first again."""
+        y, tape = self.forward()
+        self.check_y("forward", y)
         b, n, k = self.S_shape
         y_bars, backward = self.exam.draw_cotangents(b, AT_ONCE, n), partial(self.call, "backward")
         one_by_one = [host(backward(tape, y_bars[:, r])) for r in range(AT_ONCE)]
