@@ -59,36 +59,60 @@ class Layer(Protocol):
 
 
 class Dense:
-    """a_out = act(a W + c) with W (n_in, n_out) and bias c (n_out,)."""
+    """a_out = act(a W + c) with W (n_in, n_out) and bias c (n_out,).
+
+    A layer that uses one W (fan_in, features) at P positions, such as `Conv1d`, differs from this
+    one, of P = 1, by what each position sees of the input: ``patches`` and its transpose.
+    """
 
     def __init__(self, n_in: int, n_out: int, activation: str, start: int) -> None:
-        self.settings = n_in, n_out, activation, start
-        self.n_in, self.n_out, self.start = n_in, n_out, start
+        self.settings: tuple = (n_in, n_out, activation, start)
+        self.n_in, self.n_out = n_in, n_out
+        self._place((1, n_in, n_out), n_in + n_out, activation, start)
+
+    def _place(self, factor_shape, fans, activation, start):
+        self.factor_shape: tuple[int, int, int] = factor_shape
+        self.positions, self.fan_in, self.features = factor_shape
+        self.fans, self.start = fans, start
         self.activation = ACTIVATIONS[activation]
-        self.size = (n_in + 1) * n_out
-        self.factor_shape = (1, n_in, n_out)
+        self.size: int = (self.fan_in + 1) * self.features
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}{self.settings}"
 
+    def patches(self, a: Array) -> Array:
+        """a (b, n_in) -> what W multiplies, (b, fan_in), or (b, P, fan_in) of several positions."""
+        return a
+
+    def scatter(self, patches: Array, leading: tuple[int, ...]) -> Array:
+        """Transpose of `patches`: cotangents of all positions, (.., fan_in) -> (*leading, n_in)."""
+        return patches.reshape(*leading, self.n_in)
+
     def parameters(self, theta: Array) -> tuple[Array, Array]:
-        """Views of theta (t,): W (n_in, n_out) and c (n_out,)."""
-        return _views(theta, self.start, self.n_in, self.n_out)
+        """Views of theta (t,): W (fan_in, features) and c (features,)."""
+        split = self.start + self.fan_in * self.features
+        weights = theta[self.start : split].reshape(self.fan_in, self.features)
+        return weights, theta[split : split + self.features]
 
     def init(self, rng: np.random.Generator, theta: Array) -> None:
-        """Write Glorot-uniform weights and zero biases into theta."""
-        _glorot(rng, *self.parameters(theta), self.n_in + self.n_out)
+        """Write weights uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot) and zero biases."""
+        weights, bias = self.parameters(theta)
+        limit = np.sqrt(6.0 / self.fans)
+        weights[:] = rng.uniform(-limit, limit, weights.shape)
+        bias[:] = 0
 
     def forward(self, theta: Array, a: Array) -> Array:
         """a (b, n_in) -> a_out (b, n_out)."""
         weights, bias = self.parameters(theta)
-        return self.activation.value(a @ weights + bias)
+        z = self.patches(a) @ weights + bias  # (b, P, fan_in) x (fan_in, features)
+        return self.activation.value(z).reshape(len(a), self.n_out)
 
     def tangent(self, theta: Array, dtheta: Array, a: Array, a_out: Array, da: Array) -> Array:
-        """da_out = act'(z) * (a dW + da W + dc)."""
+        """da_out = act'(z) * (patches(a) dW + patches(da) W + dc)."""
         weights, _ = self.parameters(theta)
         dweights, dbias = self.parameters(dtheta)
-        return self.activation.slope(a_out) * (a @ dweights + da @ weights + dbias)
+        dz = self.patches(a) @ dweights + self.patches(da) @ weights + dbias
+        return self.activation.slope(a_out) * dz.reshape(len(a), self.n_out)
 
     def backward(
         self, theta: Array, theta_bar: Array, a: Array, a_out: Array, a_out_bar: Array
@@ -96,26 +120,30 @@ class Dense:
         """Write W_bar and c_bar into theta_bar, return a_bar: a_out_bar (b, n_out) -> (b, n_in)."""
         weights, _ = self.parameters(theta)
         weights_bar, bias_bar = self.parameters(theta_bar)
-        delta = a_out_bar * self.activation.slope(a_out)
-        weights_bar[:] = a.T @ delta  # (n_in, b) x (b, n_out)
+        delta = (a_out_bar * self.activation.slope(a_out)).reshape(-1, self.features)
+        # (fan_in, b P) x (b P, features)
+        weights_bar[:] = self.patches(a).reshape(-1, self.fan_in).T @ delta
         bias_bar[:] = delta.sum(axis=0)
-        return delta @ weights.T  # (b, n_out) x (n_out, n_in)
+        return self.scatter(delta @ weights.T, (len(a),))  # (b P, features) x (features, fan_in)
 
     def rows(self, theta: Array, a: Array, a_out: Array, pulled: Array) -> OuterProductRows:
         """Factors of this layer's rows of J, from S pulled back to its output, (b, r, n_out)."""
+        b, r, _ = pulled.shape
         delta = pulled
         if self.activation != ACTIVATIONS["linear"]:  # S itself needs no copy
             delta = pulled * self.activation.slope(a_out)[:, None, :]
-        return OuterProductRows(a[:, None, :], delta[:, :, None, :], self.start)
+        delta = delta.reshape(b, r, self.positions, self.features)
+        inputs = self.patches(a).reshape(b, self.positions, self.fan_in)
+        return OuterProductRows(inputs, delta, self.start)
 
     def pull_rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, delta: Array) -> Array:
-        """S at the layer's input: delta (b, r, 1, n_out) -> (b, r, n_in)."""
+        """S at the layer's input: delta (b, r, P, features) -> (b, r, n_in)."""
         weights, _ = self.parameters(theta)
-        b, r, _, n_out = delta.shape
-        return (delta.reshape(b * r, n_out) @ weights.T).reshape(b, r, self.n_in)
+        # (b r P, features) x (features, fan_in)
+        return self.scatter(delta.reshape(-1, self.features) @ weights.T, delta.shape[:2])
 
 
-class Conv1d:
+class Conv1d(Dense):
     """a_out[p] = act(sum_k a[p + k] W_k + c): a valid convolution over P = points - width + 1.
 
     A signal is flat (points, channels), row-major; W (width channels, features) acts on the
@@ -134,64 +162,13 @@ class Conv1d:
         channels_first: bool = False,
     ) -> None:
         self.settings = points, channels, features, width, activation, start, channels_first
-        self.points, self.channels, self.features, self.width = points, channels, features, width
-        self.positions = points - width + 1
-        self.n_in, self.n_out = points * channels, self.positions * features
-        self.fan_in, self.start = width * channels, start
-        self.activation = ACTIVATIONS[activation]
+        self.points, self.channels, self.width = points, channels, width
         self.channels_first = channels_first
-        self.size = (self.fan_in + 1) * features
-        self.factor_shape = (self.positions, self.fan_in, features)
+        positions, fan_in = points - width + 1, width * channels
+        self.n_in, self.n_out = points * channels, positions * features
+        self._place((positions, fan_in, features), fan_in + width * features, activation, start)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}{self.settings}"
-
-    def parameters(self, theta: Array) -> tuple[Array, Array]:
-        """Views of theta (t,): W (width channels, features) and c (features,)."""
-        return _views(theta, self.start, self.fan_in, self.features)
-
-    def init(self, rng: np.random.Generator, theta: Array) -> None:
-        """Write Glorot-uniform weights and zero biases into theta."""
-        fans = self.fan_in + self.width * self.features
-        _glorot(rng, *self.parameters(theta), fans)
-
-    def forward(self, theta: Array, a: Array) -> Array:
-        """a (b, n_in) -> a_out (b, n_out)."""
-        weights, bias = self.parameters(theta)
-        z = self._patches(a) @ weights + bias  # (b, P, width channels) x (width channels, features)
-        return self.activation.value(z).reshape(len(a), self.n_out)
-
-    def tangent(self, theta: Array, dtheta: Array, a: Array, a_out: Array, da: Array) -> Array:
-        """da_out = act'(z) * (patches(a) dW + patches(da) W + dc)."""
-        weights, _ = self.parameters(theta)
-        dweights, dbias = self.parameters(dtheta)
-        dz = self._patches(a) @ dweights + self._patches(da) @ weights + dbias
-        return self.activation.slope(a_out) * dz.reshape(len(a), self.n_out)
-
-    def backward(
-        self, theta: Array, theta_bar: Array, a: Array, a_out: Array, a_out_bar: Array
-    ) -> Array:
-        """Write W_bar and c_bar into theta_bar, return a_bar: a_out_bar (b, n_out) -> (b, n_in)."""
-        weights, _ = self.parameters(theta)
-        weights_bar, bias_bar = self.parameters(theta_bar)
-        delta = (a_out_bar * self.activation.slope(a_out)).reshape(-1, self.features)
-        weights_bar[:] = self._patches(a).reshape(-1, self.fan_in).T @ delta
-        bias_bar[:] = delta.sum(axis=0)
-        return self._scatter(delta @ weights.T, (len(a),))
-
-    def rows(self, theta: Array, a: Array, a_out: Array, pulled: Array) -> OuterProductRows:
-        """Factors of this layer's rows of J, from S pulled back to its output, (b, r, n_out)."""
-        b, r, _ = pulled.shape
-        delta = pulled * self.activation.slope(a_out)[:, None, :]
-        delta = delta.reshape(b, r, self.positions, self.features)
-        return OuterProductRows(self._patches(a), delta, self.start)
-
-    def pull_rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, delta: Array) -> Array:
-        """S at the layer's input: delta (b, r, P, features) -> (b, r, n_in)."""
-        weights, _ = self.parameters(theta)
-        return self._scatter(delta.reshape(-1, self.features) @ weights.T, delta.shape[:2])
-
-    def _patches(self, a):
+    def patches(self, a: Array) -> Array:
         """(b, P, width channels): the neighbouring points that each position sees."""
         signal = a.reshape(len(a), self.points, self.channels)
         if self.channels_first:
@@ -199,8 +176,8 @@ class Conv1d:
         shifts = [signal[:, k : k + self.positions] for k in range(self.width)]
         return module_of(a).concatenate(shifts, axis=2)
 
-    def _scatter(self, patches, leading):
-        """Transpose of `_patches`: sum cotangents (..., P, width channels) into (..., n_in)."""
+    def scatter(self, patches: Array, leading: tuple[int, ...]) -> Array:
+        """Sum cotangents (.., width channels) of all positions into (*leading, n_in)."""
         shifts = patches.reshape(*leading, self.positions, self.width, self.channels)
         out = module_of(patches).zeros((*leading, self.points, self.channels), patches.dtype)
         for k in range(self.width):
@@ -208,15 +185,3 @@ class Conv1d:
         if self.channels_first:
             out = out.swapaxes(-1, -2)
         return out.reshape(*leading, self.n_in)
-
-
-def _views(theta: Array, start: int, n_in: int, n_out: int) -> tuple[Array, Array]:
-    split = start + n_in * n_out
-    return theta[start:split].reshape(n_in, n_out), theta[split : split + n_out]
-
-
-def _glorot(rng, weights, bias, fans):
-    """Fill with uniform +-sqrt(6 / (fan_in + fan_out)) and zeros (Glorot and Bengio 2010)."""
-    limit = np.sqrt(6.0 / fans)
-    weights[:] = rng.uniform(-limit, limit, weights.shape)
-    bias[:] = 0
