@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -24,7 +24,28 @@ from .validation import check_array, check_arrays, check_count
 PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
 
 
-class StackedJacobian:
+class _Jacobian:
+    """What both kinds of J have: ``where`` is an array that lives where J lives."""
+
+    where: Array
+    shape: tuple[int, int]
+    part_samples: Any
+    row_parts: Any
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array module; no attribute, because pickle takes no modules."""
+        return module_of(self.where)
+
+    def gram_of_parameters(self) -> Array:
+        """Return J^T J (t, t), always float64, from the rows of some samples at a time."""
+        total = self.xp.zeros((self.shape[1], self.shape[1]), order="F")
+        for part in self.row_parts(self.part_samples):
+            total = add_gram(total, part.astype(np.float64, copy=False).T)
+        return symmetric(total)
+
+
+class StackedJacobian(_Jacobian):
     """J = d(y_1 .. y_b)/dtheta, shape (m, t), held as layer factors (eq. 7 of the paper).
 
     With S_i = dy_i/du_i pulled back through the network once, a row of J restricted to layer l is
@@ -60,9 +81,10 @@ class StackedJacobian:
         width = getattr(network, "output_size", "|u|")
         check_arrays(theta=(theta, (network.size,)), S=(S, ("b", "|y|", width)))
         self.network, self.theta, self.tape, self.S = network, theta, tape, S
+        self.where = S
         self.samples: int = S.shape[0]
         self.outputs: int = S.shape[1]
-        self.shape: tuple[int, int] = (self.samples * self.outputs, network.size)
+        self.shape = self.samples * self.outputs, network.size
         self.dtype = theta.dtype
         if tile is not None:
             check_count("tile", tile)
@@ -73,16 +95,6 @@ class StackedJacobian:
         """Return the same J with the row factors of ``tile`` samples at a time, None for all."""
         found = StackedJacobian(self.network, self.theta, self.tape, self.S, tile)
         return self if found.tile == self.tile else found
-
-    @property
-    def xp(self) -> ModuleType:
-        """The array module; no attribute, because pickle takes no modules."""
-        return module_of(self.S)
-
-    @property
-    def where(self) -> Array:
-        """An array that lives where J lives."""
-        return self.S
 
     @property
     def sample(self) -> Array:
@@ -102,7 +114,7 @@ class StackedJacobian:
         return self._pulled_back(self.tape, self.S)
 
     def _pulled_back(self, tape: Any, S: Array) -> list[OuterProductRows]:
-        """S pulled back by the network, if it is of as many rows as compiled code will read."""
+        """S pulled back by the network; of other sizes, compiled code would read beyond its end."""
         blocks = self.network.rows(self.theta, tape, S)
         for block in blocks:
             if block.delta.shape[:2] != S.shape[:2]:
@@ -121,6 +133,9 @@ class StackedJacobian:
 
     def _tiles(self):
         return [slice(lo, lo + self.tile) for lo in range(0, self.samples, self.tile)]
+
+    def _all_factors(self) -> Iterator[OuterProductRows]:
+        return (block for part in self._tiles() for block in self._factors(part))
 
     def matvec(self, v: Array) -> Array:
         """Return J v (m,), the tangent, for v (t,)."""
@@ -190,33 +205,24 @@ class StackedJacobian:
         ``mirrored``, only what is on and above the diagonal is defined: enough to decompose K.
         """
         K = self.xp.empty((self.shape[0], self.shape[0]))
-        tiles = self._tiles()
+        tiles, r = self._tiles(), self.outputs
         for k, part in enumerate(tiles):
             left = self._factors(part)
             for other in tiles[k:]:
                 right = left if other is part else self._factors(other)  # the same list: symmetric
-                self._gram_tile(K, left, right, part, other, mirrored)
+                rows, columns = (slice(s.start * r, s.stop * r) for s in (part, other))
+                gram_block(left, right, K[rows, columns], mirrored)
+                if mirrored and other is not part:
+                    K[columns, rows] = K[rows, columns].T
         return K
-
-    def _gram_tile(self, K, left, right, part, other, mirrored):
-        r = self.outputs
-        rows, columns = (slice(s.start * r, s.stop * r) for s in (part, other))
-        gram_block(left, right, K[rows, columns], mirrored)
-        if mirrored and other is not part:
-            K[columns, rows] = K[rows, columns].T
-
-    def gram_of_parameters(self) -> Array:
-        """Return J^T J (t, t), always float64, from the rows of some samples at a time."""
-        return gram_of_parameters(self.row_parts(self.part_samples), self.shape[1])
 
     def norm_squared(self) -> float:
         """Return the squared Frobenius norm of J, an upper bound of max(S)^2."""
-        return sum(block.norm_squared() for part in self._tiles() for block in self._factors(part))
+        return sum(block.norm_squared() for block in self._all_factors())
 
     def exponent(self) -> int:
         """Return e with all entries below 2^e, the largest not far; see `units`. 0 if J is 0."""
-        blocks = (block for part in self._tiles() for block in self._factors(part))
-        return largest_exponent(block.exponent() for block in blocks)
+        return largest_exponent(block.exponent() for block in self._all_factors())
 
     def scaled(self, exponent: int) -> StackedJacobian:
         """Return 2^-exponent J, in factors whose products of two do not overflow."""
@@ -226,53 +232,28 @@ class StackedJacobian:
         return scaled
 
 
-def gram_of_parameters(parts: Iterable[Array], t: int) -> Array:
-    """Sum of part^T part (t, t), float64, over ``parts`` (k, t) of the rows of J."""
-    total = None
-    for part in parts:
-        if total is None:
-            total = module_of(part).zeros((t, t), order="F")
-        total = add_gram(total, part.astype(np.float64, copy=False).T)
-    return symmetric(total)
-
-
-class DenseJacobian:
-    """An explicit J (m, t) with the methods of `StackedJacobian`."""
+class DenseJacobian(_Jacobian):
+    """An explicit J (m, t) with the methods of `StackedJacobian`, a row in place of a sample."""
 
     def __init__(self, J: Array) -> None:
-        self.J, self.dtype = J, J.dtype
-        self.shape: tuple[int, int] = J.shape
+        self.J = self.where = J
+        self.shape, self.dtype = J.shape, J.dtype
         self.samples = self.part_samples = len(J)
         self.outputs = 1
 
-    @property
-    def xp(self) -> ModuleType:
-        """The array module."""
-        return module_of(self.J)
-
-    @property
-    def where(self) -> Array:
-        """An array that lives where J lives."""
-        return self.J
-
     def matvec(self, v: Array) -> Array:
-        """Return J v."""
         return self.J @ v
 
     def rmatvec(self, w: Array) -> Array:
-        """Return J^T w."""
         return self.J.T @ w
 
     def dense(self) -> Array:
-        """Return J itself."""
         return self.J
 
     def row_parts(self, samples: int) -> Iterator[Array]:
-        """Yield J as arrays (k, t), some rows at a time."""
         return (self.J[lo : lo + samples] for lo in range(0, self.shape[0], samples))
 
     def column_parts(self, columns: int) -> Iterator[Array]:
-        """Yield J as arrays (m, k), some columns at a time."""
         return (self.J[:, lo : lo + columns] for lo in range(0, self.shape[1], columns))
 
     def gram(self, mirrored: bool = True) -> Array:
@@ -280,21 +261,14 @@ class DenseJacobian:
         J = self.J.astype(np.float64, copy=False)
         return symmetric(add_gram(self.xp.zeros((len(J), len(J)), order="F"), J))
 
-    def gram_of_parameters(self) -> Array:
-        """Return J^T J in float64."""
-        return gram_of_parameters([self.J], self.shape[1])
-
     def norm_squared(self) -> float:
-        """Return the squared Frobenius norm."""
         parts = self.row_parts(max(1, PART_NUMBERS // self.shape[1]))
         return sum(float((part.astype(np.float64, copy=False) ** 2).sum()) for part in parts)
 
     def exponent(self) -> int:
-        """Return e with all entries below 2^e; see `units`. 0 if J is 0."""
         return largest_exponent([int(exponents_of(np.array(float(abs(self.J).max()))))])
 
     def scaled(self, exponent: int) -> DenseJacobian:
-        """Return 2^-exponent J."""
         return DenseJacobian(self.xp.ldexp(self.J, -exponent))
 
 
