@@ -188,11 +188,10 @@ class Problem:
         """Raise unless ``batch`` is a Batch that fits network and solver; its values may be any."""
         if not isinstance(batch, Batch):
             raise TypeError(f"{label} must be a Batch, got {type(batch).__name__}")
-        sizes = self.solver.state_size, self.network.input_size, self.solver.output_size
-        names = (f"{label}.{field.name}" for field in fields(batch))
         given: dict[str, Any] = {
-            name: (array, ("samples", size))
-            for name, array, size in zip(names, batch, sizes, strict=True)
+            f"{label}.x": (batch.x, ("samples", self.solver.state_size)),
+            f"{label}.net_input": (batch.net_input, ("samples", self.network.input_size)),
+            f"{label}.target": (batch.target, ("samples", self.solver.output_size)),
         }
         check_arrays(**given)
 

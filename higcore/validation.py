@@ -131,7 +131,7 @@ def check_array(name: str, array: Array, shape: Shape) -> None:
         fits = fits and (n == m or type(n) is str)
     if fits and 0 not in array.shape:
         return
-    expected = "(" + ", ".join(str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
+    expected = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
     if not fits:
         raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
     raise ValueError(f"{name} is empty: shape {array.shape}, expected {expected} with sizes >= 1")
@@ -193,13 +193,11 @@ def check_real(
     """Raise unless ``value`` is a finite real number in [low, high], or (low, high] if open_low."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
-    bracket = "(" if open_low else "["
     number = float(value)
     inside = (low < number if open_low else low <= number) and number <= high
     if not (math.isfinite(number) and inside):
-        raise ValueError(
-            f"{name} must be a finite number in {bracket}{low:g}, {high:g}], got {value!r}"
-        )
+        interval = f"{'(' if open_low else '['}{low:g}, {high:g}]"
+        raise ValueError(f"{name} must be a finite number in {interval}, got {value!r}")
 
 
 def check_real_field(

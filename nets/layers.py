@@ -17,45 +17,33 @@ from .activations import ACTIVATIONS
 
 
 class Layer(Protocol):
-    """What `Network` asks of a layer; `Dense` and `Conv1d` say it in full."""
+    """What `Network` asks of a layer; `Dense` says what each method does.
+
+    ``size`` is the number of parameters, ``n_in`` and ``n_out`` are the widths of input and output,
+    ``factor_shape`` is (P, n_in, n_out) of the weights: positions at which they are used, and their
+    shape.
+    """
 
     @property
-    def size(self) -> int:
-        """Number of parameters."""
-
+    def size(self) -> int: ...
     @property
-    def n_in(self) -> int:
-        """Width of the input."""
-
+    def n_in(self) -> int: ...
     @property
-    def n_out(self) -> int:
-        """Width of the output."""
-
+    def n_out(self) -> int: ...
     @property
-    def factor_shape(self) -> tuple[int, int, int]:
-        """(P, n_in, n_out) of the weights: positions at which they are used, and their shape."""
-
-    def init(self, rng: np.random.Generator, theta: Array, /) -> None:
-        """Write initial parameters into theta (t,)."""
-
-    def forward(self, theta: Array, a: Array, /) -> Array:
-        """a (b, n_in) -> a_out (b, n_out)."""
-
-    def tangent(self, theta: Array, dtheta: Array, a: Array, a_out: Array, da: Array, /) -> Array:
-        """da_out (b, n_out) along dtheta (t,) and da (b, n_in)."""
-
+    def factor_shape(self) -> tuple[int, int, int]: ...
+    def init(self, rng: np.random.Generator, theta: Array, /) -> None: ...
+    def forward(self, theta: Array, a: Array, /) -> Array: ...
+    def tangent(
+        self, theta: Array, dtheta: Array, a: Array, a_out: Array, da: Array, /
+    ) -> Array: ...
     def backward(
         self, theta: Array, theta_bar: Array, a: Array, a_out: Array, a_out_bar: Array, /
-    ) -> Array:
-        """Write the layer's part of theta_bar (t,), return a_bar (b, n_in)."""
-
-    def rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, /) -> OuterProductRows:
-        """The layer's rows of J, from S pulled back to its output, (b, r, n_out)."""
-
+    ) -> Array: ...
+    def rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, /) -> OuterProductRows: ...
     def pull_rows(
         self, theta: Array, a: Array, a_out: Array, pulled: Array, delta: Array, /
-    ) -> Array:
-        """S pulled back to the layer's input, (b, r, n_in), from the ``delta`` of `rows`."""
+    ) -> Array: ...
 
 
 class Dense:

@@ -12,9 +12,7 @@ import numpy as np
 from ..validation import Array
 
 NEGLIGIBLE = 2**28  # bytes, which any machine has: not asked for
-SAFETY_MARGIN = (
-    1.5  # how much more than estimated a step is taken to need once it ran out of memory
-)
+SAFETY_MARGIN = 1.5  # of a step that ran out of memory: how much more it needs than estimated
 
 T = TypeVar("T")
 
@@ -49,8 +47,7 @@ def within_memory(call: Callable[[], T], explain: Callable[[str], Exception]) ->
     try:
         return call()
     except MemoryError as error:
-        foreseen = isinstance(error, DoesNotFitError) and error.reason is None
-        if foreseen:
+        if isinstance(error, DoesNotFitError) and error.reason is None:  # it was foreseen
             raise
         reason = getattr(error, "reason", str(error).strip()) or "an allocation failed"
     raise explain(reason)

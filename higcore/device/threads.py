@@ -50,10 +50,10 @@ def _quota(folder: Path = Path("/sys/fs/cgroup")) -> int:
         else:  # the older hierarchy
             files = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
             allowed, period = ((folder / name).read_text() for name in files)
-        share = math.inf if allowed.strip() in ("max", "-1") else int(allowed) / int(period)
+        share = int(allowed) / int(period)  # without a limit of "max", a ValueError, or -1
     except (OSError, ValueError):
-        share = math.inf
-    return max(1, math.ceil(share)) if math.isfinite(share) else _all_cores()
+        return _all_cores()
+    return max(1, math.ceil(share)) if share >= 0 else _all_cores()
 
 
 @functools.cache
