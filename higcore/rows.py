@@ -54,6 +54,7 @@ class OuterProductRows:
         self.positions: int = a.shape[1]
         self.n_in: int = a.shape[2]
         self.n_out: int = delta.shape[3]
+        self.units = self.n_in + bias  # inputs, the bias's among them
         self.split = start + self.n_in * self.n_out
         self.stop = self.split + self.n_out * bias
 
@@ -105,9 +106,8 @@ class OuterProductRows:
 
     def exponents(self) -> tuple[np.ndarray, np.ndarray]:
         """Those of the largest input and of the largest delta of every sample, (b,) on the host."""
-        b = len(self.a)
-        inputs = to_host(abs(self.a).reshape(b, -1).max(axis=1)) if self.n_in else np.zeros(b)
-        deltas = to_host(abs(self.delta).reshape(b, -1).max(axis=1))
+        inputs = to_host(abs(self.a).max(axis=(1, 2))) if self.n_in else np.zeros(len(self.a))
+        deltas = to_host(abs(self.delta).max(axis=(1, 2, 3)))
         return exponents_of(np.maximum(inputs, self.bias)), exponents_of(deltas)
 
     def exponent(self) -> int:
@@ -123,11 +123,6 @@ class OuterProductRows:
         a = xp.ldexp(xp.concatenate([self.a, ones], axis=2), -shift[:, None, None])
         delta = xp.ldexp(self.delta, shift[:, None, None, None])
         return OuterProductRows(a, delta, self.start, bias=0)
-
-    @property
-    def units(self) -> int:
-        """Inputs, the bias's among them."""
-        return self.n_in + self.bias
 
     @property
     def through_entries(self) -> bool:
@@ -146,8 +141,7 @@ class OuterProductRows:
     def at_positions(self) -> list[tuple[Array, Array]]:
         """Inputs (b, n_in) and deltas (m, n_out) of every position, float64 and contiguous."""
         xp = module_of(self.a)
-        a = self.a.astype(xp.float64, copy=False)
-        delta = self.delta.astype(xp.float64, copy=False)
+        a, delta = (array.astype(xp.float64, copy=False) for array in (self.a, self.delta))
         return [
             (a[:, p], xp.ascontiguousarray(delta[:, :, p]).reshape(-1, self.n_out))
             for p in range(self.positions)
@@ -201,30 +195,25 @@ def gram_in_chunks(left: Layers, right: Layers, out: Array, mirrored: bool) -> N
     """
     r, symmetric = left[0].delta.shape[1], right is left
     terms = [term for pair in zip(left, right, strict=True) for term in gram_terms(*pair)]
-    samples = max(1, CHUNK_BYTES // (8 * r * out.shape[1]))
+    rows = r * max(1, CHUNK_BYTES // (8 * r * out.shape[1]))
+
+    def finish(lo):
+        hi = min(lo + rows, len(out))
+        left_of = lo if symmetric else 0
+        chunk = out[lo:hi, left_of:]
+        product = np.empty(chunk.shape)
+        for k, (delta, other, inputs) in enumerate(terms):
+            np.matmul(delta[lo:hi], other[left_of:].T, out=product)
+            if inputs is None:
+                _add(chunk, product, k == 0)
+            else:
+                part = inputs[lo // r : hi // r, left_of // r :]
+                _add_hadamard(chunk, product, part, r, k == 0)
+        if symmetric and mirrored:
+            _mirror(out, lo, hi, 32)
+
     with blas_limits():
-        run_threaded(
-            lambda lo: _gram_chunk(
-                out, terms, r, lo, min(lo + samples * r, len(out)), symmetric, mirrored
-            ),
-            range(0, len(out), samples * r),
-        )
-
-
-def _gram_chunk(out, terms, r, lo, hi, symmetric, mirrored):
-    """Rows lo to hi of the product; if mirrored, also the transpose of what lies right of it."""
-    left_of = lo if symmetric else 0
-    chunk = out[lo:hi, left_of:]
-    product = np.empty(chunk.shape)
-    for k, (delta, other, inputs) in enumerate(terms):
-        np.matmul(delta[lo:hi], other[left_of:].T, out=product)
-        if inputs is None:
-            _add(chunk, product, k == 0)
-        else:
-            part = inputs[lo // r : hi // r, left_of // r :]
-            _add_hadamard(chunk, product, part, r, k == 0)
-    if symmetric and mirrored:
-        _mirror(out, lo, hi, 32)
+        run_threaded(finish, range(0, len(out), rows))
 
 
 def _add(chunk, product, first):
