@@ -69,7 +69,7 @@ class Differentiable:
         else:
             run("differences", self.check_derivatives)
             run("dot test", self.check_dot_products)
-            self.check_tape()
+            run("forward and backward", self.check_backward)
             run(again, self.check_repetition, again)
             self.check_kernels()
             if self.exam.dtype == np.float64:
@@ -166,8 +166,8 @@ class Differentiable:
         claim = Claim(self.adjoint_name, "the transpose of the tangent")
         self.exam.compare(what, claim, seen, expected, np.where(size > 0, size, 1.0))
 
-    def check_tape(self):
-        """What is done with a tape against what goes without, if there is any of it."""
+    def check_backward(self):
+        """What goes back on a tape against what goes without, if there is any of it."""
 
     def check_repetition(self, what):
         """The same once more: nothing may be random, or remembered."""

@@ -66,8 +66,8 @@ class ControlledSolver(Differentiable):
         J, S = self.exam.jacobian, self.call("rows", self.forward()[1])
         S = self.exam.array("S of rows", S, self.S_shape)
         claim = Claim("S", "the derivative", "u", self.swapped("is transposed", "ijk->ikj"))
-        resolved = ~J.noisy[:, None]
-        self.exam.compare_columns("S", claim, S * resolved, J.columns, J.units[:, None])
+        seen = S * ~J.noisy[:, None]
+        self.exam.compare_columns("S", claim, seen, J.columns, J.units[:, None])
         self.S = S
         self.check_products()
 
@@ -90,21 +90,15 @@ class ControlledSolver(Differentiable):
         self.check_y("jacobian", y)
         S = self.exam.array("S of jacobian", S, self.S_shape)
         if self.S is not None:
-            claim = Claim("S of jacobian", "that of rows", "u")
-            self.exam.compare(
-                "S of jacobian = rows", claim, S, self.S, self.exam.per_output(self.S)
-            )
+            claim, scale = Claim("S of jacobian", "that of rows", "u"), self.exam.per_output(self.S)
+            self.exam.compare("S of jacobian = rows", claim, S, self.S, scale)
 
     def check_y(self, method, y):
         what = f"y of {method}"
         self.exam.compare_values(what, Claim(what, "solve's", "y"), host(y), self.y)
 
-    def check_tape(self):
-        """What training calls: forward, and backward and rows on its tape, again and again."""
-        self.exam.run("forward and backward", self.check_backward)
-
     def check_backward(self):
-        """Backward of several cotangents, of one after the other, and of the first again."""
+        """What training calls: backward of several cotangents, one by one, and on the same tape."""
         y, tape = self.forward()
         self.check_y("forward", y)
         b, n, k = self.S_shape
