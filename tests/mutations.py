@@ -311,7 +311,7 @@ MUTATIONS = [
     ("higcore/compilation/store.py", "except Exception as error:", "except KeyError as error:", COMPILATION),
     ("higcore/compilation/store.py", "except OSError as error:", "except KeyError as error:", COMPILATION),
     ("higcore/kernels.py", "self._sources.require_unchanged()\n        return", "return", COMPILATION),
-    ("higcore/device/threads.py", "        if not self.users:\n            self._set(self.before)", "        self._set(self.before)", THREADS),
+    ("higcore/device/threads.py", "                if not self.users:\n                    self._set(self.before)", "                self._set(self.before)", THREADS),
     ("higcore/device/threads.py", "for user in self.users if user == threading.get_ident()", "for user in self.users", THREADS),
     ("higcore/device/threads.py", "return self.before if self.users else self._now()", "return self._now()", THREADS),
     ("higcore/device/threads.py", "_asked_for(), _blas_threads()", "_asked_for()", THREADS),

@@ -101,11 +101,8 @@ class _Limit:
         finally:
             with self.lock:
                 self.users.remove(threading.get_ident())
-                self._restore()
-
-    def _restore(self):
-        if not self.users:
-            self._set(self.before)
+                if not self.users:
+                    self._set(self.before)
 
     def _set(self, count):
         """The limit of all threads is set by whichever thread is here, be it the last to leave.
@@ -122,10 +119,10 @@ class _Limit:
     def after_fork(self) -> None:
         """Only the thread that forked goes on in the child; others will not leave their blocks."""
         self.lock = threading.Lock()
-        others = self.users and threading.get_ident() not in self.users
+        held = bool(self.users)
         self.users = [user for user in self.users if user == threading.get_ident()]
-        if others:
-            self._restore()
+        if held and not self.users:
+            self._set(self.before)
 
 
 _limits: dict[str, _Limit] = {}

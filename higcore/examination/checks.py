@@ -5,8 +5,7 @@ from __future__ import annotations
 from ..backend import Array
 from ..protocols import Network, Solver
 from ..validation import check_array
-from .examination import Examination
-from .network import ParametrisedNetwork, initial_parameters
+from .network import ParametrisedNetwork
 from .report import CheckReport
 from .solver import ControlledSolver
 
@@ -60,13 +59,13 @@ def check_solver(
         For a class, and for x and u that the solver's sizes do not allow. What the solver raises
         is in the table.
     """
-    exam = Examination("solver", solver, seed, x=x, u=u)
+    exam = ControlledSolver("solver", solver, seed, x=x, u=u)
     sizes = exam.run("sizes", exam.sizes, "state_size", "control_size", "output_size")
     if sizes:
         samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
         x = exam.points("x", x, (samples, sizes[0]))
         u = exam.points("u", u, (samples, sizes[1]))
-        ControlledSolver(exam, x, u).examine()
+        exam.at(x, u).examine()
     if show:
         print(exam.report)
     return exam.report
@@ -107,16 +106,16 @@ def check_network(
     TypeError, ValueError
         For a class, and for theta and x that the network's sizes do not allow.
     """
-    exam = Examination("network", network, seed, theta=theta, x=x)
+    exam = ParametrisedNetwork("network", network, seed, theta=theta, x=x)
     sizes = exam.run("sizes", exam.sizes, "size", "input_size", "output_size")
     if sizes:
         if theta is not None:
             check_array("theta", theta, (sizes[0],))
         x = exam.points("x", x, (SAMPLES if x is None else len(x), sizes[1]))
-        drawn = exam.run("init", initial_parameters, exam)
+        drawn = exam.run("init", exam.initial_parameters)
         theta = drawn if theta is None else theta
         if theta is not None:
-            ParametrisedNetwork(exam, x, theta).examine()
+            exam.at(x, theta).examine()
     if show:
         print(exam.report)
     return exam.report

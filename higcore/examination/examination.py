@@ -20,7 +20,7 @@ class EndOfPart(Exception):
 
 
 class Examination:
-    """A `CheckReport` in the making, in the dtype and array module of the arrays that are given.
+    """A `CheckReport` in the making, in the dtype and array module of the points that are given.
 
     ``given`` is the solver or network, and ``changing`` the names of its methods that write into
     their arguments. ``jacobian`` is the `NumericalJacobian`, once there is one, and ``units`` (n,)
@@ -40,6 +40,7 @@ class Examination:
         self.dtype = next((array.dtype for array in arrays.values()), np.dtype(np.float64))
         self.report = CheckReport(f"check_{what}: {type(given).__name__}")
         self.given, self.changing, self.rng = given, set(), np.random.default_rng(seed)
+        self.has_tangent = hasattr(given, "tangent")
         eps = float(np.finfo(self.dtype).eps)
         self.rounding, self.truncation = 1e5 * eps, 100 * eps ** (2 / 3)  # relative errors
         self.jacobian: Any = None

@@ -24,15 +24,17 @@ class ControlledSolver(Differentiable):
     name, arguments, axes, contraction = "solve", "x and u", ("u", "y"), "ij,ijk->ik"
     S: Any = None  # of rows, once it is known
 
-    def __init__(self, exam, x, u):
-        super().__init__(exam, x, u)
-        solver = exam.given
-        self.S_shape = (*self.shape, u.shape[1])
+    def __init__(self, what, solver, seed, **points):
+        super().__init__(what, solver, seed, **points)
         self.tangent_name, tangent = _made("tangent", solver)
         adjoint_name, adjoint = _made("adjoint", solver)
         self.vacuous = f"both are made from {adjoint}" if tangent == adjoint else ""
         if hasattr(solver, "adjoint"):
             self.pullback, self.adjoint_name = "adjoint", adjoint_name
+
+    @property
+    def S_shape(self):
+        return (*self.shape, self.v.shape[1])
 
     def function(self, u, samples=slice(None)):
         return self.call("solve", self.x[samples], u[samples])
@@ -58,62 +60,62 @@ class ControlledSolver(Differentiable):
 
     def check_jacobian(self):
         """S of rows against differences, tangent and adjoint, and S of jacobian against it."""
-        self.exam.run("rows", self.check_rows)
-        self.exam.run("jacobian", self.check_own_jacobian)
+        self.run("rows", self.check_rows)
+        self.run("jacobian", self.check_own_jacobian)
 
     def check_rows(self):
         """S against differences, then S du and S^T y_bar against tangent and adjoint."""
-        J, S = self.exam.jacobian, self.call("rows", self.forward()[1])
-        S = self.exam.array("S of rows", S, self.S_shape)
+        J, S = self.jacobian, self.call("rows", self.forward()[1])
+        S = self.array("S of rows", S, self.S_shape)
         claim = Claim("S", "the derivative", "u", self.swapped("is transposed", "ijk->ikj"))
         seen = S * ~J.noisy[:, None]
-        self.exam.compare_columns("S", claim, seen, J.columns, J.units[:, None])
+        self.compare_columns("S", claim, seen, J.columns, J.units[:, None])
         self.S = S
         self.check_products()
 
     def check_products(self):
         if self.has_tangent:
-            du = self.exam.draw(*self.v.shape)
+            du = self.draw(*self.v.shape)
             dy, S_du = host(self.tangent(du)), np.einsum("ijk,ik->ij", self.S, host(du))
             claim = Claim("S du", "tangent(x, u, du)", "y")
-            self.exam.compare("S du = tangent", claim, S_du, dy, self.exam.per_output(dy))
-        y_bar, pullback = self.exam.draw_cotangents(*self.shape), self.pullback
+            self.compare("S du = tangent", claim, S_du, dy, self.per_output(dy))
+        y_bar, pullback = self.draw_cotangents(*self.shape), self.pullback
         u_bar, S_y_bar = host(self.adjoint(y_bar)), np.einsum("ijk,ij->ik", self.S, host(y_bar))
         claim = Claim("S^T y_bar", f"{pullback}(x, u, y_bar)", "u")
-        self.exam.compare(f"S^T y_bar = {pullback}", claim, S_y_bar, u_bar)
+        self.compare(f"S^T y_bar = {pullback}", claim, S_y_bar, u_bar)
 
     def check_own_jacobian(self):
         """The y and S of jacobian against those of solve and rows."""
-        if self.exam.lacks("jacobian", "jacobian"):
+        if self.lacks("jacobian", "jacobian"):
             return
         y, S = self.call("jacobian", self.x, self.v)
         self.check_y("jacobian", y)
-        S = self.exam.array("S of jacobian", S, self.S_shape)
+        S = self.array("S of jacobian", S, self.S_shape)
         if self.S is not None:
-            claim, scale = Claim("S of jacobian", "that of rows", "u"), self.exam.per_output(self.S)
-            self.exam.compare("S of jacobian = rows", claim, S, self.S, scale)
+            claim, scale = Claim("S of jacobian", "that of rows", "u"), self.per_output(self.S)
+            self.compare("S of jacobian = rows", claim, S, self.S, scale)
 
     def check_y(self, method, y):
         what = f"y of {method}"
-        self.exam.compare_values(what, Claim(what, "solve's", "y"), host(y), self.y)
+        self.compare_values(what, Claim(what, "solve's", "y"), host(y), self.y)
 
     def check_backward(self):
         """What training calls: backward of several cotangents, one by one, and on the same tape."""
         y, tape = self.forward()
         self.check_y("forward", y)
         b, n, k = self.S_shape
-        y_bars, backward = self.exam.draw_cotangents(b, AT_ONCE, n), partial(self.call, "backward")
+        y_bars, backward = self.draw_cotangents(b, AT_ONCE, n), partial(self.call, "backward")
         one_by_one = [host(backward(tape, y_bars[:, r])) for r in range(AT_ONCE)]
         if self.pullback == "adjoint":
             claim = Claim("backward", "adjoint of the same cotangent", "u")
             u_bar = host(self.adjoint(y_bars[:, 0]))
-            self.exam.compare("backward = adjoint", claim, one_by_one[0], u_bar)
-        many = self.exam.array("backward of (b, r, |y|)", backward(tape, y_bars), (b, AT_ONCE, k))
+            self.compare("backward = adjoint", claim, one_by_one[0], u_bar)
+        many = self.array("backward of (b, r, |y|)", backward(tape, y_bars), (b, AT_ONCE, k))
         claim = Claim("backward of r cotangents", "that of one after the other", "u")
-        self.exam.compare("r cotangents = one by one", claim, many, np.stack(one_by_one, axis=1))
+        self.compare("r cotangents = one by one", claim, many, np.stack(one_by_one, axis=1))
         forgets = "backward on the same tape gives something else the second time"
         again = host(backward(tape, y_bars[:, 0]))
-        self.exam.compare("backward, the same tape again", forgets, again, one_by_one[0])
+        self.compare("backward, the same tape again", forgets, again, one_by_one[0])
 
 
 def _made(name, solver):
