@@ -45,16 +45,14 @@ class Solver:
         @property
         def output_size(self) -> int: ...
 
-        def solve(self, x: Array, u: Array) -> Array: ...
-
     def __init_subclass__(cls, complete: bool = True, **options: Any) -> None:
         super().__init_subclass__(**options)
         if complete and (missing := _missing(cls)):
             raise TypeError(f"solver {cls.__name__} {missing}")
-        if complete and _gives(cls, "forward"):  # it has a tape, whatever it was derived from
-            for name in ("solve", "backward"):
-                if not _gives(cls, name):
-                    setattr(cls, name, vars(TapedSolver)[name])
+
+    def solve(self, x: Array, u: Array) -> Array:
+        """Return y (b, |y|); by default what a `forward` of one's own returns beside the tape."""
+        return self.forward(x, u)[0]
 
     def tangent(self, x: Array, u: Array, du: Array) -> Array:
         """Return dy (b, |y|) = S du for directions du (b, |u|); by default from all of S."""
@@ -86,12 +84,14 @@ class Solver:
     def backward(self, tape: Any, y_bar: Array) -> Array:
         """Pull cotangents back: y_bar (b, |y|) or (b, r, |y|) to u_bar alike.
 
-        One adjoint for each of the r cotangents, or all of S if no adjoint is given.
+        One adjoint for each of the r cotangents, or all of S if no adjoint is given or the tape is
+        one of its own.
         """
-        if not _gives(type(self), "adjoint"):
-            return self._through_rows(tape, y_bar)
-        x, u = tape
-        u_bar = self._adjoints(x, u, several(y_bar))
+        if _gives(type(self), "adjoint") and not _gives(type(self), "forward"):
+            x, u = tape
+            u_bar = self._adjoints(x, u, several(y_bar))
+        else:
+            u_bar = several(y_bar) @ self.rows(tape)  # (b, r, |y|) x (b, |y|, |u|)
         return u_bar.reshape(*y_bar.shape[:-1], self.control_size)
 
     def rows(self, tape: Any) -> Array:
@@ -102,11 +102,6 @@ class Solver:
         _, S = self.jacobian(x, u)
         check_array("S of y, S = jacobian(x, u)", S, (len(u), self.output_size, self.control_size))
         return S
-
-    def _through_rows(self, tape, y_bar):
-        """S^T y_bar from all of S."""
-        u_bar = several(y_bar) @ self.rows(tape)  # (b, r, |y|) x (b, |y|, |u|)
-        return u_bar.reshape(*y_bar.shape[:-1], self.control_size)
 
     def _from_products(self, x, u):
         """S (b, |y|, |u|) from |y| adjoints or |u| tangents: what is there, or the fewer."""
@@ -158,14 +153,6 @@ class TapedSolver(Solver, complete=False):
     - ``tape_size``, the numbers a sample on the tape, for estimates of memory.
     """
 
-    def solve(self, x: Array, u: Array) -> Array:
-        """Return y (b, |y|)."""
-        return self.forward(x, u)[0]
-
-    def backward(self, tape: Any, y_bar: Array) -> Array:
-        """Pull cotangents back: y_bar (b, |y|) or (b, r, |y|) to u_bar alike, from all of S."""
-        return self._through_rows(tape, y_bar)
-
 
 def several(y_bar: Array) -> Array:
     """Cotangents (b, |y|) as one for each sample, (b, 1, |y|); (b, r, |y|) as they are."""
@@ -186,9 +173,8 @@ def check_tape(tape: Any, *shapes: Sequence[int | str]) -> None:
 
 
 def _gives(cls, name):
-    """True if a subclass has a method of its own in place of the defaults."""
-    defaults = (getattr(base, name, None) for base in (Solver, TapedSolver))
-    return all(getattr(cls, name, None) is not default for default in defaults)
+    """True if a subclass has a method of its own in place of the default."""
+    return getattr(cls, name) is not getattr(Solver, name)
 
 
 def _missing(cls):
