@@ -38,10 +38,8 @@ class Solver:
 
         @property
         def state_size(self) -> int: ...
-
         @property
         def control_size(self) -> int: ...
-
         @property
         def output_size(self) -> int: ...
 

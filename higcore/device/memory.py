@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..validation import Array
+from . import gpu
 
 NEGLIGIBLE = 2**28  # bytes, which any machine has: not asked for
 SAFETY_MARGIN = 1.5  # of a step that ran out of memory: how much more it needs than estimated
@@ -80,16 +81,12 @@ def available_memory(array: Array) -> float:
     """Bytes that can be had where ``array`` lives."""
     if isinstance(array, np.ndarray):
         return min(_free_memory(), _free_in_container())
-    from . import gpu
-
     return gpu.available_memory()
 
 
 def release_memory(array: Array) -> None:
     """Give back what the memory pool of a device keeps for later; the host keeps nothing."""
     if not isinstance(array, np.ndarray):
-        from . import gpu
-
         gpu.release_memory()
 
 
