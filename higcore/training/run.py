@@ -125,7 +125,7 @@ class Run:
             test = self.problem.evaluate(state.theta)
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
             if not within:
-                self.updates.begin_epoch()
+                self.updates.trust(state._replace(epoch_loss=0.0, epoch_steps=0))
             line = "epoch %.6g, step %d: train %s, test %.4e"
             tell(logging.INFO, line, epoch, state.steps, train, test)
             self.call(self.on_epoch)
