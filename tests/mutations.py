@@ -372,7 +372,7 @@ MUTATIONS = [
     ("higcore/training/identity.py", "(?<==)", "", IDENTITY),
     ("higcore/training/result.py", "return type(self), (self.result,), self.__dict__", "return super().__reduce__()", PICKLE),
     ("higcore/linearisation.py", "        check_arrays(theta=", "        self.module = check_arrays(theta=", PICKLE),
-    ("higcore/training/checkpoint.py", "if 0 <= time", "if time", PICKLE),
+    ("higcore/training/checkpoint.py", "if not 0 <= time", "if not time", PICKLE),
     ("nets/layers.py", "if self.activation != ACT", "if self.activation is not ACT", PICKLE),
 ]  # fmt: skip
 

@@ -15,7 +15,7 @@ import hashlib
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,15 +54,12 @@ class Sources:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.functions: dict[Any, list[Reading]] = {}
-        self._visit(function)
-
-    def _visit(self, function):
-        if function in self.functions:
-            return
-        found = self.functions[function] = list(_readings(function))
-        for reading in found:
-            if (called := plain_function(reading.value)) is not None:
-                self._visit(called)
+        reached = [function]
+        for called in reached:  # which grows meanwhile
+            if called not in self.functions:
+                self.functions[called] = list(_readings(called))
+                values = (reading.value for reading in self.functions[called])
+                reached += filter(None, map(plain_function, values))
 
     def fingerprint(self) -> str | None:
         """SHA-256 of the code of all functions, their files, and the content of all that they read.
@@ -84,7 +81,13 @@ class Sources:
         for function, readings in self.functions.items():
             for reading in _FIRST.setdefault(function, readings):
                 if not reading.holds():
-                    raise ValueError(_changed(function, reading))
+                    name, now = reading.name, reading.look(reading.key)
+                    raise ValueError(
+                        f"{name} was {reading.value!r} when {function.__name__} was compiled and "
+                        f"is {now!r} now, but compiled code keeps the values that it met; define "
+                        "the kernel and the functions it calls anew (or start Python again), or "
+                        f"hand {name} over as an argument"
+                    )
 
 
 def _file_digest(function):
@@ -97,16 +100,6 @@ def _file_digest(function):
 
 # Numba compiles a function that others call once in a process, with the values of that moment.
 _FIRST: weakref.WeakKeyDictionary[Any, list[Reading]] = weakref.WeakKeyDictionary()
-
-
-def _changed(function, reading):
-    now = reading.look(reading.key)
-    return (
-        f"{reading.name} was {reading.value!r} when {function.__name__} was compiled and is "
-        f"{now!r} now, but compiled code keeps the values that it met; define the kernel and the "
-        f"functions it calls anew (or start Python again), or hand {reading.name} over as an "
-        "argument"
-    )
 
 
 def plain_function(value: Any) -> types.FunctionType | None:
@@ -140,13 +133,7 @@ def _readings(function: Any) -> Iterator[Reading]:
         yield Reading("defaults", look, "__defaults__", values, content(values))
 
 
-def _reading(
-    name: str,
-    look: Callable[[str], Any],
-    key: str,
-    names: Iterable[str],
-    seen: tuple[Any, ...] = (),
-) -> Iterator[Reading]:
+def _reading(name, look, key, names, seen=()):
     """One value; of a module, all of its attributes that the code names: rather too many."""
     value = look(key)
     if not isinstance(value, types.ModuleType):
