@@ -319,7 +319,7 @@ MUTATIONS = [
     ("higcore/training/interrupts.py", "        if self.pending:\n            signal", "        if False:\n            signal", INTERRUPTS),
     ("higcore/training/interrupts.py", "if isinstance(installed, Interrupts):", "if False:", INTERRUPTS),
     ("higcore/training/interrupts.py", "installed is not signal.default_int_handler", "False", INTERRUPTS),
-    ("higcore/training/interrupts.py", "isinstance(error, SystemError) and", "False and", INTERRUPTS),
+    ("higcore/training/run.py", "isinstance(error, SystemError) and", "False and", INTERRUPTS),
     ("higcore/training/run.py", "interrupts.raise_pending()", "pass", INTERRUPTS),
     ("higcore/training/fit.py", "    if interrupts.pending and", "    if False and", INTERRUPTS),
     ("higcore/spectral/tridiagonal.py", "return FULL", "return used", HALF),

@@ -53,8 +53,3 @@ def held_back() -> Iterator[Interrupts]:
             yield handler
         finally:
             signal.signal(signal.SIGINT, installed)
-
-
-def is_compiled_interrupt(error: Exception) -> bool:
-    """Whether an exception is what compiled code makes of a KeyboardInterrupt."""
-    return isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)

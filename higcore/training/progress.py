@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TypeAlias
 
 from .result import Result
@@ -35,11 +35,8 @@ def progress_line(enabled: bool, label: str, done: float = 0.0) -> Iterator[Show
     if not enabled:
         yield lambda share, run: None
         return
-    display = _Display(label, done)
-    try:
+    with closing(_Display(label, done)) as display:
         yield display.show
-    finally:
-        display.close()
 
 
 class _Display:

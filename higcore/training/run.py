@@ -15,7 +15,7 @@ import numpy as np
 from ..validation import NonFiniteError
 from .blame import DECOMPOSITION, clause, is_own_check, origin
 from .diagnostics import Diagnostics
-from .interrupts import Interrupts, is_compiled_interrupt
+from .interrupts import Interrupts
 from .progress import Show, tell
 from .result import FELL_BACK, MESSAGES, UNSUCCESSFUL, Epoch, History, Result, is_lost
 from .updates import STEP_TIMES_KEPT, Updates
@@ -59,7 +59,6 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Updates done."""
         return self.updates.state.steps
 
     def complete(self, show: Show, interrupts: Interrupts) -> Result:
@@ -79,9 +78,8 @@ class Run:
         while self.spent()[0] < 1:
             interrupts.raise_pending()
             self.updates.advance()
-            if self.on_step:
-                with self.clock.paused():
-                    self.call(self.on_step)
+            with self.clock.paused():
+                self.call(self.on_step)
             if self.is_time_to_evaluate():
                 self.evaluate()
             show(self.spent()[0], self.result)
@@ -192,8 +190,8 @@ class Run:
         except KeyboardInterrupt:
             return "interrupted", ""
         except Exception as error:
-            if is_compiled_interrupt(error):
-                return "interrupted", ""
+            if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+                return "interrupted", ""  # what compiled code makes of one
             if self.steps == self.earlier.steps and is_own_check(error):
                 raise
             return self.blame(error, origin(error, self.problem, self.updates.optimizer))
