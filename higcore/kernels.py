@@ -25,6 +25,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def uncompiled() -> Iterator[set[str]]:
         _plainly.reset(token)
 
 
+@dataclass(unsafe_hash=True, repr=False)
 class RangeKernel:
     """Run ``body(lo, hi, *args, *scratch)`` over ``n`` samples on the device where ``args`` live.
 
@@ -77,20 +79,16 @@ class RangeKernel:
     reach and to the values that they read from outside.
     """
 
-    def __init__(self, body: Callable[..., None], together: int | None = None) -> None:
-        self.body, self.together = body, together
-        self._sources: Any = None  # these three are there once the kernel has run
-        self._compiled: Any = None
-        self._launch: Any = None
+    body: Callable[..., None]
+    together: int | None = None
+
+    # These are there once the kernel has run.
+    _sources: Any = field(default=None, init=False, compare=False)
+    _compiled: Any = field(default=None, init=False, compare=False)
+    _launch: Any = field(default=None, init=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RangeKernel, (self.body, self.together)
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is RangeKernel and self.__reduce__() == other.__reduce__()
-
-    def __hash__(self) -> int:
-        return hash(self.__reduce__())
 
     def plain(
         self, n: int, *args: Any, scratch: Scratch = no_scratch, cotangents: int | None = None

@@ -146,7 +146,6 @@ class Checkpoints:
 
 
 def _pack(result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and arrays of a result."""
     state, plain, arrays = result.state, {}, {"theta": to_host(result.theta)}
     for name, value in state.optimizer.items():
         if not (isinstance(name, str) and name.isprintable()):

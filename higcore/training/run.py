@@ -51,8 +51,6 @@ class Run:
         self.history, state = History(self.earlier.history), self.earlier.state
         if state.epoch_steps and self.history[-1].step == state.steps:
             self.history.pop()  # the last row of a run that ended within an epoch
-        losses = [row.test_loss for row in self.history]
-        self.best = losses.index(min(losses)) if losses else 0  # row with the smallest test loss
         self.cause: Exception | None = None  # of a run that an exception ended
 
     # Steps
@@ -131,14 +129,14 @@ class Run:
 
     def end_if_hopeless(self) -> None:
         """End the run if its history says that it is lost, or gets nowhere."""
-        row, first, latest = self.history[-1], self.history[0], len(self.history) - 1
-        if not math.isfinite(first.test_loss):
-            raise Ended("non-finite", f"the test loss is {first.test_loss:g} before any step")
-        if is_lost(row.test_loss, first.test_loss):
-            raise Ended("diverged", f"is {row.test_loss:.3g}; it began with {first.test_loss:.3g}")
-        if row.test_loss < self.history[self.best].test_loss:
-            self.best = latest
-        if self.patience and latest - self.best >= self.patience:
+        losses = [row.test_loss for row in self.history]
+        first, latest = losses[0], losses[-1]
+        if not math.isfinite(first):
+            raise Ended("non-finite", f"the test loss is {first:g} before any step")
+        if is_lost(latest, first):
+            raise Ended("diverged", f"is {latest:.3g}; it began with {first:.3g}")
+        since_best = len(losses) - 1 - losses.index(min(losses))
+        if self.patience and since_best >= self.patience:
             raise Ended("stagnated", f"{self.patience} evaluations")
 
     # Callbacks
