@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -29,12 +29,8 @@ from .result import Epoch, History, Result, State, is_lost
 
 FORMAT, VERSION = "higcore checkpoint", 2
 PREFIX = "optimizer."  # of the names of its arrays
-KINDS = {  # of what a result and its state hold beside arrays and rows
-    (int,): ("batch", "fallbacks", "steps", "epoch_steps"),
-    (int, float): ("first_step_seconds", "seconds_per_step", "seconds", "epoch_loss"),
-    (str,): ("status", "message", "error"),
-    (dict,): ("identity",),
-}
+# What JSON may hold for the annotations of a result and its state.
+KINDS = {int: (int,), float: (int, float), str: (str,), dict[str, Any]: (dict,)}
 
 
 def save_checkpoint(path: str | Path, result: Result) -> None:
@@ -221,10 +217,10 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
 
 def _check_kinds(result):
     values = vars(result) | result.state._asdict()
-    for kinds, names in KINDS.items():
-        for name in names:
-            if not isinstance(values[name], kinds):
-                raise ValueError(f"{name} is of type {type(values[name])}, not {kinds[-1]}")
+    for name, hint in (get_type_hints(Result) | get_type_hints(State)).items():
+        kinds = KINDS.get(hint, (object,))
+        if not isinstance(values[name], kinds):
+            raise ValueError(f"{name} is of type {type(values[name])}, not {kinds[-1]}")
     found = {type(figure) for row in (*result.history, *result.diagnostics) for figure in row}
     if odd := [kind for kind in found if not issubclass(kind, (int, float, NoneType))]:
         raise ValueError(f"history and diagnostics hold numbers, not {odd[0]}")

@@ -11,12 +11,12 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
-import itertools
 import json
 import math
 import os
 import shutil
 import time
+import uuid
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,8 +31,6 @@ ABANDONED = 3600.0  # seconds without a write, after which the writer of a parti
 SEAL, DIGITS = b"higcore sha256 ", 64
 CHUNK = 2**20  # bytes hashed at a time
 NUMBERS, TEXT = "biufc", "SU"  # kinds of dtype: bool, int, uint, float, complex; bytes, str
-
-_calls = itertools.count()
 
 
 def file_path(path: object) -> Path:
@@ -80,7 +78,7 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     make_folder(target)
     _remove_abandoned(target)
     # A name for every call: threads and signal handlers may write the same path at a time.
-    label = f"{os.getpid()}-{next(_calls)}"
+    label = uuid.uuid4().hex
     partial = target.with_name(f".{target.stem[:STEM]}.{label}.partial{target.suffix}")
     try:
         try:

@@ -118,9 +118,7 @@ def fit(
     with held_back() as interrupts:
         earlier = _beginning(problem, optimizer, batch, seed, theta, resume)
         updates = Updates(problem, optimizer, earlier, diagnostics)
-        run = Run(
-            updates, earlier, budget, evaluate_every, patience, tuple(on_step), tuple(on_epoch)
-        )
+        run = Run(updates, budget, evaluate_every, patience, tuple(on_step), tuple(on_epoch))
         result = _complete(run, interrupts, progress)
     if interrupts.pending and result.status != "interrupted":  # in the last evaluation
         message = f"{MESSAGES['interrupted']} {result.message}"

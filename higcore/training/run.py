@@ -32,13 +32,9 @@ class Ended(Exception):
 
 @dataclass
 class Run:
-    """A run in progress; `fit` makes it and says what the fields mean.
-
-    ``earlier`` is what it goes on from: of a new run, a `Result` without a history.
-    """
+    """A run in progress; `fit` makes it and says what the fields mean."""
 
     updates: Updates
-    earlier: Result
     budget: dict[str, float | None]
     evaluate_every: int
     patience: int | None
@@ -46,8 +42,9 @@ class Run:
     on_epoch: Sequence[Callback] = ()
 
     def __post_init__(self) -> None:
-        self.problem, self.clock = self.updates.problem, self.updates.clock
-        self.steps_per_epoch = self.problem.steps_per_epoch(self.updates.batch)
+        updates = self.updates
+        self.problem, self.clock, self.earlier = updates.problem, updates.clock, updates.earlier
+        self.steps_per_epoch = self.problem.steps_per_epoch(updates.batch)
         self.history, state = History(self.earlier.history), self.earlier.state
         if state.epoch_steps and self.history[-1].step == state.steps:
             self.history.pop()  # the last row of a run that ended within an epoch
@@ -74,7 +71,8 @@ class Run:
         """Step until something raises `Ended`, or worse."""
         self.catch_up()
         while self.spent()[0] < 1:
-            interrupts.raise_pending()
+            if interrupts.pending:
+                raise KeyboardInterrupt
             self.updates.advance()
             with self.clock.paused():
                 self.call(self.on_step)

@@ -56,6 +56,8 @@ class Updates:
     waited for: there, everything is added up, NaN and Inf stay in the sum, and `confirm` looks at
     it. If it is not finite, the updates since the last state known to be are made again, one by one
     as on a host, up to the one that is to blame.
+
+    ``earlier`` is the run that they go on from: of a new one, a `Result` without a history.
     """
 
     state: State
@@ -64,7 +66,8 @@ class Updates:
     def __init__(
         self, problem: Problem, optimizer: Optimizer, earlier: Result, diagnosed: bool
     ) -> None:
-        self.problem, self.optimizer, self.batch = problem, optimizer, earlier.batch
+        self.problem, self.optimizer = problem, optimizer
+        self.earlier, self.batch = earlier, earlier.batch
         self.clock = Clock(earlier.seconds)
         self.first_step_seconds = earlier.first_step_seconds
         self.step_times: deque[float] = deque(maxlen=STEP_TIMES_KEPT)
@@ -75,16 +78,15 @@ class Updates:
 
     def advance(self) -> None:
         """Make an update; a device is waited for in the first one, or if the optimizer waits."""
-        on_host = is_host(self.state.theta)
-        if on_host or not self.first_step_seconds:
-            seconds = self.make_checked()
-            if on_host:
-                self.step_times.append(seconds)
-            return
-        try:
-            self.make(self.add_to_sum)
-        except NonFiniteError:
-            self.make_again(self.state.steps + 1)
+        if is_host(self.state.theta):
+            self.step_times.append(self.make_checked())
+        elif not self.first_step_seconds:
+            self.make_checked()
+        else:
+            try:
+                self.make(self.add_to_sum)
+            except NonFiniteError:
+                self.make_again(self.state.steps + 1)
 
     def confirm(self) -> None:
         """Wait for a device, and make sure that all updates since the last time were finite."""
