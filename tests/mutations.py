@@ -307,6 +307,7 @@ MUTATIONS = [
     ("higcore/compilation/readings.py", "if attribute in vars(value)", "if False", COMPILATION),
     ("higcore/compilation/readings.py", "for name, cell in cells:", "for name, cell in ():", COMPILATION),
     ("higcore/compilation/readings.py", "if function.__defaults__:", "if False:", COMPILATION),
+    ("higcore/compilation/store.py", "{sorted(fastmath)}", "{set(fastmath)}", COMPILATION),
     ("higcore/compilation/store.py", "except RuntimeError as error:", "except KeyError as error:", COMPILATION),
     ("higcore/compilation/store.py", "except Exception as error:", "except KeyError as error:", COMPILATION),
     ("higcore/compilation/store.py", "except OSError as error:", "except KeyError as error:", COMPILATION),
