@@ -25,6 +25,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ def uncompiled() -> Iterator[set[str]]:
         _plainly.reset(token)
 
 
+@dataclass(unsafe_hash=True, repr=False)
 class RangeKernel:
     """Run ``body(lo, hi, *args, *scratch)`` over ``n`` samples on the device where ``args`` live.
 
@@ -77,20 +79,16 @@ class RangeKernel:
     reach and to the values that they read from outside.
     """
 
-    def __init__(self, body: Callable[..., None], together: int | None = None) -> None:
-        self.body, self.together = body, together
-        self._sources: Sources | None = None
-        self._compiled: Callable[..., None] | None = None
-        self._launch: Callable[..., None] | None = None
+    body: Callable[..., None]
+    together: int | None = None
+
+    # These are there once the kernel has run.
+    _sources: Any = field(default=None, init=False, compare=False)
+    _compiled: Any = field(default=None, init=False, compare=False)
+    _launch: Any = field(default=None, init=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RangeKernel, (self.body, self.together)
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is RangeKernel and self.__reduce__() == other.__reduce__()
-
-    def __hash__(self) -> int:
-        return hash(self.__reduce__())
 
     def plain(
         self, n: int, *args: Any, scratch: Scratch = no_scratch, cotangents: int | None = None
@@ -141,45 +139,33 @@ class RangeKernel:
 
     def _loop(self):
         """The compiled loop over chunks; two threads that come first may both make it."""
-        if self._compiled is None or self._sources is None:
-            self._sources, self._compiled = _compiled_loop(self.body)
+        if self._compiled is None:
+            from .compilation.store import compile_kept
+
+            body = self.body
+
+            def loop(lo, hi, chunk, *args):
+                for start in range(lo, hi, chunk):
+                    # Unsigned: a sample index that might be negative would be wrapped around, and
+                    # a loop with such an address is not vectorised.
+                    body(np.uint64(start), np.uint64(min(hi, start + chunk)), *args)
+
+            sources = Sources(loop)
+            sources.require_unchanged()
+            self._sources, self._compiled = sources, compile_kept(loop, sources, body.__name__)
         self._sources.require_unchanged()
         return self._compiled
 
     def _cuda(self, n, args, scratch, cotangents):
-        """Launch the kernel on the device."""
-        if self._launch is None or self._sources is None:
+        if self._launch is None:
+            from .compilation.store import make_callable
             from .device import cuda_kernels
 
             self._sources = self._sources or Sources(self.body)
-            _make_callable(self._sources)
+            make_callable(self._sources)
             self._launch = cuda_kernels.launcher(self.body)
         self._sources.require_unchanged()
         self._launch(n, args, scratch, cotangents)
-
-
-def _make_callable(sources, fastmath=False):
-    """Let compiled code call all plain functions that it can reach."""
-    from numba.extending import register_jitable
-
-    for function in sources.functions:
-        register_jitable(fastmath=fastmath)(function)
-
-
-def _compiled_loop(body):
-    """What a compiled loop over chunks of samples is made of, and the loop."""
-    from .compilation.store import compile_kept
-
-    def loop(lo, hi, chunk, *args):
-        for start in range(lo, hi, chunk):
-            # Unsigned: a sample index that might be negative would be wrapped around, and a
-            # loop with such an address is not vectorised.
-            body(np.uint64(start), np.uint64(min(hi, start + chunk)), *args)
-
-    sources = Sources(loop)
-    sources.require_unchanged()
-    _make_callable(sources)
-    return sources, compile_kept(loop, sources, body.__name__)
 
 
 def lazy_njit(
@@ -199,10 +185,8 @@ def lazy_njit(
     def compiled():
         from .compilation.store import compile_kept
 
-        fast = {"reassoc", "contract"} if sums_in_any_order else False
-        sources = Sources(function)
-        _make_callable(sources, fastmath=fast)
-        return compile_kept(function, sources, function.__name__, fastmath=fast)
+        fastmath = ("reassoc", "contract") if sums_in_any_order else ()
+        return compile_kept(function, Sources(function), function.__name__, fastmath)
 
     @functools.wraps(function)
     def call(*args):

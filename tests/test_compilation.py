@@ -196,6 +196,28 @@ def test_a_kernel_without_a_file(how, tmp_path):
     assert len(list((tmp_path / "cache").rglob("body-*"))) == 1
 
 
+SUMS = """
+import numpy as np
+from higcore.kernels import lazy_njit
+
+@lazy_njit(sums_in_any_order=True)
+def total(x):
+    s = 0.0
+    for i in range(len(x)):
+        s += x[i]
+    return s
+
+print(total(np.ones(5)))
+"""
+
+
+def test_every_process_finds_what_another_one_kept(tmp_path):
+    """Also where a set of options is listed in another order, as it is with these two seeds."""
+    for seed in ("1", "2"):
+        assert run(SUMS, tmp_path, PYTHONHASHSEED=seed) == "5.0\n"
+    assert len(list((tmp_path / "cache").rglob("total-*"))) == 1
+
+
 Planet = namedtuple("Planet", "g")
 
 

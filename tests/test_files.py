@@ -141,15 +141,6 @@ def test_what_killed_processes_left_is_removed_after_an_hour(path):
         old.write_text("old")
 
 
-@pytest.mark.parametrize("stem", ["run", 200 * "a"])
-def test_what_earlier_versions_left_is_removed_too(tmp_path, stem):
-    left = tmp_path / f".{stem}.123-0.partial.npz"
-    left.write_text("partial")
-    os.utime(left, (0, 0))
-    write_half(tmp_path / f"{stem}.npz")
-    assert names(tmp_path) == [f"{stem}.npz"]
-
-
 def test_everything_is_flushed_before_and_after_the_rename(path, monkeypatch):
     seen = []
     fsync, replace = os.fsync, os.replace

@@ -15,7 +15,8 @@ import hashlib
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,17 +28,16 @@ CONTAINERS = (list, dict, set, np.ndarray)  # their content may change, and they
 
 
 class Reading(NamedTuple):
-    """A value that compiled code took from ``look(key)``; ``text`` is its content, or None."""
+    """A value that ``look()`` gave to compiled code; ``text`` is its content, or None."""
 
     name: str
-    look: Callable[[str], Any]
-    key: str
+    look: Callable[[], Any]
     value: Any
     text: str | None
 
     def holds(self) -> bool:
         """Whether the value is still there, and the same."""
-        now = self.look(self.key)
+        now = self.look()
         if now is self.value and not isinstance(now, CONTAINERS):
             return True
         return self.text is not None and content(now) == self.text
@@ -54,15 +54,12 @@ class Sources:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.functions: dict[Any, list[Reading]] = {}
-        self._visit(function)
-
-    def _visit(self, function):
-        if function in self.functions:
-            return
-        found = self.functions[function] = list(_readings(function))
-        for reading in found:
-            if (called := plain_function(reading.value)) is not None:
-                self._visit(called)
+        reached = [function]
+        for called in reached:  # which grows meanwhile
+            if called not in self.functions:
+                self.functions[called] = list(_readings(called))
+                values = (reading.value for reading in self.functions[called])
+                reached += filter(None, map(plain_function, values))
 
     def fingerprint(self) -> str | None:
         """SHA-256 of the code of all functions, their files, and the content of all that they read.
@@ -72,7 +69,7 @@ class Sources:
         """
         lines = sorted({_file_digest(function) for function in self.functions})
         for function, readings in self.functions.items():
-            lines.append(repr(_code(function.__code__)))
+            lines.append(str(content(function.__code__)))
             for reading in readings:
                 if reading.text is None:
                     return None
@@ -84,7 +81,13 @@ class Sources:
         for function, readings in self.functions.items():
             for reading in _FIRST.setdefault(function, readings):
                 if not reading.holds():
-                    raise ValueError(_changed(function, reading))
+                    name, now = reading.name, reading.look()
+                    raise ValueError(
+                        f"{name} was {reading.value!r} when {function.__name__} was compiled and "
+                        f"is {now!r} now, but compiled code keeps the values that it met; define "
+                        "the kernel and the functions it calls anew (or start Python again), or "
+                        f"hand {name} over as an argument"
+                    )
 
 
 def _file_digest(function):
@@ -97,16 +100,6 @@ def _file_digest(function):
 
 # Numba compiles a function that others call once in a process, with the values of that moment.
 _FIRST: weakref.WeakKeyDictionary[Any, list[Reading]] = weakref.WeakKeyDictionary()
-
-
-def _changed(function, reading):
-    now = reading.look(reading.key)
-    return (
-        f"{reading.name} was {reading.value!r} when {function.__name__} was compiled and is "
-        f"{now!r} now, but compiled code keeps the values that it met; define the kernel and the "
-        f"functions it calls anew (or start Python again), or hand {reading.name} over as an "
-        "argument"
-    )
 
 
 def plain_function(value: Any) -> types.FunctionType | None:
@@ -131,31 +124,24 @@ def _readings(function: Any) -> Iterator[Reading]:
     scope = function.__globals__
     for name in names:
         if name in scope:
-            yield from _reading(name, scope.get, name, names)
+            yield from _reading(name, partial(scope.get, name), names)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     for name, cell in cells:
-        yield from _reading(name, cell.__getattribute__, "cell_contents", names)
+        yield from _reading(name, partial(getattr, cell, "cell_contents"), names)
     if function.__defaults__:
-        look, values = function.__getattribute__, function.__defaults__
-        yield Reading("defaults", look, "__defaults__", values, content(values))
+        yield from _reading("defaults", partial(getattr, function, "__defaults__"), names)
 
 
-def _reading(
-    name: str,
-    look: Callable[[str], Any],
-    key: str,
-    names: Iterable[str],
-    seen: tuple[Any, ...] = (),
-) -> Iterator[Reading]:
+def _reading(name, look, names, seen=()):
     """One value; of a module, all of its attributes that the code names: rather too many."""
-    value = look(key)
+    value = look()
     if not isinstance(value, types.ModuleType):
-        yield Reading(name, look, key, value, content(value))
+        yield Reading(name, look, value, content(value))
     elif not _is_versioned(value.__name__) and value not in seen:
         for attribute in names:
             if attribute in vars(value):
-                inner = f"{name}.{attribute}"
-                yield from _reading(inner, vars(value).get, attribute, names, (*seen, value))
+                inner = partial(vars(value).get, attribute)
+                yield from _reading(f"{name}.{attribute}", inner, names, (*seen, value))
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
@@ -166,15 +152,12 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _code(code):
-    """All of a code object that says what it does; not where it stands."""
-    constants = [_code(c) if isinstance(c, types.CodeType) else content(c) for c in code.co_consts]
-    names = code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
-    return code.co_code, constants, names, code.co_argcount, code.co_flags
-
-
 def content(value: Any) -> str | None:
     """A text that is equal for equal content; None where the content cannot be told."""
+    if isinstance(value, types.CodeType):  # what it does, not where it stands
+        names = value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars
+        constants = [*map(content, value.co_consts)]
+        return repr((value.co_code, constants, names, value.co_argcount, value.co_flags))
     if isinstance(value, enum.Enum):
         return f"{type(value).__qualname__}.{value.name} {content(value.value)}"
     if value is None or value is ... or type(value) in (bool, int, float, complex, str, bytes):

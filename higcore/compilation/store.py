@@ -13,7 +13,7 @@ import logging
 import os
 import pickle
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import numpy as np
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
+from numba.extending import register_jitable
 
 from .readings import Sources
 
@@ -38,29 +39,35 @@ log = logging.getLogger("higcore")
 _told: set[str] = set()
 
 
-def compile_kept(function: Callable[..., Any], sources: Sources, name: str, **options: Any) -> Any:
+def compile_kept(
+    function: Callable[..., Any], sources: Sources, name: str, fastmath: Collection[str] = ()
+) -> Any:
     """`numba.njit` of ``function``, kept on the disk under the fingerprint of its ``sources``.
 
-    ``name`` begins the names of its files; ``options`` are Numba's. What cannot be kept, for want
-    of a folder or because some of what it reads has no content that could be told, is compiled in
-    every process.
+    ``name`` begins the names of its files; ``fastmath`` is what LLVM may do to sums, here and in
+    all that it can reach. What cannot be kept, for want of a folder or because some of what it
+    reads has no content that could be told, is compiled in every process.
     """
-    dispatcher = numba.njit(nogil=True, **options)(function)
+    make_callable(sources, fastmath)
+    dispatcher: Any = numba.njit(nogil=True, fastmath=set(fastmath))(function)
     fingerprint = sources.fingerprint()
     if fingerprint is None:
         log.info("%s is compiled anew in every process", name)
     else:
         # Numba has no public place for a cache of one's own; `enable_caching` does just this.
-        dispatcher._cache = _store(name, f"{fingerprint} {sorted(options.items())} {VERSIONS}")
+        key = f"{fingerprint} {sorted(fastmath)} {VERSIONS}"
+        try:
+            dispatcher._cache = Store(name, key)
+        except RuntimeError as error:  # what Numba raises where it finds no folder
+            _tell(error)
+            dispatcher._cache = NullCache()
     return dispatcher
 
 
-def _store(name, key):
-    try:
-        return Store(name, key)
-    except RuntimeError as error:  # what Numba raises where it finds no folder
-        _tell(error)
-        return NullCache()
+def make_callable(sources: Sources, fastmath: Collection[str] = ()) -> None:
+    """Let compiled code call all plain functions that it can reach."""
+    for function in sources.functions:
+        register_jitable(fastmath=set(fastmath))(function)
 
 
 def _tell(reason):
@@ -74,7 +81,7 @@ class Store(FunctionCache):
     """The files of one function; Numba asks for and hands over its compiled signatures."""
 
     def __init__(self, name: str, key: str) -> None:
-        super().__init__(_store)  # all of them where Numba keeps what is compiled of this file
+        super().__init__(_tell)  # all of them where Numba keeps what is compiled of this file
         self.name, self.key = name.strip("<>_"), key
 
     def _path(self, signature: Any, codegen: Any) -> Path:
@@ -121,20 +128,13 @@ class Store(FunctionCache):
 LOCKS = (global_compiler_lock, llvmlite.binding.ffi.lib._lock)
 
 
-def _wait_for_compilers():
-    """A child made while another thread compiles would wait for locks that nobody opens."""
-    for lock in LOCKS:
-        lock.__enter__()
-
-
-def _let_compilers_go_on():
+def _release():
     for lock in reversed(LOCKS):
         lock.__exit__(None, None, None)
 
 
+# A child made while another thread compiles would wait for locks that nobody opens.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_wait_for_compilers,
-        after_in_parent=_let_compilers_go_on,
-        after_in_child=_let_compilers_go_on,
-    )
+    for lock in reversed(LOCKS):  # what is registered last is called first, before a fork
+        os.register_at_fork(before=lock.__enter__)
+    os.register_at_fork(after_in_parent=_release, after_in_child=_release)

@@ -54,17 +54,11 @@ def is_own_check(error: Exception) -> bool:
 
 def clause(error: BaseException, who: str, steps: int) -> str:
     """What was raised, by whom, when, and its text."""
-    name = type(error).__name__
+    name, text = type(error).__name__, ""
     raised = f"{who} raised {name}" if who else f"{name} was raised"
-    text = textwrap.shorten(_text(error), TEXT_SHOWN).rstrip(".")
+    with suppress(Exception):  # of the str of somebody's own class
+        text = textwrap.shorten(str(error), TEXT_SHOWN).rstrip(".")
     return f"{raised} after {steps} steps{': ' if text else ''}{text}"
-
-
-def _text(error):
-    try:
-        return str(error)
-    except Exception:  # of somebody's own class
-        return ""
 
 
 def _owners(problem: Problem) -> dict[CodeType, str]:
@@ -81,12 +75,9 @@ def _codes(part: Any, names: tuple[str, ...]) -> Iterator[CodeType]:
     """The code of those attributes that are functions of Python, or made of one."""
     for name in names:
         with suppress(Exception):  # what a part of somebody's own may not have, or refuse
-            yield from _code(getattr(part, name))
-
-
-def _code(call):
-    while isinstance(call, functools.partial):
-        call = call.func
-    for function in (call, type(call).__call__):
-        if isinstance(code := getattr(function, "__code__", None), CodeType):
-            yield code
+            call = getattr(part, name)
+            while isinstance(call, functools.partial):
+                call = call.func
+            for function in (call, type(call).__call__):
+                if isinstance(code := getattr(function, "__code__", None), CodeType):
+                    yield code

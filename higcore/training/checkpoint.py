@@ -11,9 +11,10 @@ import json
 import logging
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -27,12 +28,9 @@ from .progress import tell
 from .result import Epoch, History, Result, State, is_lost
 
 FORMAT, VERSION = "higcore checkpoint", 2
-KINDS = {  # of what a result and its state hold beside arrays and rows
-    (int,): ("batch", "fallbacks", "steps", "epoch_steps"),
-    (int, float): ("first_step_seconds", "seconds_per_step", "seconds", "epoch_loss"),
-    (str,): ("status", "message", "error"),
-    (dict,): ("identity",),
-}
+PREFIX = "optimizer."  # of the names of its arrays
+# What JSON may hold for the annotations of a result and its state.
+KINDS = {int: (int,), float: (int, float), str: (str,), dict[str, Any]: (dict,)}
 
 
 def save_checkpoint(path: str | Path, result: Result) -> None:
@@ -122,9 +120,8 @@ class Checkpoints:
     def __call__(self, result: Result) -> None:
         """Save ``result`` if it is time to."""
         # The clock of another machine, on which the callback was made, may be ahead of this one.
-        if 0 <= time.monotonic() - self._last_try < self.every:
-            return
-        self._save(result)
+        if not 0 <= time.monotonic() - self._last_try < self.every:
+            self._save(result)
 
     def finish(self, result: Result) -> None:
         """Save the end of a run, if it got anywhere."""
@@ -145,14 +142,15 @@ class Checkpoints:
 
 
 def _pack(result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and arrays of a result."""
-    state, arrays = result.state, {"theta": to_host(result.theta)}
+    state, plain, arrays = result.state, {}, {"theta": to_host(result.theta)}
     for name, value in state.optimizer.items():
-        _check_entry(name, value)
-    for name, value in state.optimizer_arrays.items():
-        is_scalar = isinstance(value, np.generic)
-        arrays[f"optimizer.{name}"] = np.asarray(value) if is_scalar else to_host(value)
-    plain = {k: v for k, v in state.optimizer.items() if not hasattr(v, "shape")}
+        if not (isinstance(name, str) and name.isprintable()):
+            raise TypeError(f"names in the optimizer's state must be printable text, got {name!r}")
+        if hasattr(value, "shape"):
+            is_scalar = isinstance(value, np.generic)
+            arrays[PREFIX + name] = np.asarray(value) if is_scalar else to_host(value)
+        else:
+            plain[name] = _plain(name, value)
     known_info = isinstance(state.info, HalfInverseInfo)  # what users' optimizers say is not kept
     header = {
         "format": FORMAT,
@@ -165,22 +163,15 @@ def _pack(result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return header, arrays
 
 
-def _check_entry(name, value):
-    if not (isinstance(name, str) and name.isprintable()):
-        raise TypeError(f"names in the optimizer's state must be printable text, got {name!r}")
-    if not (hasattr(value, "shape") or _is_plain(value)):
-        raise TypeError(
-            f"{name!r} in the optimizer's state is a {type(value).__name__}; a checkpoint holds "
-            "arrays, numbers and text, and lists and dicts of numbers and text"
-        )
-
-
-def _is_plain(value):
-    """Whether ``value`` comes back from JSON as it is."""
-    try:
-        return same(json.loads(json.dumps(value)), value)
-    except (TypeError, ValueError, RecursionError):
-        return False
+def _plain(name, value):
+    """``value``, if it comes back from JSON as it is."""
+    with suppress(TypeError, ValueError, RecursionError):
+        if same(json.loads(json.dumps(value)), value):
+            return value
+    raise TypeError(
+        f"{name!r} in the optimizer's state is a {type(value).__name__}; a checkpoint holds "
+        "arrays, numbers and text, and lists and dicts of numbers and text"
+    )
 
 
 def _check_version(header, is_sealed):
@@ -206,8 +197,11 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
         raise ValueError("array 'theta' is missing")
     check_array("theta", arrays["theta"], ("t",))
     check_finite("theta", arrays["theta"])
+    others = [name for name in arrays if name != "theta"]
+    if odd := [name for name in others if not name.startswith(PREFIX)]:
+        raise ValueError(f"array {odd[0]!r} does not belong in a checkpoint")
+    entries = {name.removeprefix(PREFIX): arrays[name] for name in others}
     fields, state, info = header["fields"], header["state"], header["info"]
-    entries = {_entry(name): array for name, array in arrays.items() if name != "theta"}
     result = Result(**fields | {
         "state": State(**state | {
             "theta": arrays["theta"],
@@ -221,19 +215,12 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
     return result
 
 
-def _entry(name):
-    place, _, entry = name.partition(".")
-    if place != "optimizer":
-        raise ValueError(f"array {name!r} does not belong in a checkpoint")
-    return entry
-
-
 def _check_kinds(result):
     values = vars(result) | result.state._asdict()
-    for kinds, names in KINDS.items():
-        for name in names:
-            if not isinstance(values[name], kinds):
-                raise ValueError(f"{name} is of type {type(values[name])}, not {kinds[-1]}")
+    for name, hint in (get_type_hints(Result) | get_type_hints(State)).items():
+        kinds = KINDS.get(hint, (object,))
+        if not isinstance(values[name], kinds):
+            raise ValueError(f"{name} is of type {type(values[name])}, not {kinds[-1]}")
     found = {type(figure) for row in (*result.history, *result.diagnostics) for figure in row}
     if odd := [kind for kind in found if not issubclass(kind, (int, float, NoneType))]:
         raise ValueError(f"history and diagnostics hold numbers, not {odd[0]}")

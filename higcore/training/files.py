@@ -11,12 +11,12 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
-import itertools
 import json
 import math
 import os
 import shutil
 import time
+import uuid
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,8 +31,6 @@ ABANDONED = 3600.0  # seconds without a write, after which the writer of a parti
 SEAL, DIGITS = b"higcore sha256 ", 64
 CHUNK = 2**20  # bytes hashed at a time
 NUMBERS, TEXT = "biufc", "SU"  # kinds of dtype: bool, int, uint, float, complex; bytes, str
-
-_calls = itertools.count()
 
 
 def file_path(path: object) -> Path:
@@ -50,8 +48,8 @@ def make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        place = f"its folder {str(path.parent)!r} cannot be made"
-        raise OSError(error.errno, _unwritable(path, error) + f": {place}") from error
+        place = f": its folder {str(path.parent)!r} cannot be made"
+        raise _unwritable(path, error, place) from error
 
 
 @contextmanager
@@ -80,49 +78,44 @@ def replacing(path: str | Path, size: int | None = None) -> Iterator[Path]:
     make_folder(target)
     _remove_abandoned(target)
     # A name for every call: threads and signal handlers may write the same path at a time.
-    label = f"{os.getpid()}-{next(_calls)}"
+    label = uuid.uuid4().hex
     partial = target.with_name(f".{target.stem[:STEM]}.{label}.partial{target.suffix}")
     try:
-        yield partial
-        with open(partial, "r+b") as stream:
-            os.fsync(stream.fileno())
-        os.replace(partial, target)
+        try:
+            yield partial
+            with open(partial, "r+b") as stream:
+                os.fsync(stream.fileno())
+            os.replace(partial, target)
+        finally:  # before free bytes are counted
+            with suppress(OSError):  # what went wrong before is what is to be told
+                partial.unlink()
     except OSError as error:
-        _discard(partial)  # before free bytes are counted
         if error.errno in NO_ROOM:
-            raise OSError(error.errno, _no_room(target, size, error)) from error
+            raise _unwritable(target, error, _no_room(target, size)) from error
         if str(error.filename) == str(partial):  # a name that the caller never gave
-            raise OSError(error.errno, _unwritable(target, error)) from error
+            raise _unwritable(target, error) from error
         raise
-    finally:
-        _discard(partial)
     _flush_folder(target.parent)
 
 
 def _remove_abandoned(path):
-    for stem in {path.stem, path.stem[:STEM]}:  # the whole one: in files of earlier versions
-        name, suffix = glob.escape(stem), glob.escape(path.suffix)
-        for partial in path.parent.glob(f".{name}.*.partial{suffix}"):
-            with suppress(OSError):  # another process may be doing the same
-                if time.time() - partial.stat().st_mtime > ABANDONED:
-                    partial.unlink()
+    name, suffix = glob.escape(path.stem[:STEM]), glob.escape(path.suffix)
+    for partial in path.parent.glob(f".{name}.*.partial{suffix}"):
+        with suppress(OSError):  # another process may be doing the same
+            if time.time() - partial.stat().st_mtime > ABANDONED:
+                partial.unlink()
 
 
-def _discard(partial):
-    with suppress(OSError):  # what went wrong before is what is to be told
-        partial.unlink()
+def _unwritable(path, error, why=""):
+    reason = os.strerror(error.errno)
+    return OSError(error.errno, f"path {str(path)!r} could not be written ({reason}){why}")
 
 
-def _unwritable(path, error):
-    return f"path {str(path)!r} could not be written ({os.strerror(error.errno)})"
-
-
-def _no_room(path, size, error):
+def _no_room(path, size):
     size = "an unknown number of" if size is None else f"about {size}"
     free = shutil.disk_usage(path.parent).free
     kept = "the previous file is kept" if path.exists() else "there was no previous file"
-    room = f"it takes {size} bytes, and {free} are free on its disk"
-    return f"{_unwritable(path, error)}: {room}; {kept}"
+    return f": it takes {size} bytes, and {free} are free on its disk; {kept}"
 
 
 def _flush_folder(folder):

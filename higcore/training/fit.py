@@ -113,19 +113,16 @@ def fit(
     of every evaluation (info) and of what went wrong (warning).
     """
     budget = {"seconds": seconds, "steps": steps, "epochs": epochs}
-    _check(problem, optimizer, batch, budget, seed, evaluate_every, patience)
-    _check_callbacks(on_step=on_step, on_epoch=on_epoch)
-    if diagnostics:
-        _check_tangents(network=problem.network, solver=problem.solver)
+    _check_parts(problem, optimizer, diagnostics, {"on_step": on_step, "on_epoch": on_epoch})
+    _check_numbers(problem, batch, budget, seed, evaluate_every, patience)
     with held_back() as interrupts:
         earlier = _beginning(problem, optimizer, batch, seed, theta, resume)
         updates = Updates(problem, optimizer, earlier, diagnostics)
-        run = Run(
-            updates, earlier, budget, evaluate_every, patience, tuple(on_step), tuple(on_epoch)
-        )
+        run = Run(updates, budget, evaluate_every, patience, tuple(on_step), tuple(on_epoch))
         result = _complete(run, interrupts, progress)
-    if interrupts.pending:
-        result = _interrupted(result)
+    if interrupts.pending and result.status != "interrupted":  # in the last evaluation
+        message = f"{MESSAGES['interrupted']} {result.message}"
+        result = replace(result, status="interrupted", message=message)
     cause, run.cause = run.cause, None  # whose frames hold the run
     if throw:
         _raise_if_bad(result, cause)
@@ -150,14 +147,6 @@ def _complete(run: Run, interrupts: Interrupts, progress: bool) -> Result:
         release_memory(run.updates.state.theta)
 
 
-def _interrupted(result):
-    """A run that Ctrl-C met when all was done but the last evaluation."""
-    if result.status == "interrupted":
-        return result
-    message = f"{MESSAGES['interrupted']} {result.message}"
-    return replace(result, status="interrupted", message=message)
-
-
 def _raise_if_bad(result, cause):
     if result.status in UNSUCCESSFUL:
         raise TrainingError(result) from cause
@@ -167,11 +156,23 @@ def _raise_if_bad(result, cause):
         raise interrupt
 
 
-def _check(problem, optimizer, batch, budget, seed, evaluate_every, patience):
+def _check_parts(problem, optimizer, diagnostics, callbacks):
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
     if isinstance(optimizer, type) or not all(hasattr(optimizer, m) for m in ("init", "update")):
         raise TypeError(f"optimizer must have init and update, got {optimizer!r}")
+    for name, value in callbacks.items():
+        if not isinstance(value, (tuple, list)) or not all(map(callable, value)):
+            raise TypeError(f"{name} must be a list of callables, got {value!r}")
+    for name in ("network", "solver") if diagnostics else ():
+        if not hasattr(part := getattr(problem, name), "tangent"):
+            raise TypeError(
+                f"diagnostics=True predicts the decrease by tangents, and problem.{name}, a "
+                f"{type(part).__name__}, has no tangent"
+            )
+
+
+def _check_numbers(problem, batch, budget, seed, evaluate_every, patience):
     problem.steps_per_epoch(batch)
     for name in ("seconds", "epochs"):
         if budget[name] is not None:
@@ -185,27 +186,16 @@ def _check(problem, optimizer, batch, budget, seed, evaluate_every, patience):
         raise ValueError("one of seconds, steps, epochs must be given as the budget of the run")
 
 
-def _check_callbacks(**callbacks):
-    for name, value in callbacks.items():
-        if not isinstance(value, (tuple, list)) or not all(map(callable, value)):
-            raise TypeError(f"{name} must be a list of callables, got {value!r}")
-
-
-def _check_tangents(**parts):
-    for name, part in parts.items():
-        if not hasattr(part, "tangent"):
-            raise TypeError(
-                f"diagnostics=True predicts the decrease by tangents, and problem.{name}, a "
-                f"{type(part).__name__}, has no tangent"
-            )
-
-
 def _beginning(problem, optimizer, batch, seed, theta, resume):
     """What the run goes on from: ``resume``, or a `Result` that has nothing but a state."""
     run = identity(problem, optimizer, batch, seed)
     if resume is None:
-        state = _initial_state(problem, optimizer, seed, theta)
-        return Result(state, History(), int(batch), run)
+        if theta is None:
+            rng = np.random.default_rng([seed, 1])  # stream 0 of a seed is for drawing data
+            x = problem.sample.x
+            theta = module_of(x).asarray(problem.network.init(rng, x.dtype))
+        _check_theta(problem, theta)
+        return Result(State(theta, optimizer.init(theta)), History(), int(batch), run)
     if not isinstance(resume, Result):
         raise TypeError(f"resume must be a Result, such as load_checkpoint returns, got {resume!r}")
     if theta is not None:
@@ -213,15 +203,6 @@ def _beginning(problem, optimizer, batch, seed, theta, resume):
     check_same_run(resume.identity, run)
     _check_theta(problem, resume.theta)
     return replace(resume, batch=int(batch), identity=run)
-
-
-def _initial_state(problem, optimizer, seed, theta):
-    if theta is None:
-        xp = module_of(problem.sample.x)
-        rng = np.random.default_rng([seed, 1])  # stream 0 of a seed is for drawing data
-        theta = xp.asarray(problem.network.init(rng, problem.sample.x.dtype))
-    _check_theta(problem, theta)
-    return State(theta, optimizer.init(theta))
 
 
 def _check_theta(problem, theta):

@@ -25,15 +25,10 @@ class Interrupts:
         with suppress(OSError):  # no logging here: it may be what was interrupted
             os.write(2, SAID)
 
-    def raise_pending(self) -> None:
-        """Raise the KeyboardInterrupt of a Ctrl-C that came since."""
-        if self.pending:
-            raise KeyboardInterrupt
-
 
 @contextmanager
 def held_back() -> Iterator[Interrupts]:
-    """Hold Ctrl-C back for the block; `Interrupts.raise_pending` lets it through.
+    """Hold Ctrl-C back for the block, which looks whether one is ``pending``.
 
     A handler of somebody else's is left alone, and a thread that is not the main one meets no
     Ctrl-C. A block inside another one shares its handler, and so both end.
@@ -53,8 +48,3 @@ def held_back() -> Iterator[Interrupts]:
             yield handler
         finally:
             signal.signal(signal.SIGINT, installed)
-
-
-def is_compiled_interrupt(error: Exception) -> bool:
-    """Whether an exception is what compiled code makes of a KeyboardInterrupt."""
-    return isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)

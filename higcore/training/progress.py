@@ -9,12 +9,13 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TypeAlias
 
 from .result import Result
 
 BAR_INTERVAL, PLAIN_INTERVAL = 0.1, 10.0  # seconds
+BAR = "{desc:<12} {percentage:3.0f}% |{bar:20}| {elapsed} < {remaining} {postfix}"
 
 Show: TypeAlias = Callable[[float, Callable[[], Result]], None]  # (share of the budget, the run)
 
@@ -35,11 +36,8 @@ def progress_line(enabled: bool, label: str, done: float = 0.0) -> Iterator[Show
     if not enabled:
         yield lambda share, run: None
         return
-    display = _Display(label, done)
-    try:
+    with closing(_Display(label, done)) as display:
         yield display.show
-    finally:
-        display.close()
 
 
 class _Display:
@@ -50,12 +48,8 @@ class _Display:
         self.interval, self.last = PLAIN_INTERVAL, time.monotonic()
         if _on_terminal():
             self.interval, tqdm = BAR_INTERVAL, _tqdm()
-            self.attempt(lambda: self.open(tqdm, done))
-
-    def open(self, tqdm, done):
-        form = "{desc:<12} {percentage:3.0f}% |{bar:20}| {elapsed} < {remaining} {postfix}"
-        options = {"desc": self.label, "bar_format": form, "dynamic_ncols": True}
-        self.bar = tqdm(total=1.0, initial=min(done, 1.0), **options)
+            options = {"desc": label, "bar_format": BAR, "dynamic_ncols": True}
+            self.bar = self.attempt(lambda: tqdm(total=1.0, initial=min(done, 1.0), **options))
 
     def show(self, share, run):
         """Draw anew if it is time to."""
@@ -81,7 +75,7 @@ class _Display:
     def attempt(self, call):
         """Call; the first failure is told to the logger and is the last."""
         try:
-            call()
+            return call()
         except Exception as error:
             if not self.failed:
                 tell(logging.WARNING, "Progress is no longer shown: %r", error)
@@ -107,13 +101,11 @@ def _tqdm():
 
 def _summary(result):
     last = result.history[-1]
-    parts = [f"test loss {last.test_loss:.2e}"]
-    if last.train_loss is not None:
-        parts.insert(0, f"loss {last.train_loss:.2e}")
-    parts.append(f"{result.steps} steps")
-    rank = getattr(result.state.info, "rank", None)
-    if rank is not None:
-        parts.append(f"rank {rank}")
-    if result.seconds_per_step:
-        parts.append(f"{1e3 * result.seconds_per_step:.1f} ms a step")
-    return ", ".join(parts)
+    parts = {
+        "loss {:.2e}": last.train_loss,
+        "test loss {:.2e}": last.test_loss,
+        "{} steps": result.steps,
+        "rank {}": getattr(result.state.info, "rank", None),
+        "{:.1f} ms a step": 1e3 * result.seconds_per_step or None,
+    }
+    return ", ".join(form.format(value) for form, value in parts.items() if value is not None)

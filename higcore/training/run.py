@@ -15,7 +15,7 @@ import numpy as np
 from ..validation import NonFiniteError
 from .blame import DECOMPOSITION, clause, is_own_check, origin
 from .diagnostics import Diagnostics
-from .interrupts import Interrupts, is_compiled_interrupt
+from .interrupts import Interrupts
 from .progress import Show, tell
 from .result import FELL_BACK, MESSAGES, UNSUCCESSFUL, Epoch, History, Result, is_lost
 from .updates import STEP_TIMES_KEPT, Updates
@@ -32,13 +32,9 @@ class Ended(Exception):
 
 @dataclass
 class Run:
-    """A run in progress; `fit` makes it and says what the fields mean.
-
-    ``earlier`` is what it goes on from: of a new run, a `Result` without a history.
-    """
+    """A run in progress; `fit` makes it and says what the fields mean."""
 
     updates: Updates
-    earlier: Result
     budget: dict[str, float | None]
     evaluate_every: int
     patience: int | None
@@ -46,20 +42,18 @@ class Run:
     on_epoch: Sequence[Callback] = ()
 
     def __post_init__(self) -> None:
-        self.problem, self.clock = self.updates.problem, self.updates.clock
-        self.steps_per_epoch = self.problem.steps_per_epoch(self.updates.batch)
+        updates = self.updates
+        self.problem, self.clock, self.earlier = updates.problem, updates.clock, updates.earlier
+        self.steps_per_epoch = self.problem.steps_per_epoch(updates.batch)
         self.history, state = History(self.earlier.history), self.earlier.state
         if state.epoch_steps and self.history[-1].step == state.steps:
             self.history.pop()  # the last row of a run that ended within an epoch
-        losses = [row.test_loss for row in self.history]
-        self.best = losses.index(min(losses)) if losses else 0  # row with the smallest test loss
         self.cause: Exception | None = None  # of a run that an exception ended
 
     # Steps
 
     @property
     def steps(self) -> int:
-        """Updates done."""
         return self.updates.state.steps
 
     def complete(self, show: Show, interrupts: Interrupts) -> Result:
@@ -77,11 +71,11 @@ class Run:
         """Step until something raises `Ended`, or worse."""
         self.catch_up()
         while self.spent()[0] < 1:
-            interrupts.raise_pending()
+            if interrupts.pending:
+                raise KeyboardInterrupt
             self.updates.advance()
-            if self.on_step:
-                with self.clock.paused():
-                    self.call(self.on_step)
+            with self.clock.paused():
+                self.call(self.on_step)
             if self.is_time_to_evaluate():
                 self.evaluate()
             show(self.spent()[0], self.result)
@@ -125,7 +119,7 @@ class Run:
             test = self.problem.evaluate(state.theta)
             self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
             if not within:
-                self.updates.begin_epoch()
+                self.updates.trust(state._replace(epoch_loss=0.0, epoch_steps=0))
             line = "epoch %.6g, step %d: train %s, test %.4e"
             tell(logging.INFO, line, epoch, state.steps, train, test)
             self.call(self.on_epoch)
@@ -133,14 +127,14 @@ class Run:
 
     def end_if_hopeless(self) -> None:
         """End the run if its history says that it is lost, or gets nowhere."""
-        row, first, latest = self.history[-1], self.history[0], len(self.history) - 1
-        if not math.isfinite(first.test_loss):
-            raise Ended("non-finite", f"the test loss is {first.test_loss:g} before any step")
-        if is_lost(row.test_loss, first.test_loss):
-            raise Ended("diverged", f"is {row.test_loss:.3g}; it began with {first.test_loss:.3g}")
-        if row.test_loss < self.history[self.best].test_loss:
-            self.best = latest
-        if self.patience and latest - self.best >= self.patience:
+        losses = [row.test_loss for row in self.history]
+        first, latest = losses[0], losses[-1]
+        if not math.isfinite(first):
+            raise Ended("non-finite", f"the test loss is {first:g} before any step")
+        if is_lost(latest, first):
+            raise Ended("diverged", f"is {latest:.3g}; it began with {first:.3g}")
+        since_best = len(losses) - 1 - losses.index(min(losses))
+        if self.patience and since_best >= self.patience:
             raise Ended("stagnated", f"{self.patience} evaluations")
 
     # Callbacks
@@ -192,8 +186,8 @@ class Run:
         except KeyboardInterrupt:
             return "interrupted", ""
         except Exception as error:
-            if is_compiled_interrupt(error):
-                return "interrupted", ""
+            if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+                return "interrupted", ""  # what compiled code makes of one
             if self.steps == self.earlier.steps and is_own_check(error):
                 raise
             return self.blame(error, origin(error, self.problem, self.updates.optimizer))

@@ -30,12 +30,10 @@ class Clock:
         self.zero = time.perf_counter() - earlier
 
     def read(self) -> float:
-        """Seconds on the clock."""
         return time.perf_counter() - self.zero
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop the clock for the block."""
         begin = time.perf_counter()
         try:
             yield
@@ -58,6 +56,8 @@ class Updates:
     waited for: there, everything is added up, NaN and Inf stay in the sum, and `confirm` looks at
     it. If it is not finite, the updates since the last state known to be are made again, one by one
     as on a host, up to the one that is to blame.
+
+    ``earlier`` is the run that they go on from: of a new one, a `Result` without a history.
     """
 
     state: State
@@ -66,7 +66,8 @@ class Updates:
     def __init__(
         self, problem: Problem, optimizer: Optimizer, earlier: Result, diagnosed: bool
     ) -> None:
-        self.problem, self.optimizer, self.batch = problem, optimizer, earlier.batch
+        self.problem, self.optimizer = problem, optimizer
+        self.earlier, self.batch = earlier, earlier.batch
         self.clock = Clock(earlier.seconds)
         self.first_step_seconds = earlier.first_step_seconds
         self.step_times: deque[float] = deque(maxlen=STEP_TIMES_KEPT)
@@ -77,16 +78,15 @@ class Updates:
 
     def advance(self) -> None:
         """Make an update; a device is waited for in the first one, or if the optimizer waits."""
-        on_host = is_host(self.state.theta)
-        if on_host or not self.first_step_seconds:
-            seconds = self.make_checked()
-            if on_host:
-                self.step_times.append(seconds)
-            return
-        try:
-            self.make(self.add_to_sum)
-        except NonFiniteError:
-            self.make_again(self.state.steps + 1)
+        if is_host(self.state.theta):
+            self.step_times.append(self.make_checked())
+        elif not self.first_step_seconds:
+            self.make_checked()
+        else:
+            try:
+                self.make(self.add_to_sum)
+            except NonFiniteError:
+                self.make_again(self.state.steps + 1)
 
     def confirm(self) -> None:
         """Wait for a device, and make sure that all updates since the last time were finite."""
@@ -112,23 +112,26 @@ class Updates:
     def make_checked(self) -> float:
         """Make an update and look at all of it before it is kept; return the seconds it took."""
         begin = self.clock.read()
-        self.make(require_finite)
+        self.make(check_finite)
         self.trust(self.state)
         return self.state.seconds - begin
 
-    def make(self, watch: Callable[[dict[str, Array]], None]) -> None:
+    def make(self, watch: Callable[[str, Array], None]) -> None:
         """Make an update; ``watch`` is shown what comes out of it by name before it is kept."""
         old = self.state
         at = self.problem.linearise(old.theta, self.problem.batch(old.steps, self.batch))
         loss = at.loss if is_host(old.theta) else at.mean_loss
-        watch({"the training loss": at.mean_loss, "the loss gradient": at.loss_gradient})
+        watch("the training loss", at.mean_loss)
+        watch("the loss gradient", at.loss_gradient)
         change, optimizer_state, info = self.optimizer.update(at, old.optimizer)
         new = State(
             old.theta - change, optimizer_state, old.steps + 1, 0.0, old.epoch_loss + loss,
             old.epoch_steps + 1, info,
         )  # fmt: skip
-        watch({"the step": change, "theta after the step": new.theta})
-        watch({f"the optimizer's {name}": array for name, array in new.optimizer_arrays.items()})
+        watch("the step", change)
+        watch("theta after the step", new.theta)
+        for name, array in new.optimizer_arrays.items():
+            watch(f"the optimizer's {name}", array)
         self.state = new._replace(seconds=self.clock.read())
         self.first_step_seconds = self.first_step_seconds or self.state.seconds
         self.count_fallback(info)
@@ -136,9 +139,9 @@ class Updates:
             with self.clock.paused():
                 self.diagnostics.append(diagnose(self.state.steps, at, change, info))
 
-    def add_to_sum(self, arrays: dict[str, Array]) -> None:
-        """Add everything up on the device, without waiting for it."""
-        self.sum_on_device = sum((array.sum() for array in arrays.values()), self.sum_on_device)
+    def add_to_sum(self, name: str, array: Array) -> None:
+        """Add up on the device, without waiting for it."""
+        self.sum_on_device = self.sum_on_device + array.sum()
 
     def count_fallback(self, info: Any) -> None:
         """Count a step whose ``info`` tells of a fall-back; the first one is logged."""
@@ -147,10 +150,6 @@ class Updates:
             if not self.first_fallback:
                 self.first_fallback = reason
                 tell(logging.WARNING, "step %d: %s", self.state.steps, reason)
-
-    def begin_epoch(self) -> None:
-        """Begin a new sum of training losses; the state must be confirmed."""
-        self.trust(self.state._replace(epoch_loss=0.0, epoch_steps=0))
 
     def trust(self, state: State) -> None:
         """Take a state that is known to be finite as the one to go back to."""
@@ -167,9 +166,3 @@ class Updates:
         """Median over the latest steps, 0 before the first one."""
         times = list(islice(reversed(self.step_times), latest))
         return median(times) if times else 0.0
-
-
-def require_finite(arrays: dict[str, Array]) -> None:
-    """Raise `NonFiniteError` for the first of the named arrays that is not finite."""
-    for name, array in arrays.items():
-        check_finite(name, array)
