@@ -1,10 +1,11 @@
-"""J^kappa applied to a vector: the definition, the choice of method, and what makes it safe."""
+"""J^kappa and other f(J) applied to a vector: the choice of method, and what makes it safe."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,29 +23,37 @@ from .device.memory import (
 )
 from .device.threads import blas_limits
 from .linearisation import DenseJacobian, Jacobian, StackedJacobian
-from .spectral import band, eigen, qr, squared, svd, tridiagonal
+from .spectral import band, cholesky, eigen, qr, squared, svd, tridiagonal
+from .spectral.filters import TRUNCATIONS as TRUNCATIONS
+from .spectral.filters import Damped, Filter, TruncatedPower
 from .spectral.spectrum import (
     SQUARED_RESOLUTION,
     DecompositionError,
     HalfInverseInfo,
-    TruncatedPower,
     failures_of,
+    in_range,
     require,
 )
-from .spectral.spectrum import TRUNCATIONS as TRUNCATIONS
 from .spectral.units import in_reach, norm, root_of_trace, times_power_of_two, unit_vector
 from .validation import check_arrays, check_choice, check_real
 
 SQUARING = {module.NAME: module for module in (eigen, tridiagonal, band)}
+OF_GRAM = {**SQUARING, cholesky.NAME: cholesky}
 METHODS = ("auto", svd.NAME, qr.NAME, *SQUARING)
-NEXT_SAFER = {"band": "tridiagonal", "tridiagonal": "gram", "gram": "qr", "qr": "svd"}
+NEXT_SAFER = {
+    "cholesky": "tridiagonal",
+    "band": "tridiagonal",
+    "tridiagonal": "gram",
+    "gram": "qr",
+    "qr": "svd",
+}
 
 AUTO_SQUARES_FROM = 3e-7  # relative tau at which eps / tau^2 reaches 2.5e-3
 BAND_FROM = 3000  # rows of K from which "band" wins more if little is cut than it loses if much is
 # The same on a GPU: up to here the host decomposes K in less time than cuSOLVER takes to begin.
 BAND_FROM_ON_DEVICE = 1025
-# As `WORKSPACE` of a method, for Levenberg-Marquardt: it solves with J J^T, (m, m), in any case.
-CHOLESKY = 3.1, 4.1
+
+T = TypeVar("T")
 
 
 def half_inverse(
@@ -135,22 +144,121 @@ def half_inverse(
 def filtered(
     J: Jacobian,
     g: Array,
-    f: TruncatedPower,
+    f: Filter,
     method: str = "auto",
     memory_limit: float | None = None,
 ) -> tuple[Array, HalfInverseInfo]:
     """Return V f(S) U^T g, and what is to be said of it; arguments are not checked."""
-    g, shift = unit_vector("g", g)
     if method == "auto":
         method = choose_method(method, *J.shape, relative_tau(f, J), J.xp is np)
-    check_memory(J, method, memory_limit)
-    with blas_limits(2 * J.samples * J.shape[1], min(J.shape)):
-        step, info, exponent = within_memory(
-            lambda: _by_safer_methods(method, J, g, f),
-            lambda reason: _ran_out_of_memory(J, method, reason),
-        )
+    step, info = decompose(J, g, method, memory_limit).apply(f)
     _warn_below_resolution(f, info)
-    return times_power_of_two(step, shift + exponent).astype(J.dtype, copy=False), info
+    return step, info
+
+
+class Decomposition:
+    """J decomposed for g, so that V f(S) U^T g costs little for one f after the other.
+
+    A method that fails, be it only for a later f, gives way to the next safer one, which decomposes
+    J anew; the steps that follow are its own. Made by `decompose`.
+
+    Attributes
+    ----------
+    method : str
+        The method in use.
+    J, exponent
+        J in units in which its squares are numbers, times 2^exponent: see `units`.
+    """
+
+    def __init__(self, J: Jacobian, g: Array, method: str) -> None:
+        self._given, self.method = J, method
+        self.g, self._shift = unit_vector("g", g)
+        self._decomposed: Any = None  # has `apply`
+        self._failures: list[str] = []
+        self._safely(lambda: None)
+
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
+        """Return V f(S) U^T g (t,), in the dtype of J, and what is to be said of it."""
+        d, info, exponent = self._safely(lambda: self._apply(f))
+        return self._as_step(d, exponent), info
+
+    def apply_and_predict(self, f: Damped) -> tuple[Array, HalfInverseInfo, float]:
+        r"""Return also the decrease of the loss that its quadratic model predicts for theta - d.
+
+        .. math:: (g - \tfrac h2 J d) \cdot J d
+
+        The penalty is no part of it. At least half of the first term is left, because
+        g.Jd = h |Jd|^2 + the penalty twice: nothing cancels.
+        """
+        d, info, exponent = self._safely(lambda: self._apply(f))
+        Jd = self.J.matvec(d)
+        decrease = float((self.g - f.curvature / 2 * Jd) @ Jd)  # |Jd|^2 alone may be no number
+        return self._as_step(d, exponent), info, in_range(decrease, 2 * self._shift)
+
+    def _as_step(self, d, exponent):
+        step = times_power_of_two(d, self._shift + exponent)
+        return step.astype(self._given.dtype, copy=False)
+
+    def _safely(self, call: Callable[[], T]) -> T:
+        """``call()`` once J is decomposed; after a failure again, by the next safer method."""
+        J = self._given
+        with blas_limits(2 * J.samples * J.shape[1], min(J.shape)):
+            method = self.method
+            return within_memory(
+                lambda: self._by_safer_methods(call),
+                lambda reason: _ran_out_of_memory(J, method, reason),
+            )
+
+    def _by_safer_methods(self, call: Callable[[], T]) -> T:
+        while True:
+            try:
+                with failures_of(self._given.xp):
+                    if self._decomposed is None:
+                        self._decompose()
+                    return call()
+            except (DecompositionError, np.linalg.LinAlgError) as error:
+                if self.method not in NEXT_SAFER:
+                    raise
+                safer = NEXT_SAFER[self.method]
+                self._failures.append(f"{self.method} failed ({error}), used {safer}")
+            self.method, self._decomposed = safer, None
+
+    def _decompose(self):
+        """By the method, in units of 2^exponent."""
+        J, g = self._given, self.g
+        if self.method == svd.NAME:
+            J, dense, exponent = in_reach(J, _dense, lambda dense: float(J.xp.linalg.norm(dense)))
+            self._decomposed = svd.decompose(dense, g)
+        elif self.method == qr.NAME:
+            J, _, exponent = in_reach(J, norm, float)
+            self._decomposed = qr.decompose(J, g)
+        else:
+            J, K, exponent = in_reach(J, squared.gram, root_of_trace)
+            self._decomposed = squared.decompose(OF_GRAM[self.method], J, K, g)
+        self.J, self.exponent = J, exponent
+
+    def _apply(self, f):
+        """Return a vector, info, and e, with V f(S) U^T g = 2^e times the vector."""
+        step, info = self._decomposed.apply(f.scaled(self.exponent))
+        finite = self.J.xp.isfinite(step).all()
+        require(finite, f"method {self.method!r} gave NaN or Inf")
+        of_step = f.step_exponent(info.sigma_max, self.exponent)
+        info = info.scaled(self.exponent)
+        if not f.relative:  # the cutoff may be beyond all numbers in the units of J'
+            info = replace(info, cutoff=max(info.cutoff, f.tau))
+        return step, replace(info, fallback="; ".join(self._failures) or None), of_step
+
+
+def decompose(
+    J: Jacobian, g: Array, method: str, memory_limit: float | None = None
+) -> Decomposition:
+    """Return the `Decomposition` of J (m, t) for g; arguments are not checked.
+
+    The methods are those of `half_inverse` but ``"auto"``, and ``"cholesky"``: one factorisation of
+    h K + lambda I for every f, which has to be `Damped` with mu = 0.
+    """
+    check_memory(J, method, memory_limit)
+    return Decomposition(J, g, method)
 
 
 def choose_method(method: str, m: int, t: int, tau: float, on_host: bool) -> str:
@@ -162,52 +270,13 @@ def choose_method(method: str, m: int, t: int, tau: float, on_host: bool) -> str
     return "tridiagonal" if min(m, t) < (BAND_FROM if on_host else BAND_FROM_ON_DEVICE) else "band"
 
 
-def relative_tau(f: TruncatedPower, J: Jacobian) -> float:
+def relative_tau(f: Filter, J: Jacobian) -> float:
     """Tau / max(S), where the Frobenius norm of J stands for max(S) if it has to."""
     if f.relative:
         return f.tau
     _, size, exponent = in_reach(J, norm, float)
     tau = f.scaled(exponent).tau
     return tau / size if size else tau
-
-
-def _by_safer_methods(
-    method: str, J: Jacobian, g: Array, f: TruncatedPower
-) -> tuple[Array, HalfInverseInfo, float]:
-    """`_by_method`, and by the next safer method where one fails."""
-    try:
-        with failures_of(J.xp):
-            return _by_method(method, J, g, f)
-    except (DecompositionError, np.linalg.LinAlgError) as error:
-        if method not in NEXT_SAFER:
-            raise
-        failure = f"{method} failed ({error}), used {NEXT_SAFER[method]}"
-    step, info, exponent = _by_safer_methods(NEXT_SAFER[method], J, g, f)
-    reasons = "; ".join(filter(None, (failure, info.fallback)))
-    return step, replace(info, fallback=reasons), exponent
-
-
-def _by_method(
-    method: str, J: Jacobian, g: Array, f: TruncatedPower
-) -> tuple[Array, HalfInverseInfo, float]:
-    """Return a vector, info, and e, with V f(S) U^T g = 2^e times the vector."""
-    decomposed: Any  # each has `apply`
-    if method == svd.NAME:
-        J, dense, exponent = in_reach(J, _dense, lambda dense: float(J.xp.linalg.norm(dense)))
-        decomposed = svd.decompose(dense, g)
-    elif method == qr.NAME:
-        J, _, exponent = in_reach(J, norm, float)
-        decomposed = qr.decompose(J, g)
-    else:
-        J, K, exponent = in_reach(J, squared.gram, root_of_trace)
-        decomposed = squared.decompose(SQUARING[method], J, K, g)
-    step, info = decomposed.apply(f.scaled(exponent))
-    require(J.xp.isfinite(step).all(), f"method {method!r} gave NaN or Inf")
-    of_step = f.kappa * exponent + f.prefactor_exponent(info.sigma_max, exponent)
-    info = info.scaled(exponent)
-    if not f.relative:  # the cutoff may be beyond all numbers in the units of J'
-        info = replace(info, cutoff=max(info.cutoff, f.tau))
-    return step, info, of_step
 
 
 def _dense(J):
@@ -244,9 +313,7 @@ def workspace(method: str, m: int, t: int, on_host: bool) -> int:
     """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
     if method == svd.NAME:
         return 8 * svd.WORKSPACE * m * t
-    if method == "cholesky":
-        return int(8 * CHOLESKY[not on_host] * m**2)
-    of_n2 = qr.WORKSPACE if method == qr.NAME else SQUARING[method].WORKSPACE
+    of_n2 = qr.WORKSPACE if method == qr.NAME else OF_GRAM[method].WORKSPACE
     return int(8 * of_n2[not on_host] * min(m, t) ** 2)
 
 

@@ -218,7 +218,13 @@ class StackedJacobian(_Jacobian):
 
     def norm_squared(self) -> float:
         """Return the squared Frobenius norm of J, an upper bound of max(S)^2."""
-        return sum(block.norm_squared() for block in self._all_factors())
+        return float(self.row_norms_squared().sum())
+
+    def row_norms_squared(self) -> Array:
+        """Return the diagonal of J J^T (m,), float64."""
+        parts = map(self._factors, self._tiles())
+        sums = [sum(block.norms_squared() for block in part).reshape(-1) for part in parts]
+        return self.xp.concatenate(sums)
 
     def exponent(self) -> int:
         """Return e with all entries below 2^e, the largest not far; see `units`. 0 if J is 0."""
@@ -262,8 +268,12 @@ class DenseJacobian(_Jacobian):
         return symmetric(add_gram(self.xp.zeros((len(J), len(J)), order="F"), J))
 
     def norm_squared(self) -> float:
+        return float(self.row_norms_squared().sum())
+
+    def row_norms_squared(self) -> Array:
         parts = self.row_parts(max(1, PART_NUMBERS // self.shape[1]))
-        return sum(float((part.astype(np.float64, copy=False) ** 2).sum()) for part in parts)
+        sums = [(part.astype(np.float64, copy=False) ** 2).sum(axis=1) for part in parts]
+        return self.xp.concatenate(sums)
 
     def exponent(self) -> int:
         return largest_exponent([int(exponents_of(np.array(float(abs(self.J).max()))))])

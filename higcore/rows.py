@@ -97,12 +97,12 @@ class OuterProductRows:
             return outer
         return xp.concatenate([outer, self.delta.sum(axis=2)], axis=2)
 
-    def norm_squared(self) -> float:
-        """Sum of all squared entries: sum_ij sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
+    def norms_squared(self) -> Array:
+        """(b, r): squared lengths of the rows, sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
         a, delta = (array.astype(np.float64, copy=False) for array in (self.a, self.delta))
         inputs = a @ a.swapaxes(1, 2) + self.bias  # (b, P, P)
         deltas = delta @ delta.swapaxes(2, 3)  # (b, r, P, P)
-        return float((inputs[:, None] * deltas).sum())
+        return (inputs[:, None] * deltas).sum(axis=(2, 3))
 
     def exponents(self) -> tuple[np.ndarray, np.ndarray]:
         """Those of the largest input and of the largest delta of every sample, (b,) on the host."""

@@ -357,7 +357,7 @@ def test_the_estimate_for_levenberg_marquardt_holds_and_is_not_wild(name, batch)
 )
 def test_the_batch_that_fits_is_that_of_the_optimizer(optimizer, options, monkeypatch):
     problem = SMALL.problem()
-    there = 3e6
+    there = 2e6
     monkeypatch.setattr(memory, "available_memory", lambda array: there * memory.SAFETY_MARGIN)
     error = memory.ran_out_of_memory(problem, 128, optimizer, "full")
     fits = int(re.search(r"a batch of (\d+) fits", str(error))[1])

@@ -11,7 +11,8 @@ from oracles import half_inverse_by_svd
 from bench.experiments import Oscillators
 from higcore import HIG, fit, half_inverse
 from higcore.spectral import band, eigen, inplace, panels, qr, rational, reduction, tridiagonal
-from higcore.spectral.spectrum import DecompositionError, TruncatedPower
+from higcore.spectral.filters import TruncatedPower
+from higcore.spectral.spectrum import DecompositionError
 
 EPS = 2.0**-52
 SHAPES = [(1, 1), (2, 1), (3, 2), (7, 3), (16, 16), (40, 1), (65, 8), (130, 32), (200, 64)]

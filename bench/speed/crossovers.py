@@ -11,7 +11,7 @@ import scipy.linalg
 from higcore import half_inverse
 from higcore.backend import synchronize, thread_policy
 from higcore.half_inverse import SQUARING, choose_method
-from higcore.spectral.spectrum import TruncatedPower
+from higcore.spectral.filters import TruncatedPower
 
 SIZES = (64, 128, 256, 512, 1024, 1500, 2048, 4096)
 TAU = 1e-5

@@ -13,7 +13,7 @@ from higcore.backend import is_host, synchronize, thread_policy
 from higcore.half_inverse import AUTO_SQUARES_FROM, SQUARING, choose_method
 from higcore.kernels import RangeKernel
 from higcore.spectral import qr
-from higcore.spectral.spectrum import TruncatedPower
+from higcore.spectral.filters import TruncatedPower
 
 STAGES = (
     "network", "solver", "sweep", "row pull-back", "Gram", "decomposition", "pull-down", "update",

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
-import scipy.linalg
 
-from ..backend import Array, is_host
-from ..half_inverse import check_memory, check_memory_limit
-from ..linearisation import Jacobian, Linearisation
+from ..backend import Array
+from ..half_inverse import check_memory_limit, decompose
+from ..linearisation import Linearisation
 from ..protocols import OptimizerState
-from ..spectral.spectrum import EPS, TruncatedPower, failures_of, in_range
-from ..spectral.units import in_reach, root_of_trace, times_power_of_two, unit_vector
+from ..spectral.filters import Damped
+from ..spectral.spectrum import EPS, in_range
 from ..validation import check_count, check_finite, check_real_field
 from .memory import plan_step
 
@@ -76,68 +75,43 @@ class LevenbergMarquardt:
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
         for name in ("damping", "growth"):
             check_finite(f"the optimizer's {name}", state[name])
-        model = self._model(linearisation)
+        h = linearisation.curvature
         total = linearisation.scale * len(linearisation.control)  # L over its mean per sample
+        decomposition, largest = self._decompose(linearisation, h)
+        exponent = 2 * decomposition.exponent  # of the unit of lambda
         rounding = ROUNDING * float(np.finfo(linearisation.output.dtype).eps)
-        noise = _noise_of_loss(linearisation, model.curvature, rounding)
-        largest = float(model.K.diagonal().max()) or 1.0
+        noise = _noise_of_loss(linearisation, h, rounding)
         # Under the floor K + lambda I may be singular to rounding; over the cap nothing moves.
-        floor, cap = 10 * len(model.K) * EPS * largest, largest / (10 * rounding)
-        damping = in_range(state["damping"], state.get("exponent", 0) - model.exponent)
+        floor, cap = 10 * decomposition.J.shape[0] * EPS * largest, largest / (10 * rounding)
+        damping = in_range(state["damping"], state.get("exponent", 0) - exponent)
         damping, growth = min(max(damping or self.damping * largest, floor), cap), state["growth"]
         for _ in range(self.tries):
-            step, predicted = model.step(damping)
+            f = Damped(damping, curvature=h, exponent=exponent)
+            step, _, predicted = decomposition.apply_and_predict(f)
             decrease = total * (linearisation.loss - _loss_after(linearisation, step))
             telling = predicted > noise
             if predicted > 0 and decrease > 0:
                 if telling:
                     gain = min(decrease / predicted, 2.0)  # beyond 2 the rule only shrinks by 1/3
-                    state = model.state(damping * max(1 / 3, 1 - (2 * gain - 1) ** 3))
+                    state = _state(damping * max(1 / 3, 1 - (2 * gain - 1) ** 3), exponent)
                 return step, state, None
             damping, growth = damping * growth, 2 * growth
             if not telling or damping > cap:
                 return 0 * linearisation.theta, state, None
-        return 0 * linearisation.theta, model.state(damping), None
+        return 0 * linearisation.theta, _state(damping, exponent), None
 
-    def _model(self, linearisation):
-        """The `_DampedModel` at a point, within the limit of memory."""
-        _, whole = plan_step(
-            linearisation, self.method, TruncatedPower(-1.0, 0.0), self.memory_limit
-        )
-        check_memory(whole, self.method, self.memory_limit)
-        J, K, exponent = in_reach(whole, lambda J: J.gram(), root_of_trace)
-        curvature = linearisation.curvature
-        K *= curvature
-        check_finite("the Gram matrix", K)
-        g, shift = unit_vector("the loss gradient", linearisation.loss_gradient)
-        return _DampedModel(J, K, g, curvature, 2 * exponent, shift)
+    def _decompose(self, linearisation, h):
+        """The `Decomposition` at a point, within the limit of memory, and max diag h J J^T."""
+        f = Damped(1.0, curvature=h)
+        _, J = plan_step(linearisation, self.method, f, self.memory_limit)
+        g = linearisation.loss_gradient
+        decomposition = decompose(J, g, self.method, self.memory_limit)
+        return decomposition, h * float(decomposition.J.row_norms_squared().max()) or 1.0
 
 
-class _DampedModel(NamedTuple):
-    """L - g.(J d) + h |J d|^2 / 2, and the steps d that it gives for a damping.
-
-    K = h J J^T and lambda are in units of 2^exponent, J in those of its root, g in 2^shift.
-    """
-
-    J: Jacobian
-    K: Array
-    g: Array
-    curvature: float
-    exponent: int
-    shift: int
-
-    def step(self, damping: float) -> tuple[Array, float]:
-        """J^T (K + damping I)^(-1) g, and the decrease that the model predicts for it."""
-        J, K, g = self.J, self.K, self.g
-        weights = _solve_damped(J.xp, K, damping, g)
-        step = times_power_of_two(J.rmatvec(weights), self.shift - self.exponent // 2)
-        Kw = K @ weights  # = h J d = g - damping w
-        predicted = float(Kw @ g + damping * (Kw @ weights)) / (2 * self.curvature)
-        return step.astype(J.dtype, copy=False), in_range(predicted, 2 * self.shift)
-
-    def state(self, damping: float) -> OptimizerState:
-        """That of the optimizer, with the next damping."""
-        return {"damping": damping, "growth": 2.0, "exponent": self.exponent}
+def _state(damping, exponent):
+    """That of the optimizer, with the next damping in units of 2^exponent."""
+    return {"damping": damping, "growth": 2.0, "exponent": exponent}
 
 
 def _loss_after(linearisation, step):
@@ -166,13 +140,3 @@ def _noise_of_loss(linearisation, curvature, rounding):
     change = error * (abs(g).sum(axis=1) + curvature / 2 * y.shape[1] * error)
     total = linearisation.scale * len(y) * linearisation.loss
     return float(change.sum()) + rounding * abs(total)
-
-
-def _solve_damped(xp, K, damping, g):
-    """(K + damping I)^(-1) g, symmetric positive definite."""
-    shifted = K.copy()
-    shifted.reshape(-1)[:: len(K) + 1] += damping  # the diagonal
-    if is_host(K):  # transposed: as LAPACK reads it, no further copies
-        return scipy.linalg.solve(shifted.T, g, assume_a="pos", overwrite_a=True)
-    with failures_of(xp):
-        return xp.linalg.solve(shifted, g)

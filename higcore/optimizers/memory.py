@@ -28,7 +28,7 @@ from ..half_inverse import (
 from ..linearisation import Linearisation, StackedJacobian
 from ..problem import Problem
 from ..protocols import Objective, Optimizer
-from ..spectral.spectrum import TruncatedPower
+from ..spectral.filters import Filter
 from ..validation import check_choice, check_count, check_real
 
 METHODS_OF_STEPS = (*METHODS, "cholesky")
@@ -120,7 +120,7 @@ def memory_estimate(
         "row factors": tiles * factor_numbers(network.factor_shapes, r),
     }
     parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
-    if t < m and method != "cholesky":  # some rows of J, whole
+    if t < m:  # some rows of J, whole
         parts["row factors"] += 8 * 2 * t * (t + r)
     return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t, on_host)}, method)
 
@@ -169,7 +169,7 @@ def fitting_tile(
 
 
 def plan_step(
-    at: Linearisation, method: str, f: TruncatedPower, memory_limit: float | None
+    at: Linearisation, method: str, f: Filter, memory_limit: float | None
 ) -> tuple[str, StackedJacobian]:
     """Return the method of a step, and J with as many row factors at a time as fit beside it.
 

@@ -9,7 +9,7 @@ from ..device.threads import computed_once
 from ..half_inverse import METHODS, HalfInverseInfo, check_memory_limit, filtered
 from ..linearisation import Linearisation
 from ..protocols import OptimizerState
-from ..spectral.spectrum import TruncatedPower, check_truncated_power
+from ..spectral.filters import TruncatedPower, check_truncated_power
 from ..validation import check_choice, check_real_field
 from .memory import plan_step
 

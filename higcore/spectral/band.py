@@ -16,30 +16,32 @@ small, n width numbers: on a GPU, K is reduced there and the band solved on the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse.linalg as sla
 from scipy.linalg import blas
 
 from ..backend import Array, module_of, to_host
-from ..device.threads import run_threaded
+from ..device.threads import computed_once, run_threaded
 from ..kernels import lazy_njit
 from . import panels
+from .filters import Filter
 from .inplace import call
-from .rational import power_fractions
-from .reduction import chase_to_tridiagonal, reduce_to_band
+from .reduction import Chase, chase_to_tridiagonal, reduce_to_band
 from .spectrum import (
     EPS,
     SQUARED_RESOLUTION,
+    DecompositionError,
     HalfInverseInfo,
-    TruncatedPower,
     check_gram,
     gap,
+    info_of,
     require,
 )
-from .tridiagonal import diagonalise
+from .tridiagonal import Diagonal, diagonalise
 
 NAME = "band"
 WORKSPACE = 3.8, 3.6  # numbers held at the peak over n^2, K included: on the host, on a device
@@ -53,32 +55,72 @@ class NotApplicable(Exception):
     """Fractions are not worth it, or not safe; the tridiagonal matrix decides."""
 
 
-class Band(NamedTuple):
-    """K = Q B Q^T: the reflectors of Q, the band of B, and w = Q^T z."""
+@dataclass(frozen=True, eq=False)
+class Band:
+    """K = Q B Q^T: the reflectors of Q, the band of B, and w = Q^T z.
+
+    What one f needs of the eigenvalues is kept for the next.
+    """
 
     reduction: Any  # of `reduction`, or of `panels`
     B: np.ndarray
     w: np.ndarray
     trace: float
     xp: ModuleType
+    known: dict[float, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
-    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return f(S) / S of K applied to z, and what is to be said of it."""
         try:
-            w, info = _apply_fractions(self.B, self.w, f)
+            w, info = self._by_fractions(f)
         except NotApplicable as reason:
-            w, info = self.through_tridiagonal(f, reason)
+            w, info = self._through_tridiagonal(f, reason)
         return self.reduction.rotate(self.xp.asarray(w), True), info
 
-    def through_tridiagonal(
-        self, f: TruncatedPower, reason: NotApplicable
-    ) -> tuple[np.ndarray, HalfInverseInfo]:
-        """The same on the band, which is chased on to a tridiagonal matrix."""
+    @computed_once
+    def largest(self) -> float:
+        """Largest eigenvalue of B."""
+        if self.B.shape[1] < LANCZOS_FROM:
+            raise NotApplicable("few rows")
+        largest: float = _largest(self.B)
+        return largest
+
+    @computed_once
+    def chased(self) -> tuple[Chase, Diagonal]:
+        """B as a tridiagonal matrix, diagonalised for w."""
         w = self.w.copy()
         chase = chase_to_tridiagonal(self.B, w)
-        T = diagonalise(*chase[:2], w, self.trace)
+        return chase, diagonalise(*chase[:2], w, self.trace)
+
+    def lowest(self, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues up to cutoff^2 and the one above them, ascending, and the vectors of all."""
+        if cutoff not in self.known:
+            self.known[cutoff] = _lowest(self.B, cutoff * cutoff, self.largest)
+        return self.known[cutoff]
+
+    def _by_fractions(self, f):
+        """f(S) / S of B applied to w: the few modes up to the cutoff one by one, the others by
+        partial fractions."""
+        largest = self.largest
+        cutoff = f.cutoff(largest**0.5, SQUARED_RESOLUTION)
+        values, vectors = self.lowest(cutoff)
+        below, sigma = len(values) - 1, np.sqrt(np.maximum(values, 0.0))
+        low = vectors[:, :below]
+        along = low.T @ self.w
+        fractions = _fractions(f, float(values[below]), largest)
+        w = _sum_of_solves(self.B, self.w - low @ along, fractions)
+        weights = f.over_sigma(np, np.append(sigma[:below], largest**0.5), SQUARED_RESOLUTION)
+        w += low @ (weights[:below] * along)
+        detail = f"{len(fractions.poles)} poles, {below} modes projected out"
+        rank, least, distance = len(w) - below, float(values[below]) ** 0.5, gap(sigma, cutoff)
+        return w, HalfInverseInfo(NAME, rank, largest**0.5, least, cutoff, distance, detail=detail)
+
+    def _through_tridiagonal(self, f, reason):
+        """The same on the band, which is chased on to a tridiagonal matrix."""
+        chase, T = self.chased
         detail = f"{reason}: chased to a tridiagonal matrix"
-        return chase.rotate(T.apply(f)), f.info(NAME, T.sigma, SQUARED_RESOLUTION, detail)
+        cutoff = f.cutoff(float(T.sigma.max()), SQUARED_RESOLUTION)
+        return chase.rotate(T.apply(f)), info_of(NAME, T.sigma, cutoff, detail)
 
 
 def decompose(K: Array, z: Array) -> Band:
@@ -102,27 +144,22 @@ def _width(n):
     return min(WIDE if n >= WIDE_FROM else NARROW, max(n // 8, 1))
 
 
-def _apply_fractions(band, w, f):
-    """f(S) / S of B applied to w by partial fractions, a few cut modes projected out."""
-    n = band.shape[1]
-    if n < LANCZOS_FROM:
-        raise NotApplicable("few rows")
-    largest = _largest(band)
-    cutoff = f.cutoff(largest**0.5, SQUARED_RESOLUTION)
-    below = _count_below(band, cutoff * cutoff)  # Inf, not OverflowError
+def _lowest(band, level, largest):
+    """Eigenvalues up to ``level`` and the one above them, and their eigenvectors, if few."""
+    below = _count_below(band, level)
     if below > MANY:
         raise NotApplicable(f"{below} modes below the cutoff")
     values, vectors = _smallest(band, below + 1, largest, definite=below == 0)
-    if (values <= cutoff * cutoff).sum() != below:
+    if (values <= level).sum() != below:
         raise NotApplicable("eigenvalues at the cutoff do not agree with their number")
-    low, least = vectors[:, :below], float(values[below])
-    fractions = power_fractions((1 - f.kappa) / 2, least * (1 - 1e-8), largest * (1 + 1e-8))
-    w = _sum_of_solves(band, w - low @ (low.T @ w), fractions)
-    sigma = np.sqrt(np.maximum(values, 0.0))
-    detail = f"{len(fractions.poles)} poles, {below} modes projected out"
-    return w, HalfInverseInfo(
-        NAME, n - below, largest**0.5, least**0.5, cutoff, gap(sigma, cutoff), detail=detail
-    )
+    return values, vectors
+
+
+def _fractions(f, least, largest):
+    try:
+        return f.fractions(least, largest)
+    except DecompositionError as error:
+        raise NotApplicable(str(error)) from error
 
 
 def _sum_of_solves(band, w, fractions):

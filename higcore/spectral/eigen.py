@@ -13,12 +13,13 @@ import scipy.linalg
 from scipy.linalg.blas import dsymv
 
 from ..backend import Array, is_host, module_of
+from .filters import Filter
 from .spectrum import (
     EPS,
     SQUARED_RESOLUTION,
     HalfInverseInfo,
-    TruncatedPower,
     check_gram,
+    info_of,
     require,
 )
 
@@ -33,12 +34,12 @@ class EigenVectors(NamedTuple):
     sigma: Array
     coefficients: Array
 
-    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return U f(S) / S U^T z, and what is to be said of it."""
         xp = module_of(self.U)
         weights = f.over_sigma(xp, self.sigma, SQUARED_RESOLUTION)
-        info = f.info(NAME, self.sigma, SQUARED_RESOLUTION)
-        return self.U @ (weights * self.coefficients), info
+        cutoff = f.cutoff(float(self.sigma.max()), SQUARED_RESOLUTION)
+        return self.U @ (weights * self.coefficients), info_of(NAME, self.sigma, cutoff)
 
 
 def decompose(K: Array, z: Array) -> EigenVectors:

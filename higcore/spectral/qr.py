@@ -22,8 +22,9 @@ import numpy as np
 
 from ..backend import Array, is_host
 from . import svd
+from .filters import Filter
 from .inplace import call
-from .spectrum import HalfInverseInfo, TruncatedPower, require
+from .spectrum import HalfInverseInfo, require
 from .svd import SingularVectors
 
 Jacobian: TypeAlias = Any  # one of `linearisation`: rows and columns in parts, and J^T w
@@ -40,7 +41,7 @@ class TriangleOfRows(NamedTuple):
     J: Jacobian
     vectors: SingularVectors
 
-    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return J^T c, c = U f(S) / S U^T g, and what is to be said of it."""
         U, sigma, _, coefficients, resolution = self.vectors
         c = U @ (f.over_sigma(self.J.xp, sigma, resolution) * coefficients)
@@ -52,7 +53,7 @@ class TriangleOfColumns(NamedTuple):
 
     vectors: SingularVectors
 
-    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return V f(S) U^T Q^T g, and what is to be said of it."""
         step, _ = self.vectors.apply(f)
         return step, self.vectors.info(f, NAME)

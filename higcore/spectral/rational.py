@@ -1,9 +1,12 @@
-r"""x^(-p), 0 <= p <= 1, as a sum of simple fractions, so that B^(-p) w is a sum of solves.
+r"""q(x), such as x^(-p), as a sum of simple fractions, so that q(B) w is a sum of solves.
 
-x^(-p) is a Stieltjes function, an integral over s > 0 of s^(-p) / (s + x): real poles -s_j < 0 and
-a constant approximate it well on any [low, high] of the positive axis,
+x^(-p), 0 <= p <= 1, is a Stieltjes function, an integral over s > 0 of s^(-p) / (s + x): real poles
+-s_j < 0 and a constant approximate it well on any [low, high] of the positive axis,
 
-    x^(-p) ~ c_0 + sum_j c_j / (x + s_j).
+    q(x) ~ c_0 + sum_j c_j / (x + s_j).
+
+So is 1 / (h x + lambda x^mu), 0 <= mu <= 1, and others that have no singularity but on the negative
+axis fare as well.
 
 Poles: those of Zolotarev's best approximation of x^(-1/2), closed in elliptic functions, for an
 interval wider than [low, high] at both ends, since other powers put their poles further out (8 to
@@ -19,6 +22,7 @@ integrals, SIAM J. Numer. Anal. 46 (2008): the poles for x^(-1/2).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,10 +33,11 @@ from .spectrum import require
 
 WIDENING = 12.0
 MOST_POLES = 80
+WIDER = 1e-8  # relative error of ends that come from Lanczos iteration
 
 
 class PartialFractions(NamedTuple):
-    """x^(-p) ~ constant + sum_j residues[j] / (x + poles[j]), and its largest relative error."""
+    """q(x) ~ constant + sum_j residues[j] / (x + poles[j]), and its largest relative error."""
 
     constant: float
     poles: np.ndarray
@@ -52,24 +57,34 @@ def power_fractions(
         return PartialFractions(1.0, np.empty(0), np.empty(0), 0.0)
     if p == 1:
         return PartialFractions(0.0, np.zeros(1), np.ones(1), 0.0)
+    return fractions_of(lambda x: x**-p, low, high, f"x^-{p:g}", tolerance)
+
+
+def fractions_of(
+    q: Callable[[Array], Array], low: float, high: float, what: str, tolerance: float = 1e-12
+) -> PartialFractions:
+    """Those of q(x) > 0 on [low, high]; an error says ``what`` it is."""
+    low, high = low * (1 - WIDER), high * (1 + WIDER)
+    at_high = q(np.array(high))
     likely = 8 + 3 * int(np.log10(high / low))
     for count in range(likely, MOST_POLES + 1, 4):
-        found = _fit(p, low / high, count)
+        found = _fit(lambda x: q(high * x) / at_high, low / high, count)
         if found.error <= tolerance:
             break
-    require(found.error <= 1e3 * tolerance, f"no good fractions for x^-{p:g} ({found.error:.0e})")
+    require(found.error <= 1e3 * tolerance, f"no good fractions for {what} ({found.error:.0e})")
     constant, poles, residues, error = found  # of x / high
-    return PartialFractions(constant * high**-p, poles * high, residues * high ** (1 - p), error)
+    return PartialFractions(constant * at_high, poles * high, residues * at_high * high, error)
 
 
-def _fit(p, low, count):
+def _fit(q, low, count):
     """Least squares of the relative error on [low, 1]."""
     poles = _zolotarev(low / WIDENING**2, count) * WIDENING
     x = np.exp(np.log(low) * _chebyshev(20 * count))
-    basis = np.column_stack([x**p, (x[:, None] ** p * poles ** (1 - p)) / (x[:, None] + poles)])
+    sizes = q(poles) * poles  # with which the columns are of the size of q
+    basis = np.column_stack([np.ones(len(x)), sizes / (x[:, None] + poles)]) / q(x)[:, None]
     coefficients = np.linalg.lstsq(basis, np.ones(len(x)), rcond=1e-15)[0]
     error = float(np.abs(basis @ coefficients - 1).max())
-    return PartialFractions(coefficients[0], poles, coefficients[1:] * poles ** (1 - p), error)
+    return PartialFractions(coefficients[0], poles, coefficients[1:] * sizes, error)
 
 
 def _chebyshev(count):

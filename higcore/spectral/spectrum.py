@@ -1,4 +1,4 @@
-"""Functions of the singular values, what is said of them, and how a decomposition is distrusted."""
+"""What is said of singular values, and how a decomposition is distrusted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array, same_fields, to_host
-from ..validation import check_arrays, check_choice, check_real_field
+from ..validation import check_arrays
 
 EPS = 2.0**-52  # float64; every decomposition here is done in float64
 SQUARED_RESOLUTION = 4 * EPS**0.5  # s / max(S) that can be told from 0 once S was squared
-TRUNCATIONS = ("relative", "absolute")
 
 
 class DecompositionError(RuntimeError):
@@ -77,73 +76,14 @@ def in_range(number: float, exponent: int) -> float:
         return float(np.ldexp(number, exponent))
 
 
-@dataclass(frozen=True)
-class TruncatedPower:
-    """f(s) = max(S)^beta s^kappa for modes that are kept, 0 for the others (paper, eq. 5-7 and 22).
-
-    A mode is kept where s > tau max(S), or where s > tau if ``truncation`` is "absolute". The
-    prefactor is left to `prefactor_exponent`: it may be beyond all numbers.
-    """
-
-    kappa: float = -0.5
-    tau: float = 1e-6
-    truncation: str = "relative"
-    beta: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_truncated_power(self)
-
-    @property
-    def relative(self) -> bool:
-        """Whether tau is relative to max(S)."""
-        return self.truncation == "relative"
-
-    def scaled(self, exponent: int) -> TruncatedPower:
-        """Return f' with f(2^exponent s) = 2^(kappa exponent) f'(s), but for the prefactor."""
-        if self.relative:
-            return self
-        tau = min(in_range(self.tau, -exponent), 2.0**1000)  # which cuts all modes
-        return replace(self, tau=tau)
-
-    def prefactor_exponent(self, sigma_max: float, exponent: int) -> float:
-        """e with max(S)^beta = 2^e for max(S) = 2^exponent sigma_max; 0 if S is 0."""
-        return self.beta * (math.log2(sigma_max) + exponent) if self.beta and sigma_max else 0.0
-
-    def cutoff(self, sigma_max: float, resolution: float) -> float:
-        """The singular value up to which modes are dropped.
-
-        ``resolution`` is the relative size under which a method cannot tell a singular value from
-        zero; such modes are dropped as well, or rounding errors would be inverted.
-        """
-        tau = self.tau * sigma_max if self.relative else self.tau
-        return max(tau, resolution * sigma_max)
-
-    def over_sigma(self, xp: ModuleType, sigma: Array, resolution: float) -> Array:
-        """f(s) / s: what is between U and U^T in c, step = J^T c."""
-        keep = sigma > self.cutoff(float(sigma.max()), resolution)
-        return xp.where(keep, xp.where(keep, sigma, 1.0) ** (self.kappa - 1), 0.0)
-
-    def info(
-        self, method: str, sigma: Array, resolution: float, detail: str | None = None
-    ) -> HalfInverseInfo:
-        """What is to be said of all singular values."""
-        sigma = to_host(sigma)
-        sigma_max = float(sigma.max())
-        cutoff = self.cutoff(sigma_max, resolution)
-        kept = sigma[sigma > cutoff]
-        sigma_min = float(kept.min(initial=sigma_max)) if len(kept) else 0.0
-        distance = gap(sigma, cutoff)
-        return HalfInverseInfo(
-            method, len(kept), sigma_max, sigma_min, cutoff, distance, detail=detail
-        )
-
-
-def check_truncated_power(part: object) -> None:
-    """Raise unless the fields of a dataclass are those of a `TruncatedPower`."""
-    check_real_field(part, "kappa", -1.0, 1.0)
-    check_real_field(part, "tau", 0.0)
-    check_real_field(part, "beta")
-    check_choice("truncation", getattr(part, "truncation"), TRUNCATIONS)  # noqa: B009
+def info_of(method: str, sigma: Array, cutoff: float, detail: str | None = None) -> HalfInverseInfo:
+    """What is to be said of all singular values, of which those up to the cutoff are dropped."""
+    sigma = to_host(sigma)
+    sigma_max = float(sigma.max())
+    kept = sigma[sigma > cutoff]
+    sigma_min = float(kept.min(initial=sigma_max)) if len(kept) else 0.0
+    distance = gap(sigma, cutoff)
+    return HalfInverseInfo(method, len(kept), sigma_max, sigma_min, cutoff, distance, detail=detail)
 
 
 def gap(sigma: Array, cutoff: float) -> float:

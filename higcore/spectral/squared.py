@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..backend import Array, is_host
-from .spectrum import SQUARED_RESOLUTION, HalfInverseInfo, TruncatedPower
+from .filters import Filter
+from .spectrum import SQUARED_RESOLUTION, HalfInverseInfo, info_of
 from .units import root_of_trace
 
 Jacobian: TypeAlias = Any  # one of `linearisation`
@@ -32,7 +33,7 @@ class Squared(NamedTuple):
     J: Jacobian
     K: Any
 
-    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return V f(S) U^T g (t,), and what is to be said of it."""
         c, info = self.K.apply(f)
         m, t = self.J.shape
@@ -45,9 +46,9 @@ class Zero(NamedTuple):
     J: Jacobian
     method: str
 
-    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return a step of 0 and a rank of 0."""
-        info = f.info(self.method, np.zeros(1), SQUARED_RESOLUTION)
+        info = info_of(self.method, np.zeros(1), f.cutoff(0.0, SQUARED_RESOLUTION))
         return self.J.xp.zeros(self.J.shape[1]), info
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import scipy.linalg
 
 from ..backend import Array, is_host, module_of
-from .spectrum import EPS, HalfInverseInfo, TruncatedPower, require
+from .filters import Filter
+from .spectrum import EPS, HalfInverseInfo, info_of, require
 
 NAME = "svd"
 WORKSPACE = 5  # numbers held at the peak over m t: J, its singular vectors, and LAPACK's copies
@@ -27,14 +28,15 @@ class SingularVectors(NamedTuple):
     coefficients: Array
     resolution: float
 
-    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return V f(S) U^T g (t,), and what is to be said of it."""
         weights = self.sigma * f.over_sigma(module_of(self.U), self.sigma, self.resolution)
         return self.Vt.T @ (weights * self.coefficients), self.info(f, NAME)
 
-    def info(self, f: TruncatedPower, method: str) -> HalfInverseInfo:
+    def info(self, f: Filter, method: str) -> HalfInverseInfo:
         """What is to be said of the singular values."""
-        return f.info(method, self.sigma, self.resolution)
+        cutoff = f.cutoff(float(self.sigma.max()), self.resolution)
+        return info_of(method, self.sigma, cutoff)
 
 
 def decompose(J: Array, g: Array, longest: int | None = None) -> SingularVectors:

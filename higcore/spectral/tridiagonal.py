@@ -29,12 +29,13 @@ from scipy.linalg import lapack
 
 from ..backend import Array, module_of, to_host
 from ..kernels import lazy_njit
+from .filters import Filter
 from .spectrum import (
     EPS,
     SQUARED_RESOLUTION,
     HalfInverseInfo,
-    TruncatedPower,
     check_gram,
+    info_of,
     require,
 )
 
@@ -56,7 +57,7 @@ class Diagonal(NamedTuple):
     used: int
     backwards: bool
 
-    def apply(self, f: TruncatedPower) -> np.ndarray:
+    def apply(self, f: Filter) -> np.ndarray:
         """Return W f(S) / S W^T w."""
         w: np.ndarray = self.rotated * f.over_sigma(np, self.sigma, SQUARED_RESOLUTION)
         _play_back(w, self.rotations, self.sweeps, self.used)
@@ -71,13 +72,13 @@ class Tridiagonal(NamedTuple):
     T: Diagonal
     xp: ModuleType
 
-    def apply(self, f: TruncatedPower) -> tuple[Array, HalfInverseInfo]:
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return f(S) / S of K applied to z, and what is to be said of it."""
         w = self.T.apply(f)
         _reflect(self.reflectors, self.scales, w, True)
         detail = None if self.xp is np else "decomposed on the host"
-        info = f.info(NAME, self.T.sigma, SQUARED_RESOLUTION, detail)
-        return self.xp.asarray(w), info
+        cutoff = f.cutoff(float(self.T.sigma.max()), SQUARED_RESOLUTION)
+        return self.xp.asarray(w), info_of(NAME, self.T.sigma, cutoff, detail)
 
 
 def decompose(K: Array, z: Array) -> Tridiagonal:
