@@ -24,6 +24,11 @@ from .validation import check_array, check_arrays, check_count
 PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
 
 
+def rows_of_part(t: int) -> int:
+    """Rows that make a part of J as large as J^T J, or so large that it pays."""
+    return max(t, PART_NUMBERS // t)
+
+
 class _Jacobian:
     """What both kinds of J have: ``where`` is an array that lives where J lives."""
 
@@ -177,9 +182,8 @@ class StackedJacobian(_Jacobian):
 
     @property
     def part_samples(self) -> int:
-        """Samples whose rows make a part of J as large as J^T J, or so large that it pays."""
-        rows = max(self.shape[1], PART_NUMBERS // self.shape[1])
-        return max(1, min(rows // self.outputs, self.samples))
+        """Samples whose rows make a part of J; see `rows_of_part`."""
+        return max(1, min(rows_of_part(self.shape[1]) // self.outputs, self.samples))
 
     def row_parts(self, samples: int) -> Iterator[Array]:
         """Yield J as arrays (k, t), the rows of some samples at a time."""

@@ -25,7 +25,7 @@ from ..half_inverse import (
     relative_tau,
     workspace,
 )
-from ..linearisation import Linearisation, StackedJacobian
+from ..linearisation import Linearisation, StackedJacobian, rows_of_part
 from ..problem import Problem
 from ..protocols import Objective, Optimizer
 from ..spectral.filters import Filter
@@ -121,7 +121,7 @@ def memory_estimate(
     }
     parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
     if t < m:  # some rows of J, whole
-        parts["row factors"] += 8 * 2 * t * (t + r)
+        parts["row factors"] += 8 * 2 * t * min(m, rows_of_part(t) + r)
     return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t, on_host)}, method)
 
 
