@@ -1,10 +1,12 @@
 """Levenberg-Marquardt: what may change its damping, and what must not."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from bench.experiments import EXPERIMENTS
 from higcore import Batch, GaussNewton, LevenbergMarquardt, Problem, fit
 from higcore.losses import Infidelity, SquaredError
 from nets import MLP
@@ -236,3 +238,53 @@ def test_progress_that_rounding_hides_is_made_without_a_word_on_damping():
     step, found, _ = LevenbergMarquardt().update(at, state)
     assert step.any()
     assert found == state
+
+
+@pytest.mark.parametrize(("hidden", "b"), [(8, 4), (2, 32)])  # fewer rows than parameters, and more
+@pytest.mark.parametrize("relative", [1e-2, 1.0])
+def test_a_step_is_the_definition(relative, hidden, b):
+    problem = dataclasses.replace(oscillators(), network=MLP((4, hidden, 12)))
+    at = problem.linearise(start_of(problem), problem.batch(0, b))
+    J, g, h = at.jacobian().dense(), at.loss_gradient.reshape(-1), at.curvature
+    assert (len(J) > J.shape[1]) == (b == 32)
+    K = h * J @ J.T
+    damping = relative * K.diagonal().max()
+    for _ in range(10):
+        expected = J.T @ np.linalg.solve(K + damping * np.eye(len(K)), g)
+        if at.at(at.theta - expected).loss < at.loss:
+            break
+        damping *= 2  # once; the next factors are 4, 8, ...
+    step, _, _ = LevenbergMarquardt(damping=damping / K.diagonal().max()).update(at, STATES[0])
+    assert np.linalg.norm(step - expected) < 1e-10 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("tile", [None, 3])
+@pytest.mark.parametrize("name", ["oscillators", "dipole-cnn", "toy"])
+def test_the_largest_row_is_the_largest_of_the_diagonal(name, tile, dtype):
+    problem = EXPERIMENTS[name].problem(dtype=dtype)
+    at = problem.linearise(start_of(problem, dtype), problem.batch(0, 7))
+    J = at.jacobian(tile)
+    digits = 1e-12 if dtype is np.float64 else 1e-6  # K of explicit rows, which are float32
+    assert J.row_norms_squared() == pytest.approx(J.gram().diagonal(), rel=digits)
+
+
+def test_many_rows_of_few_parameters_make_no_matrix_of_the_rows():
+    problem, optimizer = EXPERIMENTS["toy"].problem(), LevenbergMarquardt()
+    at = problem.linearise(start_of(problem), problem.batch(0, 1024))
+    optimizer.update(at, optimizer.init(at.theta))
+    tracemalloc.start()
+    optimizer.update(at, optimizer.init(at.theta))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * at.output.size**2 / 10
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_tiles_of_row_factors_give_the_same_step(dtype, monkeypatch):
+    at = at_start(oscillators(dtype=dtype))
+    whole, state, _ = LevenbergMarquardt().update(at, STATES[1])
+    monkeypatch.setattr("higcore.optimizers.memory.fitting_tile", lambda *args, **options: 3)
+    tiled, same, _ = LevenbergMarquardt().update(at, STATES[1])
+    assert np.allclose(tiled, whole, rtol=1e-3 if dtype is np.float32 else 1e-9)
+    assert same["damping"] == pytest.approx(state["damping"], rel=1e-3)

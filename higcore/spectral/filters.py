@@ -24,7 +24,7 @@ import numpy as np
 from ..backend import Array
 from ..validation import check_choice, check_real_field
 from .rational import PartialFractions, fractions_of, power_fractions
-from .spectrum import in_range
+from .spectrum import SQUARED_RESOLUTION, in_range
 
 TRUNCATIONS = ("relative", "absolute")
 LARGEST = 2.0**1000  # in place of what is beyond all numbers
@@ -107,8 +107,10 @@ class Damped:
     1; a small one makes all of them Gauss-Newton.
 
     Nothing is dropped: for mu = 0 a mode with s = 0 has f(s) / s = 1 / lambda. For mu > 0, where
-    that has no end, modes below the resolution of a method (`SQUARED_RESOLUTION` max(S) where
-    it squares) count as AT it. Ranks and cutoffs that are told of a step are of the resolution.
+    that has no end, modes below `SQUARED_RESOLUTION` max(S), which a method that squares cannot
+    tell from 0, count as AT it: with every method, because those that do not square would return
+    what they resolve as noise, and a fall-back another step. Ranks and cutoffs that are told of a
+    step are those of the method's resolution.
 
     Accuracy: where a method squares, about eps h max(S)^2 / lambda for mu = 0, and for mu > 0
     mu eps (max(S) / s)^2 in a mode of size s as long as its penalty is the larger term.
@@ -163,7 +165,8 @@ class Damped:
     def over_sigma(self, xp: ModuleType, sigma: Array, resolution: float) -> Array:
         """f(s) / s = 1 / (h s^2 + lambda (s^2 / scale)^mu)."""
         if self.mu:
-            sigma = xp.maximum(sigma, resolution * float(sigma.max()) or 1.0)
+            floor = max(resolution, SQUARED_RESOLUTION) * float(sigma.max())
+            sigma = xp.maximum(sigma, floor or 1.0)
         return self._over_sigma(sigma * sigma)
 
     def _over_sigma(self, x):
