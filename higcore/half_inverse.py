@@ -256,6 +256,15 @@ def decompose(
 
     The methods are those of `half_inverse` but ``"auto"``, and ``"cholesky"``: one factorisation of
     h K + lambda I for every f, which has to be `Damped` with mu = 0.
+
+    Examples
+    --------
+    >>> decomposition = decompose(DenseJacobian(np.diag([4.0, 1.0])), np.ones(2), "tridiagonal")
+    >>> for damping in (1.0, 4.0):
+    ...     step, info, predicted = decomposition.apply_and_predict(Damped(damping))
+    ...     print(step.round(3), round(predicted, 3))
+    [0.235 0.5  ] 0.873
+    [0.2 0.2] 0.66
     """
     check_memory(J, method, memory_limit)
     return Decomposition(J, g, method)

@@ -188,6 +188,18 @@ def test_band_takes_damping_by_fractions(zeros, rng):
         assert info.detail.startswith("1 poles") == (f == Damped(0.01, curvature=2.0))
 
 
+@pytest.mark.parametrize("mu", [0.0, 0.3])
+def test_band_keeps_the_modes_that_a_power_would_drop(mu, rng):
+    """Of any z, also one with a part that J^T would take away."""
+    (J, _), z, f = graded(150, rng, zeros=5), rng.standard_normal(150), Damped(0.01, mu)
+    U, s, _ = np.linalg.svd(J)
+    s = np.maximum(s, SQUARED_RESOLUTION * s[0])
+    exact = U @ ((U.T @ z) / (s**2 + f.damping * s ** (2 * mu)))
+    c, info = band.decompose(J @ J.T, z).apply(f)
+    assert error(c, exact) < 1e-8
+    assert info.detail.endswith("5 modes projected out")
+
+
 def recorded(name, function, calls):
     def record(*args, **options):
         calls.append(name)

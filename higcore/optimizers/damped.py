@@ -29,9 +29,10 @@ class LevenbergMarquardt:
 
     .. math:: step = J^T (h J J^T + \lambda I)^{-1} g
 
-    with h the curvature of L in y, is tried on the same batch. With the gain ratio rho, actual
-    over predicted decrease, a step with rho > 0 is taken and lambda multiplied by
-    max(1/3, 1 - (2 rho - 1)^3); else lambda grows by 2, 4, 8, ... until one is (Nielsen 1999).
+    with h the curvature of L in y, is tried on the same batch; with fewer parameters than rows, as
+    (h J^T J + lambda I)^(-1) J^T g. With the gain ratio rho, actual over predicted decrease, a step
+    with rho > 0 is taken and lambda multiplied by max(1/3, 1 - (2 rho - 1)^3); else lambda grows by
+    2, 4, 8, ... until one is (Nielsen 1999).
     A trial at which network, solver or loss raise, or are not finite, counts as one without a
     decrease. A batch that is solved already, or at its minimum, says nothing about lambda: where
     rounding cannot tell the predicted decrease from 0, or growing does not help either, it stays

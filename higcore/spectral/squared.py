@@ -28,7 +28,7 @@ def gram(J: Jacobian) -> Array:
 
 
 class Squared(NamedTuple):
-    """K decomposed for g, or for J^T g, and J."""
+    """K decomposed for g, or for J^T g, and J; K is that of a method of `half_inverse`."""
 
     J: Jacobian
     K: Any
