@@ -65,6 +65,23 @@ class Batch:
         first = step % math.ceil(self.count / size) * size
         return self[first : first + size]
 
+    def following(self, step: int, size: int, count: int) -> Batch | None:
+        """Up to ``count`` samples that come after the batch of a step, round and round.
+
+        None if the batch holds all samples.
+        """
+        if size >= self.count:
+            return None
+        first = step % math.ceil(self.count / size) * size + size
+        count = min(count, self.count - size)
+        if first + count <= self.count:
+            return self[first : first + count]
+        first %= math.ceil(self.count / size) * size  # the last batch may be a short one
+        kept = self[first : first + count]
+        rest = self[: count - kept.count]
+        xp = array_module(x=self.x)
+        return Batch(*(xp.concatenate(pair) for pair in zip(kept, rest, strict=True)))
+
     def on(self, device: str) -> Batch:
         """The same samples on ``device``, ``"cpu"`` or ``"gpu"``."""
         for name, array in vars(self).items():
@@ -117,6 +134,10 @@ class FreshData:
         if batch.count != size:
             raise ValueError(f"draw must return {size} samples, got {batch.count}")
         return batch
+
+    def following(self, step: int, size: int, count: int) -> Batch:
+        """``count`` samples of the next step."""
+        return self.take(step + 1, count)
 
     def on(self, device: str) -> FreshData:
         """The same samples on ``device``."""

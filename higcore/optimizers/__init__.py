@@ -1,5 +1,6 @@
 """Optimizers: what each asks of a `Linearisation` is what it is. And the memory of a step."""
 
+from .adaptive import AdaptiveHIG
 from .damped import LevenbergMarquardt
 from .first_order import SGD, Adadelta, Adagrad, Adam, RMSprop
 from .second_order import HIG, GaussNewton
@@ -11,6 +12,7 @@ __all__ = [
     "Adadelta",
     "Adagrad",
     "Adam",
+    "AdaptiveHIG",
     "GaussNewton",
     "LevenbergMarquardt",
     "RMSprop",

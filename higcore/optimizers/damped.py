@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import numpy as np
 from ..backend import Array
 from ..half_inverse import check_memory_limit, decompose
 from ..linearisation import Linearisation
-from ..protocols import OptimizerState
+from ..protocols import Objective, OptimizerState, Samples
 from ..spectral.filters import Damped
 from ..spectral.spectrum import EPS, in_range
 from ..validation import check_count, check_finite, check_real_field
@@ -76,12 +77,12 @@ class LevenbergMarquardt:
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
         for name in ("damping", "growth"):
             check_finite(f"the optimizer's {name}", state[name])
-        h = linearisation.curvature
+        problem, h = linearisation.problem, linearisation.curvature
         total = linearisation.scale * len(linearisation.control)  # L over its mean per sample
         decomposition, largest = self._decompose(linearisation, h)
         exponent = 2 * decomposition.exponent  # of the unit of lambda
         rounding = ROUNDING * float(np.finfo(linearisation.output.dtype).eps)
-        noise = _noise_of_loss(linearisation, h, rounding)
+        noise = noise_of_loss(linearisation, h, rounding)
         # Under the floor K + lambda I may be singular to rounding; over the cap nothing moves.
         floor, cap = 10 * decomposition.J.shape[0] * EPS * largest, largest / (10 * rounding)
         damping = in_range(state["damping"], state.get("exponent", 0) - exponent)
@@ -89,7 +90,8 @@ class LevenbergMarquardt:
         for _ in range(self.tries):
             f = Damped(damping, curvature=h, exponent=exponent)
             step, _, predicted = decomposition.apply_and_predict(f)
-            decrease = total * (linearisation.loss - _loss_after(linearisation, step))
+            after = loss_at(problem, linearisation.theta - step, linearisation.batch)
+            decrease = total * (linearisation.loss - after)
             telling = predicted > noise
             if predicted > 0 and decrease > 0:
                 if telling:
@@ -115,15 +117,24 @@ def _state(damping, exponent):
     return {"damping": damping, "growth": 2.0, "exponent": exponent}
 
 
-def _loss_after(linearisation, step):
-    """The loss at theta - step, Inf if that is no place to go to.
+def loss_at(problem: Objective, theta: Array, batch: Samples) -> float:
+    """Return the mean loss of a batch at theta (t,), Inf if that is no place to go to."""
 
-    A network, solver or loss that raises there says so in its own way: far away a matrix may be
-    singular, or a number out of range. Where it works, it works at a shorter step.
+    def loss():
+        trial = Linearisation(problem, theta, batch)
+        return trial.loss if trial.finite else math.inf
+
+    return or_inf(loss)
+
+
+def or_inf(loss: Callable[[], float]) -> float:
+    """Return ``loss()``, Inf where it raises.
+
+    A network, solver or loss that raises says so in its own way: far away a matrix may be singular,
+    or a number out of range. Where it works, it works at a shorter step.
     """
     try:
-        trial = linearisation.at(linearisation.theta - step)
-        return trial.loss if trial.finite else math.inf
+        return loss()
     except MemoryError:
         raise
     except Exception as error:
@@ -131,7 +142,7 @@ def _loss_after(linearisation, step):
         return math.inf
 
 
-def _noise_of_loss(linearisation, curvature, rounding):
+def noise_of_loss(linearisation, curvature, rounding):
     """How much of L a relative rounding error of y, of every sample, and of L itself may be."""
     y, g = (
         array.astype(np.float64, copy=False)

@@ -26,7 +26,7 @@ def fit(
     problem: Problem,
     optimizer: Optimizer,
     *,
-    batch: int,
+    batch: int | None = None,
     seconds: float | None = None,
     steps: int | None = None,
     epochs: float | None = None,
@@ -51,8 +51,8 @@ def fit(
         What is trained.
     optimizer : object
         ``init`` and ``update``; see `higcore.optimizers`.
-    batch : int
-        Samples a step.
+    batch : int, optional
+        Samples a step; by default what ``optimizer.batch_for(problem)`` says, where it has one.
     seconds, steps, epochs : number, optional
         Budgets, counted from the start of the run (of the original one when resumed); the first
         that is spent ends it, and at least one is needed. Epochs may be fractions.
@@ -114,6 +114,7 @@ def fit(
     """
     budget = {"seconds": seconds, "steps": steps, "epochs": epochs}
     _check_parts(problem, optimizer, diagnostics, {"on_step": on_step, "on_epoch": on_epoch})
+    batch = _batch_of(problem, optimizer) if batch is None else batch
     _check_numbers(problem, batch, budget, seed, evaluate_every, patience)
     with held_back() as interrupts:
         earlier = _beginning(problem, optimizer, batch, seed, theta, resume)
@@ -170,6 +171,16 @@ def _check_parts(problem, optimizer, diagnostics, callbacks):
                 f"diagnostics=True predicts the decrease by tangents, and problem.{name}, a "
                 f"{type(part).__name__}, has no tangent"
             )
+
+
+def _batch_of(problem, optimizer):
+    """The batch size that an optimizer chooses."""
+    if not hasattr(optimizer, "batch_for"):
+        name = type(optimizer).__name__
+        raise TypeError(
+            f"batch must be given for {name}, such as batch=128; it chooses none itself"
+        )
+    return optimizer.batch_for(problem)
 
 
 def _check_numbers(problem, batch, budget, seed, evaluate_every, patience):

@@ -1,0 +1,264 @@
+"""A half-inverse gradient that sets its own length: damped, with momentum, judged by others."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend import Array, module_of
+from ..half_inverse import METHODS, check_memory_limit, decompose
+from ..linearisation import Linearisation
+from ..problem import Problem
+from ..protocols import OptimizerState
+from ..spectral.filters import Damped
+from ..spectral.spectrum import HalfInverseInfo, in_range
+from ..validation import check_choice, check_count, check_finite, check_real_field
+from .damped import ROUNDING, loss_at, noise_of_loss, or_inf
+from .memory import plan_step
+
+FEWEST, FEW_ROWS, MANY_ROWS = 32, 512, 1024  # samples and rows of a batch if none is named
+REFUSED, WORSE, BETTER = 4.0, 1.3, 0.7  # what lambda is multiplied by
+RAMP = 200  # steps until the momentum is whole
+MEMORY, ASTRAY = 20, 4.0  # steps in a running mean of log loss; its rise that ends the momentum
+MOST_MOMENTUM = 0.999
+MOST_BATCHES = 4  # of others, so that they do not cost more than the step
+FLOOR, CAP = 1e-14, 10.0  # of lambda, over |J|_F^2 h
+
+
+@dataclass(frozen=True)
+class AdaptiveHIG:
+    r"""A damped half-inverse gradient that needs no step size, truncation or batch to be chosen.
+
+    The step d is the least of a quadratic model of the loss with a penalty in powers of J,
+
+    .. math::
+
+        \min_d \; L - g \cdot J d + \tfrac h2 |J d|^2 + \tfrac \lambda2 \sum_k
+        \left(\frac{s_k^2}{|J|_F^2}\right)^{\mu} \bigl(v_k \cdot (d - m p)\bigr)^2,
+        \qquad
+        d = m p + V \frac{S}{h S^2 + \lambda (S^2 / |J|_F^2)^{\mu}} U^T (g - h J m p),
+
+    with the curvature h of L in y, the last step p and a momentum m: the batch decides what it
+    sees, the last step the rest. Between the gradient (large lambda, mu = 0), HIG (large lambda,
+    mu = 3/4), Levenberg-Marquardt (mu = 0) and Gauss-Newton (small lambda) it finds its own way:
+
+    - A step that does not lower the loss of its batch, or leads to NaN, Inf or an exception, is not
+      taken, and lambda multiplied by 4.
+    - Else samples that the batch does not hold decide, those that come next in the data: lambda is
+      multiplied by 0.7 if their loss fell and by 1.3 if it rose. A batch of fewer rows than there
+      are parameters can always be fitted, so what happens to its own loss says little. At rest,
+      2 steps of 5 are good for the others: a rule that asks for more stops too early.
+    - The momentum grows from 0 to ``momentum`` in 200 steps. Where a batch sees so little of what
+      is to be learned that carrying on leads astray, and the loss of the others rises to four times
+      its least (running means over 20 steps), it is given up.
+    - A sample asks for a change of its y by ``reach`` at most: g_i is shortened to it. One sample
+      that is far off, where the linear model says nothing, would otherwise rule the step.
+    - Every ``average`` steps, theta becomes the mean of the last ones if that is better for the
+      others, which takes the noise of the batches out.
+
+    The step does not depend on whether L is a mean or a sum, nor on the loss's factor.
+
+    Parameters
+    ----------
+    mu : float in [0, 1]
+        Power of the penalty: 0 is Levenberg-Marquardt's, 3/4 the norm in which HIG is the steepest
+        descent. Between 1/4 and 1/2 is best, on all problems that were tried.
+    momentum : float in [0, 1)
+        The largest m.
+    damping : float
+        First lambda, relative to h times the squared Frobenius norm of J.
+    reach : float
+        Relative to the distance sqrt(2 l / h) at which the first batch is from y without a loss, l
+        and h loss and curvature of a sample.
+    others : int
+        How many samples judge a step, but not more than four batches of them.
+    average : int
+        Number of steps between averages.
+    method, memory_limit
+        As for `HIG`.
+
+    Notes
+    -----
+    ``update`` returns a `HalfInverseInfo` with damping, gain and ``held_out``.
+    Without a batch, `fit` asks `batch_for`.
+
+    References
+    ----------
+    Momentum: Goldshlager, Abrahamsen and Lin, A Kaczmarz-inspired approach to accelerate the
+    optimization of neural network wavefunctions, J. Comput. Phys. 516 (2024), for mu = 0.
+    """
+
+    mu: float = 0.375
+    momentum: float = 0.98
+    damping: float = 0.01
+    reach: float = 0.2
+    others: int = 256
+    average: int = 100
+    method: str = "auto"
+    memory_limit: float | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_real_field(self, "mu", 0.0, 1.0)
+        check_real_field(self, "momentum", 0.0, MOST_MOMENTUM)
+        for name in ("damping", "reach"):
+            check_real_field(self, name, 0.0, open_low=True)
+        check_count("others", self.others)
+        check_count("average", self.average)
+        check_choice("method", self.method, METHODS)
+        check_memory_limit(self.memory_limit)
+
+    def batch_for(self, problem: Problem) -> int:
+        """Return the batch size that is taken if none is named.
+
+        512 rows or 32 samples, whichever is more, but at most 1024 rows; with few parameters t as
+        many more rows m as leave the cost m t^2 of a step at 512^3.
+        """
+        r, t = problem.solver.output_size, problem.network.size
+        wanted = max(FEWEST, FEW_ROWS // r)
+        if t < FEW_ROWS:
+            wanted = max(wanted, FEW_ROWS**3 // (t * t * r))
+        else:
+            wanted = min(wanted, MANY_ROWS // r)
+        return min(max(wanted, 1), problem.train.count)
+
+    def init(self, theta: Array) -> OptimizerState:
+        """Return the state: numbers, the last step, and the sum for the next average."""
+        numbers = {
+            "steps": 0, "batch": 0, "damping": 0.0, "exponent": 0, "reach": 0.0,
+            "carrying": 1, "level": 0.0, "least": 0.0,
+        }  # fmt: skip
+        return numbers | {"last": 0 * theta, "sum": 0 * theta}
+
+    def update(
+        self, linearisation: Linearisation, state: OptimizerState
+    ) -> tuple[Array, OptimizerState, HalfInverseInfo]:
+        """Return (step, state, info); the step is 0 if it was refused."""
+        at, state = linearisation, dict(state)
+        check_finite("the optimizer's damping", state["damping"])
+        state["batch"] = state["batch"] or len(at.control)
+        state["reach"] = state["reach"] or self.reach * _typical_distance(at)
+        data: Any = at.problem  # no mere `Objective`, but a `Problem`, which holds training data
+        count = min(self.others, MOST_BATCHES * state["batch"])
+        others = data.train.following(state["steps"], state["batch"], count)
+        if others is None:  # the last step knows nothing that such a batch does not
+            state["carrying"] = 0
+        trial = _judged(self._trial(at, state), at, others)
+        state |= next_numbers(state, trial)
+        step = trial.step if trial.good else 0 * at.theta
+        state |= {"last": step, "sum": state["sum"] + (at.theta - step)}
+        if state["steps"] % self.average == 0:
+            step, state = self._to_average(at, step, others, state)
+        return step, state, trial.info
+
+    def _trial(self, at, state):
+        """The step that lambda and the momentum of a state give, and what the model says of it."""
+        h = at.curvature
+        method, J = plan_step(at, self.method, Damped(1.0, self.mu), self.memory_limit)
+        ramp = min(state["steps"] / RAMP, 1.0) if state["carrying"] else 0.0
+        carried = self.momentum * ramp * state["last"]
+        g = at.loss_gradient.astype(np.float64, copy=False)
+        asked = shortened(g, state["reach"] * h).reshape(-1)
+        decomposed = decompose(J, asked - h * J.matvec(carried), method, self.memory_limit)
+        exponent, scale = 2 * decomposed.exponent, decomposed.J.norm_squared() or 1.0
+        damping = in_range(state["damping"], state["exponent"] - exponent)
+        damping = damping or self.damping * h * scale
+        damping = min(max(damping, FLOOR * h * scale), CAP * h * scale)
+        f = Damped(damping, self.mu, h, scale, exponent)
+        seen, info = decomposed.apply(f)
+        step = carried + seen
+        Jd = J.matvec(step)
+        predicted = float((g.reshape(-1) - h / 2 * Jd) @ Jd)
+        info = replace(info, damping=in_range(damping, exponent))
+        return Trial(step, predicted, damping, exponent, info)
+
+    def _to_average(self, at, step, others, state):
+        """To the mean of the last parameters, if they are better there."""
+        mean = state["sum"] / self.average
+        batch = at.batch if others is None else others
+        now, then = _losses(at, batch, at.theta - step, mean)
+        state |= {"sum": 0 * step}
+        if not then < now:
+            return step, state
+        return at.theta - mean, state | {"last": 0 * step}
+
+
+class Trial(NamedTuple):
+    """A step, the decrease that its model predicts, and lambda in units of 2^exponent.
+
+    ``gain`` is the decrease of the loss on the batch over that, ``before`` and ``after`` are the
+    loss of the others; None where rounding hides it all.
+    """
+
+    step: Array
+    predicted: float
+    damping: float
+    exponent: int
+    info: HalfInverseInfo
+    gain: float | None = None
+    before: float = 1.0
+    after: float = 1.0
+
+    @property
+    def good(self) -> bool:
+        """Whether it is taken."""
+        return self.gain is not None and self.gain > 0 and math.isfinite(self.after)
+
+
+def _judged(trial, at, others):
+    """A trial with what its batch, and samples that the batch does not hold, say of it."""
+    rounding = ROUNDING * float(np.finfo(at.output.dtype).eps)
+    if trial.predicted <= noise_of_loss(at, at.curvature, rounding):  # NaN is no such thing
+        return trial
+    theta = at.theta - trial.step
+    before, after = at.loss, loss_at(at.problem, theta, at.batch)
+    total = at.scale * len(at.control)  # L over its mean per sample
+    gain = total * (before - after) / trial.predicted
+    if others is not None:  # else the batch is all there is
+        before, after = _losses(at, others, at.theta, theta)
+    held_out = after / before if before > 0 else math.inf
+    info = replace(trial.info, gain=gain, held_out=held_out)
+    return trial._replace(gain=gain, before=before, after=after, info=info)
+
+
+def _losses(at, samples, *places):
+    """The mean loss of samples at some parameters, without what derivatives would need."""
+    evaluate = at.problem.evaluate
+    return [or_inf(partial(evaluate, theta, samples)) for theta in places]
+
+
+def next_numbers(state: OptimizerState, trial: Trial) -> OptimizerState:
+    """Return the numbers of the state after a `Trial`: lambda, and what the momentum depends on."""
+    numbers = {"steps": state["steps"] + 1, "damping": trial.damping, "exponent": trial.exponent}
+    if trial.gain is None:
+        return numbers
+    if not trial.good:
+        return numbers | {"damping": trial.damping * REFUSED}
+    numbers["damping"] *= BETTER if trial.after < trial.before else WORSE
+    return numbers | _course(state, trial.before)
+
+
+def _course(state: OptimizerState, loss: float) -> OptimizerState:
+    """The running mean of the log of a loss, its least value, and whether momentum may go on."""
+    if not loss > 0:
+        return {}
+    weight = 1 / min(state["steps"] + 1, MEMORY)
+    level = state["level"] + weight * (math.log(loss) - state["level"])
+    least = min(level, state["least"]) if state["steps"] else level
+    astray = level - least > math.log(ASTRAY)
+    return {"level": level, "least": least, "carrying": 0 if astray else state["carrying"]}
+
+
+def shortened(g: Array, longest: float) -> Array:
+    """Return g (b, |y|) with no row longer than ``longest``."""
+    xp = module_of(g)
+    norms = xp.sqrt((g * g).sum(axis=1, keepdims=True))
+    return g * xp.minimum(1.0, longest / xp.maximum(norms, np.finfo(g.dtype).tiny))
+
+
+def _typical_distance(at):
+    """Root mean square over samples of the distance of y from where a loss of curvature h is 0."""
+    return (2 * abs(at.loss) * at.scale / at.curvature) ** 0.5
