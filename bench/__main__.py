@@ -195,18 +195,20 @@ DEMO = {
     "GN": PAPER["gn"],
     "GN, tau 1e-4": Setting(128, GaussNewton(tau=1e-4)),
     "Adam": PAPER["adam"],
+    "adaptive": PAPER["adaptive"],
 }
 
 
 @main.command()
-@click.option("--seconds", type=click.FloatRange(1), default=24.0, help="Training time of each.")
+@click.option("--seconds", type=click.FloatRange(1), default=20.0, help="Training time of each.")
 @click.option("--seed", type=click.IntRange(0), default=0)
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
 def demo(seconds, seed, out):
-    """Oscillators: HIG, Gauss-Newton and Adam side by side; a table and two pictures.
+    """Oscillators: HIG, Gauss-Newton, Adam and AdaptiveHIG; a table and two pictures.
 
-    All with the paper's settings (table 2). Gauss-Newton runs a second time with a larger tau,
-    because the paper's is unstable in float64.
+    The first three with the paper's settings (table 2). Gauss-Newton runs a second time with a
+    larger tau, because the paper's is unstable in float64. AdaptiveHIG is not the paper's, and has
+    no settings.
     """
     from . import style
     from .paper import figures, runs, tables
@@ -225,7 +227,7 @@ def demo(seconds, seed, out):
         if results[label].status == "interrupted":
             break
     curves = {label: record["curve"] for label, record in found.items()}
-    title = "two coupled oscillators, paper's settings"
+    title = "two coupled oscillators, paper's settings; adaptive: without any"
     style.save(figures.loss_curves(curves, title), out / "demo.png")
     style.save(experiment.picture(problem, results["HIG"].theta), out / "demo-trajectory.png")
     records.write_json(out / "demo.json", {"runs": found} | records.environment())

@@ -40,6 +40,7 @@ class Oscillators:
             Setting(128, HIG(lr=1.0, tau=1e-6)),
             Setting(128, GaussNewton(lr=1.0, tau=1e-6)),
             Setting(512, Adam(lr=3e-4)),
+            adaptive=128,
         )
 
     def problem(self, seed=0, dtype=np.float64):
@@ -85,6 +86,7 @@ class LinearChain(Oscillators):
             Setting(32, HIG(lr=1.0, tau=1e-10)),
             Setting(32, GaussNewton(lr=1.0, tau=1e-6)),
             Setting(256, Adam(lr=1e-3)),
+            adaptive=128,
         )
 
     def problem(self, seed=0, dtype=np.float64):

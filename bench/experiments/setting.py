@@ -8,12 +8,15 @@ from higcore import (
     SGD,
     Adadelta,
     Adagrad,
+    AdaptiveHIG,
     LevenbergMarquardt,
     RMSprop,
     ScaleInvariantPhysics,
 )
 
-OPTIMIZERS = ("hig", "gn", "lm", "sip", "adam", "adadelta", "adagrad", "rmsprop", "sgd")
+OPTIMIZERS = (
+    "hig", "gn", "lm", "sip", "adam", "adadelta", "adagrad", "rmsprop", "sgd", "adaptive",
+)  # fmt: skip
 
 
 class Setting(NamedTuple):
@@ -23,9 +26,12 @@ class Setting(NamedTuple):
     optimizer: object
 
 
-def settings(hig, gn, adam, **others):
-    """All optimizers of table 2, SIP and Levenberg-Marquardt, around those an experiment names."""
-    defaults = {
+def settings(hig, gn, adam, adaptive):
+    """All optimizers of table 2 and beside it, around those an experiment names.
+
+    ``adaptive`` is the batch that `AdaptiveHIG.batch_for` chooses.
+    """
+    return {
         "hig": hig,
         "gn": gn,
         "lm": Setting(hig.batch, LevenbergMarquardt()),
@@ -35,5 +41,5 @@ def settings(hig, gn, adam, **others):
         "adagrad": Setting(adam.batch, Adagrad(lr=0.1)),
         "rmsprop": Setting(adam.batch, RMSprop(lr=1e-4)),
         "sgd": Setting(adam.batch, SGD(lr=0.1)),
+        "adaptive": Setting(adaptive, AdaptiveHIG()),
     }
-    return defaults | others

@@ -214,7 +214,7 @@ def _judged(trial, at, others):
     if trial.predicted <= noise_of_loss(at, at.curvature, rounding):  # NaN is no such thing
         return trial
     theta = at.theta - trial.step
-    before, after = at.loss, loss_at(at.problem, theta, at.batch)
+    before, after = at.loss, loss_at(at, theta)
     total = at.scale * len(at.control)  # L over its mean per sample
     gain = total * (before - after) / trial.predicted
     if others is not None:  # else the batch is all there is

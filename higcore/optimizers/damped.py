@@ -13,7 +13,7 @@ import numpy as np
 from ..backend import Array
 from ..half_inverse import check_memory_limit, decompose
 from ..linearisation import Linearisation
-from ..protocols import Objective, OptimizerState, Samples
+from ..protocols import OptimizerState
 from ..spectral.filters import Damped
 from ..spectral.spectrum import EPS, in_range
 from ..validation import check_count, check_finite, check_real_field
@@ -77,7 +77,7 @@ class LevenbergMarquardt:
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
         for name in ("damping", "growth"):
             check_finite(f"the optimizer's {name}", state[name])
-        problem, h = linearisation.problem, linearisation.curvature
+        h = linearisation.curvature
         total = linearisation.scale * len(linearisation.control)  # L over its mean per sample
         decomposition, largest = self._decompose(linearisation, h)
         exponent = 2 * decomposition.exponent  # of the unit of lambda
@@ -90,7 +90,7 @@ class LevenbergMarquardt:
         for _ in range(self.tries):
             f = Damped(damping, curvature=h, exponent=exponent)
             step, _, predicted = decomposition.apply_and_predict(f)
-            after = loss_at(problem, linearisation.theta - step, linearisation.batch)
+            after = loss_at(linearisation, linearisation.theta - step)
             decrease = total * (linearisation.loss - after)
             telling = predicted > noise
             if predicted > 0 and decrease > 0:
@@ -117,11 +117,11 @@ def _state(damping, exponent):
     return {"damping": damping, "growth": 2.0, "exponent": exponent}
 
 
-def loss_at(problem: Objective, theta: Array, batch: Samples) -> float:
-    """Return the mean loss of a batch at theta (t,), Inf if that is no place to go to."""
+def loss_at(at: Linearisation, theta: Array) -> float:
+    """Return the mean loss of the batch at another theta (t,), Inf if that is no place to go to."""
 
     def loss():
-        trial = Linearisation(problem, theta, batch)
+        trial = at.at(theta)
         return trial.loss if trial.finite else math.inf
 
     return or_inf(loss)

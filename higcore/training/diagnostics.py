@@ -13,7 +13,9 @@ class StepDiagnostics(NamedTuple):
     r"""One row a step; None where the optimizer has no such figure.
 
     ``rank``, ``sigma_max``, ``condition`` (sigma_max over the smallest kept singular value) and
-    ``gap_to_cutoff`` are of the truncated Jacobian; ``step_norm`` is :math:`\|d\|` of the update
+    ``gap_to_cutoff`` are of the truncated Jacobian; ``damping``, ``gain`` and ``held_out`` those of
+    a `HalfInverseInfo`, of a trial that may have been refused; ``step_norm`` is :math:`\|d\|` of
+    the update
     theta <- theta - d. With L the mean loss of a sample on the step's own batch, h its curvature in
     y, and J d the tangent along d,
 
@@ -37,6 +39,9 @@ class StepDiagnostics(NamedTuple):
     sigma_max: float | None = None
     condition: float | None = None
     gap_to_cutoff: float | None = None
+    damping: float | None = None
+    gain: float | None = None
+    held_out: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -52,7 +57,7 @@ class Diagnostics(Table[StepDiagnostics]):
     shown: ClassVar = {
         "step": ">7", "loss": ">10.3e", "step_norm": ">9.3g", "predicted_decrease": ">18.3g",
         "actual_decrease": ">15.3g", "ratio": ">9.3g", "rank": ">5", "condition": ">9.3g",
-        "gap_to_cutoff": ">13.3g",
+        "gap_to_cutoff": ">13.3g", "damping": ">9.3g", "gain": ">9.3g", "held_out": ">9.3g",
     }  # fmt: skip
 
 
@@ -64,7 +69,9 @@ def diagnose(number: int, at: Linearisation, change: Array, info: Any) -> StepDi
     spectrum: dict[str, Any] = {}
     if hasattr(info, "sigma_min"):
         names = ("sigma_max", "condition", "gap_to_cutoff")
-        spectrum = {name: float(getattr(info, name)) for name in names} | {"rank": int(info.rank)}
+        spectrum = {name: float(getattr(info, name)) for name in names}
+        others = ("rank", "damping", "gain", "held_out")
+        spectrum |= {name: getattr(info, name, None) for name in others}
     return StepDiagnostics(
         step=number,
         loss=at.loss,

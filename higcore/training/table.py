@@ -39,10 +39,12 @@ class Table(list[Row]):
         return to_pandas(self.to_dict())
 
     def __str__(self) -> str:
-        widths = {name: form.partition(".")[0] for name, form in self.shown.items()}
+        known = {name for row in self for name in self.shown if getattr(row, name) is not None}
+        shown = [name for name in self.shown if name in known or not self]
+        widths = {name: self.shown[name].partition(".")[0] for name in shown}
         lines = [" ".join(format(name.replace("_", " "), w) for name, w in widths.items())]
         for row in spread(self, ROWS_SHOWN):
-            values = ((getattr(row, name), name) for name in self.shown)
+            values = ((getattr(row, name), name) for name in shown)
             cells = (("", widths[k]) if v is None else (v, self.shown[k]) for v, k in values)
             lines.append(" ".join(format(*cell) for cell in cells))
         return "\n".join(lines)
