@@ -22,6 +22,7 @@ from higcore import (
     Adadelta,
     Adagrad,
     Adam,
+    AdaptiveHIG,
     Batch,
     Checkpoints,
     FreshData,
@@ -367,6 +368,19 @@ bad(
     ({"truncation": "none"}, ValueError, "truncation must be one of 'relative', 'absolute'; got 'none'"),
 )
 bad(
+    AdaptiveHIG,
+    {"others": 8},
+    ({"mu": 1.5}, ValueError, "mu must be a finite number in [0, 1], got 1.5"),
+    ({"momentum": 1}, ValueError, "momentum must be a finite number in [0, 0.999], got 1"),
+    ({"momentum": "0.9"}, TypeError, "momentum must be a real number, got '0.9'"),
+    ({"damping": 0}, ValueError, "damping must be a finite number in (0, inf], got 0"),
+    ({"reach": -1}, ValueError, "reach must be a finite number in (0, inf], got -1"),
+    ({"others": 0}, ValueError, "others must be at least 1, got 0"),
+    ({"average": 2.0}, TypeError, "average must be an integer, got 2.0"),
+    ({"method": "fast"}, ValueError, "method must be one of 'auto', 'svd'"),
+    ({"memory_limit": 0}, ValueError, "memory_limit must be a finite number in (0, inf], got 0"),
+)
+bad(
     LevenbergMarquardt,
     {"tries": 3},
     ({"damping": 0}, ValueError, "damping must be a finite number in (0, inf], got 0"),
@@ -403,7 +417,7 @@ def second_order_step(optimizer, loss):
     return optimizer.update(problem.linearise(THETA, DATA), optimizer.init(THETA))
 
 
-for optimizer in (LevenbergMarquardt(), ScaleInvariantPhysics()):
+for optimizer in (AdaptiveHIG(), LevenbergMarquardt(), ScaleInvariantPhysics()):
     bad(
         second_order_step,
         {"optimizer": optimizer, "loss": SquaredError()},

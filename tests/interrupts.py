@@ -16,7 +16,7 @@ from itertools import islice, product
 import numpy as np
 
 from bench.experiments import EXPERIMENTS
-from higcore import HIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics, fit
+from higcore import HIG, AdaptiveHIG, GaussNewton, LevenbergMarquardt, ScaleInvariantPhysics, fit
 
 from higcore import SGD, Adadelta, Adagrad, Adam, RMSprop  # isort: skip
 from higcore.half_inverse import METHODS
@@ -27,7 +27,7 @@ STEPS, BATCH = 24, 24
 OPTIMIZERS = [
     *(kind(method=method, tau=1e-4) for kind, method in product((HIG, GaussNewton), METHODS)),
     LevenbergMarquardt(), ScaleInvariantPhysics(), SGD(1e-4), Adagrad(), Adadelta(), RMSprop(),
-    Adam(),
+    Adam(), AdaptiveHIG(),
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from higcore import (
     HIG,
     SGD,
     Adam,
+    AdaptiveHIG,
     Batch,
     GaussNewton,
     LevenbergMarquardt,
@@ -37,7 +38,7 @@ NETWORKS: list[Network] = [MLP((4, 8, 96)), ConvNet1d(14, 2, [20, 20], 3, 384)]
 SOLVERS: list[Solver] = [OscillatorChain(), QuantumDipole(), Poisson2D(), ScaledOutputs()]
 LOSSES: list[Loss] = [SquaredError(), Infidelity(), ComponentError(np.ones(28))]
 OPTIMIZERS: list[Optimizer] = [HIG(), GaussNewton(), LevenbergMarquardt(), SGD(), Adam()]
-OPTIMIZERS += [ScaleInvariantPhysics()]
+OPTIMIZERS += [ScaleInvariantPhysics(), AdaptiveHIG()]
 
 
 class SignDescent:

@@ -27,6 +27,7 @@ SIP = f"{ALL}::test_a_sip_gradient_against_numpy"
 LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
+ADAPTIVE = "tests/test_adaptive.py"
 DEVICE = "tests/test_device.py"
 KINDS = "tests/test_array_kinds.py"
 DAMPING, FILTERS = "tests/test_marquardt.py", "tests/test_filters.py"
@@ -106,6 +107,16 @@ MUTATIONS = [
     ("higcore/losses.py", "d[:, None] * _times_i(target)", "-d[:, None] * _times_i(target)", LOSSES),
     ("higcore/losses.py", "(scale * d)[:, None]", "(-scale * d)[:, None]", LOSSES),
     ("higcore/optimizers/sip.py", "network_gradient(2 * self.du", "network_gradient(-2 * self.du", SIP),
+    ("higcore/optimizers/adaptive.py", "step = carried + seen", "step = seen", ADAPTIVE),
+    ("higcore/optimizers/adaptive.py", "asked - h * J.matvec(carried)", "asked", ADAPTIVE),
+    ("higcore/optimizers/adaptive.py", "f = Damped(damping, self.mu, h, scale, exponent)", "f = Damped(damping, self.mu, 1.0, scale, exponent)", ADAPTIVE),
+    ("higcore/optimizers/adaptive.py", "(g.reshape(-1) - h / 2 * Jd) @ Jd", "(g.reshape(-1) - h * Jd) @ Jd", ADAPTIVE),
+    ("higcore/optimizers/adaptive.py", "BETTER if trial.after < trial.before else WORSE", "BETTER", ADAPTIVE),
+    ("higcore/optimizers/adaptive.py", "self.gain > 0 and math.isfinite(self.after)", "self.gain > 0", ADAPTIVE),
+    ("higcore/optimizers/adaptive.py", "0 if astray else", "1 if astray else", ADAPTIVE),
+    ("higcore/optimizers/adaptive.py", "if not then < now:", "if False:", ADAPTIVE),
+    ("higcore/optimizers/adaptive.py", "abs(at.loss) * at.scale / at.curvature", "abs(at.loss) / at.curvature", ADAPTIVE),
+    ("higcore/problem.py", "count = min(count, self.count - size)", "count = min(count, self.count)", ADAPTIVE),
     ("higcore/optimizers/damped.py", "(2 * gain - 1) ** 3", "(2 * gain + 1) ** 3", MARQUARDT),
     ("higcore/rows.py", "yield entries, (entries if right is left", "yield entries, (-entries if right is left", CONV),
     ("higcore/linearisation.py", "return (self.S @ du[:, :, None])", "return -(self.S @ du[:, :, None])", MEMORY),

@@ -10,6 +10,7 @@ import pytest
 from higcore import (
     HIG,
     Adam,
+    AdaptiveHIG,
     Batch,
     FreshData,
     LevenbergMarquardt,
@@ -110,7 +111,7 @@ for loss in (SquaredError(), Infidelity(), ComponentError(np.eye(4)[0])):
     door(f"{loss}.value", loss.value, y=X, target=T)
     door(f"{loss}.gradient", loss.gradient, y=X, target=T)
 door("mode", lambda mode: ComponentError(mode).gradient(X, T), mode=np.eye(4)[1])
-for optimizer in (HIG(), LevenbergMarquardt(), ScaleInvariantPhysics(), Adam()):
+for optimizer in (HIG(), AdaptiveHIG(), LevenbergMarquardt(), ScaleInvariantPhysics(), Adam()):
     for fresh in (False, True):
         arrays = {"x": X, "target": T, "theta": NET.init(np.random.default_rng(0))}
         door(f"fit {type(optimizer).__name__} {fresh}", fit_with(optimizer, fresh), **arrays)
@@ -235,7 +236,7 @@ class Turned(SquaredError):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [HIG(), LevenbergMarquardt(), Adam(), ScaleInvariantPhysics()]
+    "optimizer", [HIG(), AdaptiveHIG(), LevenbergMarquardt(), Adam(), ScaleInvariantPhysics()]
 )
 @pytest.mark.parametrize(
     ("factor", "error", "message"),

@@ -138,7 +138,8 @@ class AdaptiveHIG:
     ) -> tuple[Array, OptimizerState, HalfInverseInfo]:
         """Return (step, state, info); the step is 0 if it was refused."""
         at, state = linearisation, dict(state)
-        check_finite("the optimizer's damping", state["damping"])
+        for name in ("damping", "reach", "level", "least"):
+            check_finite(f"the optimizer's {name}", state[name])
         state["batch"] = state["batch"] or len(at.control)
         state["reach"] = state["reach"] or self.reach * _typical_distance(at)
         data: Any = at.problem  # no mere `Objective`, but a `Problem`, which holds training data
