@@ -136,8 +136,10 @@ class FreshData:
         return batch
 
     def following(self, step: int, size: int, count: int) -> Batch:
-        """``count`` samples of the next step."""
-        return self.take(step + 1, count)
+        """About ``count`` samples, those of the next steps, of ``size`` samples each."""
+        batches = [self.take(step + 1 + k, size) for k in range(max(1, count // size))]
+        xp = array_module(x=batches[0].x)
+        return Batch(*(xp.concatenate(arrays) for arrays in zip(*batches, strict=True)))
 
     def on(self, device: str) -> FreshData:
         """The same samples on ``device``."""

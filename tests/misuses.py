@@ -97,7 +97,7 @@ def wrong_calls(problem: Problem, J: Array, g: Array) -> None:
     half_inverse(J, g, tau="small")  # arg-type
     half_inverse(J)  # call-arg
     half_inverse(J, g, rcond=1e-6)  # call-arg
-    fit(problem, HIG())  # call-arg
+    fit(problem)  # call-arg
     fit(problem, HIG(), batch=12.5, steps=10)  # arg-type
     fit(problem, HIG, batch=8, steps=10)  # arg-type
     fit(problem, WithoutUpdate(), batch=8, steps=10)  # arg-type

@@ -53,6 +53,7 @@ PLACES = {  # beside those of ANYWHERE
     "hig": ("S", "row factors", "K"),
     "gn": ("S", "row factors", "K"),
     "lm": ("S", "row factors", "K", "state"),
+    "adaptive": ("S", "row factors", "K", "state"),
     "sip": ("S", "state"),
     "sgd": ("adjoint",),
 }

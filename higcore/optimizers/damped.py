@@ -142,7 +142,7 @@ def or_inf(loss: Callable[[], float]) -> float:
         return math.inf
 
 
-def noise_of_loss(linearisation, curvature, rounding):
+def noise_of_loss(linearisation: Linearisation, curvature: float, rounding: float) -> float:
     """How much of L a relative rounding error of y, of every sample, and of L itself may be."""
     y, g = (
         array.astype(np.float64, copy=False)

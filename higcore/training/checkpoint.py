@@ -12,6 +12,7 @@ import logging
 import textwrap
 import time
 from contextlib import suppress
+from itertools import starmap
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_type_hints
@@ -209,7 +210,7 @@ def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
             "info": None if info is None else HalfInverseInfo(**info),
         }),
         "history": History(map(Epoch._make, fields["history"])),
-        "diagnostics": Diagnostics(map(StepDiagnostics._make, fields["diagnostics"])),
+        "diagnostics": Diagnostics(starmap(StepDiagnostics, fields["diagnostics"])),
     })  # fmt: skip
     _check_kinds(result)
     return result

@@ -70,8 +70,8 @@ def diagnose(number: int, at: Linearisation, change: Array, info: Any) -> StepDi
     if hasattr(info, "sigma_min"):
         names = ("sigma_max", "condition", "gap_to_cutoff")
         spectrum = {name: float(getattr(info, name)) for name in names}
-        others = ("rank", "damping", "gain", "held_out")
-        spectrum |= {name: getattr(info, name, None) for name in others}
+        spectrum["rank"] = int(info.rank)
+        spectrum |= {name: getattr(info, name, None) for name in ("damping", "gain", "held_out")}
     return StepDiagnostics(
         step=number,
         loss=at.loss,
