@@ -95,7 +95,7 @@ def adaptive():
     """AdaptiveHIG with its defaults: median and worst of the seeds."""
     files = {
         "oscillators-12s": (5, 12), "dipole-12s": (5, 12), "dipole-cnn-12s": (5, 12),
-        "linear-chain-12s": (2, 12), "toy-12s": (5, 12), "poisson-paper-60s": (20, 60),
+        "linear-chain-12s": (2, 12), "toy-12s": (5, 12),
     }  # fmt: skip
     rows = []
     for file, times in files.items():

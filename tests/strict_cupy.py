@@ -22,8 +22,8 @@ from higcore.kernels import RangeKernel
 
 NAMES = """
     allclose ascontiguousarray broadcast_to column_stack concatenate cos diag empty empty_like eye
-    isfinite ldexp matmul maximum minimum multiply ones ones_like sin sqrt stack tanh tril triu where
-    zeros zeros_like
+    isfinite ldexp matmul maximum minimum multiply ones ones_like sin sqrt stack tanh tril triu
+    where zeros zeros_like
 """.split()
 LINALG_NAMES = "cholesky eigh inv norm pinv qr solve svd".split()
 ATTRIBUTES = "dtype flags itemsize nbytes ndim shape size strides".split()
