@@ -182,7 +182,7 @@ class StackedJacobian(_Jacobian):
 
     @property
     def part_samples(self) -> int:
-        """Samples whose rows make a part of J; see `rows_of_part`."""
+        """Samples whose rows make a part of J; see ``rows_of_part``."""
         return max(1, min(rows_of_part(self.shape[1]) // self.outputs, self.samples))
 
     def row_parts(self, samples: int) -> Iterator[Array]:
@@ -231,7 +231,7 @@ class StackedJacobian(_Jacobian):
         return self.xp.concatenate(sums)
 
     def exponent(self) -> int:
-        """Return e with all entries below 2^e, the largest not far; see `units`. 0 if J is 0."""
+        """Return e with all entries below 2^e, the largest not far; see ``units``. 0 if J is 0."""
         return largest_exponent(block.exponent() for block in self._all_factors())
 
     def scaled(self, exponent: int) -> StackedJacobian:

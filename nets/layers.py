@@ -73,7 +73,7 @@ class Dense:
         return a
 
     def scatter(self, patches: Array, leading: tuple[int, ...]) -> Array:
-        """Transpose of `patches`: cotangents of all positions, (.., fan_in) -> (*leading, n_in)."""
+        r"""Transpose of `patches`: cotangents (.., fan_in) of positions -> (\*leading, n_in)."""
         return patches.reshape(*leading, self.n_in)
 
     def parameters(self, theta: Array) -> tuple[Array, Array]:
@@ -165,7 +165,7 @@ class Conv1d(Dense):
         return module_of(a).concatenate(shifts, axis=2)
 
     def scatter(self, patches: Array, leading: tuple[int, ...]) -> Array:
-        """Sum cotangents (.., width channels) of all positions into (*leading, n_in)."""
+        r"""Sum cotangents (.., width channels) of all positions into (\*leading, n_in)."""
         shifts = patches.reshape(*leading, self.positions, self.width, self.channels)
         out = module_of(patches).zeros((*leading, self.points, self.channels), patches.dtype)
         for k in range(self.width):
