@@ -137,7 +137,10 @@ class Objective(Protocol):
 
 
 class Optimizer(Protocol):
-    """theta <- theta - step, such as `HIG` and `Adam`."""
+    """theta <- theta - step, such as `HIG` and `Adam`.
+
+    Optional: ``batch_for(problem) -> int``, the batch size that `fit` takes if none is named.
+    """
 
     def init(self, theta: Array, /) -> OptimizerState:
         """State before the first update."""
