@@ -166,8 +166,9 @@ def test_what_becomes_of_lambda(gain, after, damping):
 
 
 def test_noise_does_not_lift_lambda_above_its_ceiling():
-    """But a step that is refused does."""
-    for ceiling, after, damping in ((7.0, 1.1, 8.0), (9.0, 1.1, 10.4), (7.0, 0.9, 5.6)):
+    """But a step that is refused does, or one that is clearly worse."""
+    cases = ((7.0, 1.001, 8.0), (9.0, 1.001, 10.4), (7.0, 0.9, 5.6), (7.0, 1.1, 10.4))
+    for ceiling, after, damping in cases:
         found = next_numbers(STATE, made_up(1.0, after=after, ceiling=ceiling))
         assert found["damping"] == pytest.approx(damping)
     assert next_numbers(STATE, made_up(-1.0, ceiling=7.0))["damping"] == 32.0

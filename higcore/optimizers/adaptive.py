@@ -26,7 +26,8 @@ RAMP = 200  # steps until the momentum is whole
 MEMORY, ASTRAY = 20, 4.0  # steps in a running mean of log loss; its rise that ends the momentum
 MOST_MOMENTUM = 0.999
 MOST_BATCHES = 4  # of others, so that they do not cost more than the step
-FLOOR, NOISY, CAP = 1e-14, 0.01, 10.0  # of lambda over h |J|_F^2; the ceiling of what noise does
+TELLING = 1.01  # rise of the loss of others that is more than noise at a large lambda
+FLOOR, NOISY, CAP = 1e-14, 0.01, 1e6  # of lambda over h |J|_F^2; the ceiling of what noise does
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class AdaptiveHIG:
       multiplied by 0.7 if their loss fell and by 1.3 if it rose. A batch of fewer rows than there
       are parameters can always be fitted, so what happens to its own loss says little. At rest,
       2 steps of 5 are good for the others: a rule that asks for more stops too early. Where not
-      even those are, in the noise of the batches, only steps that are refused lift lambda above
-      h |J|^2 / 100, or the run would freeze.
+      even those are, in the noise of the batches, lambda would grow and the run freeze: above
+      h |J|^2 / 100, only a rise by more than 1 % lifts it further.
     - The momentum grows from 0 to ``momentum`` in 200 steps. Where a batch sees so little of what
       is to be learned that carrying on leads astray, and the loss of the others rises to four times
       its least (running means over 20 steps), it is given up.
@@ -243,7 +244,7 @@ def next_numbers(state: OptimizerState, trial: Trial) -> OptimizerState:
         return numbers | {"damping": trial.damping * REFUSED}
     if trial.after < trial.before:
         numbers["damping"] *= BETTER
-    elif trial.damping < trial.ceiling:
+    elif trial.damping < trial.ceiling or trial.after > TELLING * trial.before:
         numbers["damping"] *= WORSE
     return numbers | _course(state, trial.before)
 
