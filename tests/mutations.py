@@ -111,7 +111,7 @@ MUTATIONS = [
     ("higcore/optimizers/adaptive.py", "asked - h * J.matvec(carried)", "asked", ADAPTIVE),
     ("higcore/optimizers/adaptive.py", "f = Damped(damping, self.mu, h, scale, exponent)", "f = Damped(damping, self.mu, 1.0, scale, exponent)", ADAPTIVE),
     ("higcore/optimizers/adaptive.py", "(g.reshape(-1) - h / 2 * Jd) @ Jd", "(g.reshape(-1) - h * Jd) @ Jd", ADAPTIVE),
-    ("higcore/optimizers/adaptive.py", "elif trial.damping < trial.ceiling or", "elif True or", ADAPTIVE),
+    ("higcore/optimizers/adaptive.py", "BETTER if trial.after < trial.before else WORSE", "BETTER", ADAPTIVE),
     ("higcore/optimizers/adaptive.py", "self.gain > 0 and math.isfinite(self.after)", "self.gain > 0", ADAPTIVE),
     ("higcore/optimizers/adaptive.py", "0 if astray else", "1 if astray else", ADAPTIVE),
     ("higcore/optimizers/adaptive.py", "if not then < now:", "if False:", ADAPTIVE),

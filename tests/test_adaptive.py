@@ -147,8 +147,8 @@ INFO = HalfInverseInfo("gram", 1, 1.0, 1.0, 0.0, math.inf)
 STATE = AdaptiveHIG().init(np.zeros(1))
 
 
-def made_up(gain, before=1.0, after=1.0, ceiling=100.0):
-    return Trial(np.zeros(1), 1.0, 8.0, ceiling, 0, INFO, gain, before, after)
+def made_up(gain, before=1.0, after=1.0):
+    return Trial(np.zeros(1), 1.0, 8.0, 0, INFO, gain, before, after)
 
 
 @pytest.mark.parametrize(
@@ -163,15 +163,6 @@ def test_what_becomes_of_lambda(gain, after, damping):
     found = next_numbers(STATE, made_up(gain, after=after))
     assert found["damping"] == pytest.approx(damping)
     assert found["steps"] == 1
-
-
-def test_noise_does_not_lift_lambda_above_its_ceiling():
-    """But a step that is refused does, or one that is clearly worse."""
-    cases = ((7.0, 1.001, 8.0), (9.0, 1.001, 10.4), (7.0, 0.9, 5.6), (7.0, 1.1, 10.4))
-    for ceiling, after, damping in cases:
-        found = next_numbers(STATE, made_up(1.0, after=after, ceiling=ceiling))
-        assert found["damping"] == pytest.approx(damping)
-    assert next_numbers(STATE, made_up(-1.0, ceiling=7.0))["damping"] == 32.0
 
 
 def course(losses):

@@ -26,8 +26,7 @@ RAMP = 200  # steps until the momentum is whole
 MEMORY, ASTRAY = 20, 4.0  # steps in a running mean of log loss; its rise that ends the momentum
 MOST_MOMENTUM = 0.999
 MOST_BATCHES = 4  # of others, so that they do not cost more than the step
-TELLING = 1.01  # rise of the loss of others that is more than noise at a large lambda
-FLOOR, NOISY, CAP = 1e-14, 0.01, 1e6  # of lambda over h |J|_F^2; the ceiling of what noise does
+FLOOR, CAP = 1e-14, 1e6  # of lambda over h |J|_F^2
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,7 @@ class AdaptiveHIG:
     - Else samples that the batch does not hold decide, those that come next in the data: lambda is
       multiplied by 0.7 if their loss fell and by 1.3 if it rose. A batch of fewer rows than there
       are parameters can always be fitted, so what happens to its own loss says little. At rest,
-      2 steps of 5 are good for the others: a rule that asks for more stops too early. Where not
-      even those are, in the noise of the batches, lambda would grow and the run freeze: above
-      h |J|^2 / 100, only a rise by more than 1 % lifts it further.
+      2 steps of 5 are good for the others: a rule that asks for more stops too early.
     - The momentum grows from 0 to ``momentum`` in 200 steps. Where a batch sees so little of what
       is to be learned that carrying on leads astray, and the loss of the others rises to four times
       its least (running means over 20 steps), it is given up.
@@ -177,7 +174,7 @@ class AdaptiveHIG:
         Jd = J.matvec(step)
         predicted = float((g.reshape(-1) - h / 2 * Jd) @ Jd)
         info = replace(info, damping=in_range(damping, exponent))
-        return Trial(step, predicted, damping, NOISY * h * scale, exponent, info)
+        return Trial(step, predicted, damping, exponent, info)
 
     def _to_average(self, at, step, others, state):
         """To the mean of the last parameters, if they are better there."""
@@ -191,7 +188,7 @@ class AdaptiveHIG:
 
 
 class Trial(NamedTuple):
-    """A step, the decrease that its model predicts, lambda and its ceiling in 2^exponent.
+    """A step, the decrease that its model predicts, and lambda in units of 2^exponent.
 
     ``gain`` is the decrease of the loss on the batch over that, ``before`` and ``after`` are the
     loss of the others; None where rounding hides it all.
@@ -200,7 +197,6 @@ class Trial(NamedTuple):
     step: Array
     predicted: float
     damping: float
-    ceiling: float
     exponent: int
     info: HalfInverseInfo
     gain: float | None = None
@@ -242,10 +238,7 @@ def next_numbers(state: OptimizerState, trial: Trial) -> OptimizerState:
         return numbers
     if not trial.good:
         return numbers | {"damping": trial.damping * REFUSED}
-    if trial.after < trial.before:
-        numbers["damping"] *= BETTER
-    elif trial.damping < trial.ceiling or trial.after > TELLING * trial.before:
-        numbers["damping"] *= WORSE
+    numbers["damping"] *= BETTER if trial.after < trial.before else WORSE
     return numbers | _course(state, trial.before)
 
 
