@@ -310,28 +310,117 @@ def speed(part, experiments, out):
 
 @main.command()
 @click.argument("problem", type=choice(EXPERIMENTS))
+@click.option("--optimizer", type=choice(["hig", "adaptive"]), default="hig")
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), default=10.0)
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Seeds 0, 1, ... of every run.")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-def choices(problem, epochs, seeds, out):
+def choices(problem, optimizer, epochs, seeds, out):
     """HIG on PROBLEM with other b, eta, tau or kappa than the paper's; a table and a picture.
 
-    One parameter is changed at a time; 20 runs of so many epochs for each seed.
+    Or AdaptiveHIG with other values than its own. One parameter is changed at a time; some 20 runs
+    of so many epochs for each seed.
     """
     from . import style
     from .paper import choices, figures, tables
 
-    path = Path(out) / f"choices-{problem}-{epochs:g}epochs.json"
+    adaptive = "-adaptive" if optimizer == "adaptive" else ""
+    path = Path(out) / f"choices{adaptive}-{problem}-{epochs:g}epochs.json"
     about = {"experiment": problem, "epochs": epochs}
 
     def keep(found):
         records.write_json(path, about | {"choices": found} | records.environment())
 
-    found = choices.choices(EXPERIMENTS[problem], epochs, range(seeds), remark, keep)
+    found = choices.choices(EXPERIMENTS[problem], optimizer, epochs, range(seeds), remark, keep)
     say(tables.choices(found))
-    paper = EXPERIMENTS[problem].settings["hig"]
-    title = f"{problem}: HIG after {epochs:g} epochs, one parameter changed"
-    style.save(figures.choices(found, paper, title), path.with_suffix(".png"))
+    used = EXPERIMENTS[problem].settings[optimizer]
+    title = f"{problem}: {optimizer} after {epochs:g} epochs, one parameter changed"
+    style.save(figures.choices(found, used, title), path.with_suffix(".png"))
+    say(f"Saved {path}")
+
+
+@main.command()
+@click.argument("problem", type=choice(EXPERIMENTS))
+@click.option("--axes", help="Names with commas between.  [default: all]")
+@click.option("--seeds", type=click.IntRange(1), default=5, help="Number of seeds of every run.")
+@click.option("--first-seed", type=click.IntRange(0), default=10, help="The first of them.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of a run, on one core.")
+@click.option("--steps", type=click.IntRange(3), help="Of a run.")
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def study(problem, axes, seeds, first_seed, seconds, steps, out):
+    """Change the parts of AdaptiveHIG on PROBLEM one at a time, and several together.
+
+    Every variant and seed goes on to the end of its training seconds and of its steps, on one core,
+    as many at a time as there are cores. Runs that study-PROBLEM.json in the --out folder holds
+    are not made again. The pictures show all problems found there.
+    """
+    from . import style
+    from .research import pictures, study
+
+    path = Path(out) / f"study-{problem}.json"
+    with usage_errors():
+        known, names = study.variants(problem), axes.split(",") if axes else None
+        if unknown := sorted(set(names or ()) - set(known)):
+            raise ValueError(f"--axes must be among {list(known)}, got {unknown}")
+        own = study.BUDGETS[problem]
+        budget = study.Budget(seconds or own.seconds, steps or own.steps)
+        found = study.earlier(path, budget)
+    about = {"experiment": problem, "budget": budget._asdict()}
+    chosen = {axis: known[axis] for axis in names or known}
+
+    def keep():
+        records.write_json(path, about | {"study": found} | records.environment())
+
+    seeds = range(first_seed, first_seed + seeds)
+    study.study(problem, chosen, seeds, budget, found, keep, shown)
+    say(pictures.table(found))
+    for kind in budget._fields:
+        style.save(pictures.changes(Path(out), kind), Path(out) / f"study-{kind}.png")
+    say(f"Saved {path} and study-seconds.png, study-steps.png")
+
+
+def shown(runs, count):
+    """Go through runs as they end, with a bar."""
+    from tqdm import tqdm
+
+    return tqdm(runs, total=count, unit="run")
+
+
+@main.command()
+@click.argument("problem", type=click.Choice([*EXPERIMENTS, "poisson-paper"]))
+@click.option("--peers", help="Names with commas between.  [default: those installed]")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=60.0)
+@click.option("--seeds", type=click.IntRange(1), default=3, help="Seeds 0, 1, ... of every run.")
+@click.option("--tuning-seed", type=click.IntRange(0), default=10)
+@click.option("--tuning-seconds", type=click.FloatRange(0, min_open=True), default=15.0)
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def contest(problem, peers, seconds, seeds, tuning_seed, tuning_seconds, out):
+    """Seconds to a test loss on PROBLEM: AdaptiveHIG and what people would train with instead.
+
+    Each peer (extra `peers`) trains in a process of its own, one after the other, with the best
+    setting of a small grid. Runs that contest-PROBLEM.json holds are not made again.
+    """
+    from . import style
+    from .research import contest
+    from .research.peers import PEERS
+
+    path = Path(out) / f"contest-{problem}.json"
+    with usage_errors():
+        names = peers.split(",") if peers else [k for k, peer in PEERS.items() if peer.installed]
+        if unknown := sorted(set(names) - set(PEERS)):
+            raise ValueError(f"--peers must be among {list(PEERS)}, got {unknown}")
+    found = json.loads(path.read_text())["peers"] if path.exists() else {}
+    about = {"experiment": problem, "seconds": seconds, "tuning_seconds": tuning_seconds}
+    packages = ("jax", "nlls-gram", "optimistix", "optax", "torch", "torch-levenberg-marquardt")
+    about["peer_versions"] = records.versions(*packages)
+
+    def keep():
+        records.write_json(path, about | {"peers": found} | records.environment())
+
+    tuning = tuning_seed, tuning_seconds
+    contest.contest(problem, names, range(seeds), seconds, tuning, found, keep, remark)
+    say(contest.table(found))
+    title = f"{problem}: test loss against training time, a line a seed"
+    style.save(contest.picture(found, title), path.with_suffix(".png"))
     say(f"Saved {path}")
 
 

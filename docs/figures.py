@@ -3,11 +3,15 @@
 The site asks for all of them when it is built, and a file or a key that is missing ends the build.
 """
 
+import math
 from statistics import median
 
 from measured import CHOICES, at_epoch, chosen, load, loss, losses, runs, seconds, short
 
 from bench.paper.tables import loss_after, markdown
+from bench.research.contest import LEVELS, lowest, time_to
+from bench.research.pictures import losses as losses_of
+from bench.research.variants import AXES
 
 METHODS = ("gram", "tridiagonal", "band", "qr", "svd float32", "gap at the cutoff")
 
@@ -95,7 +99,7 @@ def adaptive():
     """AdaptiveHIG with its defaults: median and worst of the seeds."""
     files = {
         "oscillators-12s": (5, 12), "dipole-12s": (5, 12), "dipole-cnn-12s": (5, 12),
-        "linear-chain-12s": (2, 12), "toy-12s": (5, 12),
+        "linear-chain-12s": (2, 12), "toy-12s": (5, 12), "poisson-paper-60s": (20, 60),
     }  # fmt: skip
     rows = []
     for file, times in files.items():
@@ -107,6 +111,58 @@ def adaptive():
         rows.append((name, str(found[0]["batch"]), step, " / ".join(map(str, times)), *cells))
     header = ("problem", "b", "a step", "seconds", "earlier: median / worst", "later")
     return markdown(header, rows)
+
+
+ORDER = list(AXES)
+CONTESTS = ("oscillators", "dipole")
+PROBLEMS = ("toy", "oscillators", "linear-chain", "dipole", "dipole-cnn", "poisson")
+
+
+def study(kind):
+    """What each change of AdaptiveHIG did: median / worst test loss, problem by problem."""
+    studies = {name: load(f"study-{name}")["study"] for name in PROBLEMS}
+    labels = {(axis, value): None for known in studies.values() for axis in known
+              for value in known[axis]}  # fmt: skip
+    rows = []
+    for axis, value in labels:
+        cells = []
+        for known in studies.values():
+            found = losses_of(known.get(axis, {}).get(value, {}), kind)
+            worst = f"{short(median(found))} / {short(max(found))}" if found else "-"
+            cells.append(worst.replace("inf", "failed"))
+        rows.append((axis, value, *cells))
+    budgets = [load(f"study-{name}")["budget"][kind] for name in PROBLEMS]
+    unit = "s" if kind == "seconds" else "steps"
+    header = [f"{name}, {budget:g} {unit}" for name, budget in zip(PROBLEMS, budgets, strict=True)]
+    return markdown(("changed", "to", *header), sorted(rows, key=lambda row: ORDER.index(row[0])))
+
+
+def study_seconds():
+    """The study at equal training time."""
+    return study("seconds")
+
+
+def study_steps():
+    """The study at equal steps."""
+    return study("steps")
+
+
+def contests():
+    """Seconds until a test loss, and the lowest one: AdaptiveHIG and its peers."""
+    rows = []
+    for name in CONTESTS:
+        saved = load(f"contest-{name}")
+        for label, peer in saved["peers"].items():
+            runs_of = list(peer["seeds"].values())
+            times = [median(time_to(run, level) for run in runs_of) for level in LEVELS]
+            cells = ["-" if math.isinf(time) else seconds(time) for time in times]
+            setting = ", ".join(f"{key} {value:g}" for key, value in peer["setting"].items())
+            reached = median(map(lowest, runs_of))
+            rows.append(
+                (name, label, setting, *cells, "failed" if math.isinf(reached) else short(reached))
+            )
+    levels = [f"to {level:g}" for level in LEVELS]
+    return markdown(("problem", "", "setting chosen", *levels, "lowest"), rows)
 
 
 PAPER = {"oscillators": ("128", "1", "1e-06", "-0.5"), "dipole": ("16", "0.5", "1e-05", "-0.5")}
@@ -230,7 +286,20 @@ def accuracy():
 
 
 MIXED = (reached, steps)  # numbers and sentences
-NUMBERS = (survey, adaptive, choices, rivals, profile, crossovers, widths, batches, accuracy)
+NUMBERS = (
+    survey,
+    adaptive,
+    study_seconds,
+    study_steps,
+    contests,
+    choices,
+    rivals,
+    profile,
+    crossovers,
+    widths,
+    batches,
+    accuracy,
+)
 NOT_BROKEN = "```{rst-class} numbers\n```\n\n"  # a class for the style sheet
 
 

@@ -49,7 +49,11 @@ def poisson():
     race = load("speed-rivals")["rivals"]["poisson-paper"]
     others = [row["peak_memory_mb"] / 1e3 for label, row in race.items() if "float64" in label]
     (hig,), (adam,) = (runs("poisson-60s", name) for name in ("hig", "adam"))
+    larger, cheaper = (runs("poisson-paper-60s", name)[0] for name in ("adaptive", "adam"))
+    ratio = larger["seconds_per_step"] / cheaper["seconds_per_step"]
     return {
+        "poisson_paper_adam": short(cheaper["test_loss"]),
+        "poisson_paper_steps": f"{ratio:.0f}",
         "poisson_memory": f"{race['higcore']['peak_memory_mb'] / 1e3:.2f}",
         "poisson_memory_least": f"{min(others):.1f}",
         "poisson_memory_most": f"{max(others):.1f}",
@@ -58,12 +62,12 @@ def poisson():
 
 
 def marquardt():
-    """First epochs of Levenberg-Marquardt on the oscillators: two seeds fall, one climbs."""
+    """First epochs of Levenberg-Marquardt on the oscillators: two seeds fall, one climbs first."""
     climbing, *falling = runs("oscillators-12s", "lm")
     hig = [at_epoch(run, 1) for run in runs("oscillators-12s", "hig")]
     return {
         "lm_start": short(at_epoch(climbing, 0)),
-        "lm_highest": f"{max(climbing['curve']['test_loss']):.0f}",
+        "lm_highest": short(max(climbing["curve"]["test_loss"])),
         "lm_first_epoch": " and ".join(short(at_epoch(run, 1)) for run in falling),
         "hig_first_epoch": short(median(hig)),
     }

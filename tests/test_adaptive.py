@@ -151,6 +151,10 @@ def made_up(gain, before=1.0, after=1.0):
     return Trial(np.zeros(1), 1.0, 8.0, 0, INFO, gain, before, after)
 
 
+def next_state(state, trial):
+    return state | next_numbers(state, trial, AdaptiveHIG()._factor(trial))
+
+
 @pytest.mark.parametrize(
     ("gain", "after", "damping"),
     [
@@ -160,7 +164,7 @@ def made_up(gain, before=1.0, after=1.0):
     ],
 )  # fmt: skip
 def test_what_becomes_of_lambda(gain, after, damping):
-    found = next_numbers(STATE, made_up(gain, after=after))
+    found = next_state(STATE, made_up(gain, after=after))
     assert found["damping"] == pytest.approx(damping)
     assert found["steps"] == 1
 
@@ -168,7 +172,7 @@ def test_what_becomes_of_lambda(gain, after, damping):
 def course(losses):
     state = dict(STATE)
     for loss in losses:
-        state |= next_numbers(state, made_up(1.0, before=loss, after=loss))
+        state = next_state(state, made_up(1.0, before=loss, after=loss))
     return state
 
 

@@ -311,3 +311,9 @@ def test_choices(tiny, tmp_path, monkeypatch):
     assert "| lr | 1e+30 | inf |" in " ".join(run.output.split())  # it failed
     assert "| kappa | -0.5 |" in " ".join(run.output.split())
     assert (tmp_path / "choices-toy-1epochs.png").stat().st_size > 1000
+    run = invoke("choices", "toy", "--optimizer", "adaptive", "--epochs", 1, "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    found = json.loads((tmp_path / "choices-adaptive-toy-1epochs.json").read_text())["choices"]
+    assert list(found) == ["batch", "mu", "momentum", "reach", "others"]
+    assert list(found["batch"]) == ["512", "1024"]  # of 1024 samples
+    assert found["mu"]["0.375"] == found["momentum"]["0.98"]

@@ -1,4 +1,7 @@
-"""What b, eta, tau and kappa do: one of them changed at a time, around the paper's setting."""
+"""What b, eta, tau and kappa do: one of them changed at a time, around the paper's setting.
+
+The same for the batch and the parameters of AdaptiveHIG, around its defaults.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from higcore import fit
+from higcore import AdaptiveHIG, fit
 
 from ..experiments import Setting
 
@@ -16,27 +19,39 @@ TAUS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 KAPPAS = (0.0, -0.25, -0.5, -0.75, -1.0)
 
 
-def settings(paper):
-    """``{parameter: {value: Setting}}`` around a HIG setting."""
-    hig, batch = paper.optimizer, paper.batch
-    values = {"lr": [factor * hig.lr for factor in LR_FACTORS], "tau": TAUS, "kappa": KAPPAS}
-    batches = [int(factor * batch) for factor in BATCH_FACTORS]
-    return {"batch": {size: Setting(size, hig) for size in batches}} | {
-        name: {v: Setting(batch, dataclasses.replace(hig, **{name: v})) for v in known}
+ADAPTIVE = {
+    "mu": (0.0, 0.25, 0.375, 0.5, 0.75),
+    "momentum": (0.0, 0.5, 0.9, 0.95, 0.98, 0.99),
+    "reach": (0.05, 0.1, 0.2, 0.5, 1.0),
+    "others": (32, 64, 128, 256, 512),
+}
+
+
+def settings(used, most):
+    """``{parameter: {value: Setting}}`` around a setting, with batches of ``most`` samples."""
+    optimizer, batch = used.optimizer, used.batch
+    if isinstance(optimizer, AdaptiveHIG):
+        values = ADAPTIVE
+    else:
+        values = {"lr": [factor * optimizer.lr for factor in LR_FACTORS]}
+        values |= {"tau": TAUS, "kappa": KAPPAS}
+    batches = [int(factor * batch) for factor in BATCH_FACTORS if factor * batch <= most]
+    return {"batch": {size: Setting(size, optimizer) for size in batches}} | {
+        name: {v: Setting(batch, dataclasses.replace(optimizer, **{name: v})) for v in known}
         for name, known in values.items()
     }
 
 
-def choices(experiment, epochs, seeds, say, keep):
-    """Train with every setting and seed; return ``{parameter: {value: {seed: record}}}``.
+def choices(experiment, name, epochs, seeds, say, keep):
+    """Train with every setting of an optimizer and seed: ``{parameter: {value: {seed: record}}}``.
 
     Epochs, not seconds: the losses are then those of any machine, whatever else it does. All
     settings of a seed come before the next seed; ``keep(found)`` is called after every run.
     """
-    known = settings(experiment.settings["hig"])
+    known = settings(experiment.settings[name], experiment.problem().train.count)
     found = {name: {f"{value:g}": {} for value in values} for name, values in known.items()}
     for seed in seeds:
-        problem, trained = experiment.problem(seed), {}  # the paper's setting comes up four times
+        problem, trained = experiment.problem(seed), {}  # the setting itself comes up on every axis
         for name, values in known.items():
             for value, setting in values.items():
                 say(f"{experiment.name}, seed {seed}: {name} {value:g}")

@@ -117,22 +117,26 @@ def diagnostics(rows, title):
     return figure
 
 
-CHOICES = {"batch": "b (batch)", "lr": "η (lr)", "tau": "τ (tau)", "kappa": "κ (kappa)"}
+CHOICES = {
+    "batch": "b (batch)", "lr": "η (lr)", "tau": "τ (tau)", "kappa": "κ (kappa)",
+    "mu": "μ (mu)", "momentum": "m (momentum)",
+}  # fmt: skip
+BASES = {"batch": 2, "lr": 2, "tau": 10, "reach": 2, "others": 2}  # of logarithmic axes
 
 
-def choices(found, paper, title):
-    """Test loss at the end against each parameter of HIG, median and range over seeds."""
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    used = {"batch": paper.batch} | vars(paper.optimizer)
+def choices(found, setting, title):
+    """Test loss at the end against each parameter, median and range over seeds."""
+    figure = Figure(figsize=(2.8 * len(found), 3.4), layout="constrained")
+    used = {"batch": setting.batch} | vars(setting.optimizer)
     panels = figure.subplots(1, len(found), sharey=True)
     for ax, (name, runs) in zip(panels, found.items(), strict=True):
         _choice(ax, runs, used[name])
-        if name != "kappa":
-            ax.set_xscale("log", base=10 if name == "tau" else 2)
-        if name in ("batch", "lr"):
+        if name in BASES:
+            ax.set_xscale("log", base=BASES[name])
+        if BASES.get(name) == 2:
             ax.xaxis.set_major_formatter("{x:g}")
         ax.set_yscale("log")
-        ax.set_xlabel(CHOICES[name])
+        ax.set_xlabel(CHOICES.get(name, name))
     panels[0].set_ylabel("test loss")
     panels[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
@@ -148,6 +152,6 @@ def _choice(ax, runs, used):
     ax.axhline(start, color="#777777", ls=":", label="before training")
     ax.fill_between(values, losses[:, 0], losses[:, -1], color=color, alpha=0.15, lw=0)
     ax.plot(values, middle, marker="o", mfc="white", color=color, label="median of seeds")
-    ax.plot(used, middle[values == used], "o", color=color, label="paper's value")
+    ax.plot(used, middle[values == used], "o", color=color, label="value in use")
     failed = np.isinf(losses[:, -1])
     ax.plot(values[failed], np.full(failed.sum(), start), "x", color="k", label="a seed failed")

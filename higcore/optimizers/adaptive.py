@@ -147,8 +147,8 @@ class AdaptiveHIG:
         others = data.train.following(state["steps"], state["batch"], count)
         if others is None:  # the last step knows nothing that such a batch does not
             state["carrying"] = 0
-        trial = _judged(self._trial(at, state), at, others)
-        state |= next_numbers(state, trial)
+        trial = self._judged(self._trial(at, state), at, others)
+        state |= next_numbers(state, trial, self._factor(trial))
         step = trial.step if trial.good else 0 * at.theta
         state |= {"last": step, "sum": state["sum"] + (at.theta - step)}
         if state["steps"] % self.average == 0:
@@ -159,8 +159,7 @@ class AdaptiveHIG:
         """The step that lambda and the momentum of a state give, and what the model says of it."""
         h = at.curvature
         method, J = plan_step(at, self.method, Damped(1.0, self.mu), self.memory_limit)
-        ramp = min(state["steps"] / RAMP, 1.0) if state["carrying"] else 0.0
-        carried = self.momentum * ramp * state["last"]
+        carried = self._momentum(state) * state["last"]
         g = at.loss_gradient.astype(np.float64, copy=False)
         asked = shortened(g, state["reach"] * h).reshape(-1)
         decomposed = decompose(J, asked - h * J.matvec(carried), method, self.memory_limit)
@@ -176,11 +175,38 @@ class AdaptiveHIG:
         info = replace(info, damping=in_range(damping, exponent))
         return Trial(step, predicted, damping, exponent, info)
 
+    def _momentum(self, state):
+        """The m of a step."""
+        return self.momentum * min(state["steps"] / RAMP, 1.0) if state["carrying"] else 0.0
+
+    def _judged(self, trial, at, others):
+        """A trial with what its batch, and samples that the batch does not hold, say of it."""
+        rounding = ROUNDING * float(np.finfo(at.output.dtype).eps)
+        if trial.predicted <= noise_of_loss(at, at.curvature, rounding):  # NaN is no such thing
+            return trial
+        theta = at.theta - trial.step
+        before, after = at.loss, loss_at(at, theta)
+        total = at.scale * len(at.control)  # L over its mean per sample
+        gain = total * (before - after) / trial.predicted
+        if others is not None:  # else the batch is all there is
+            before, after = losses(at, others, at.theta, theta)
+        held_out = after / before if before > 0 else math.inf
+        info = replace(trial.info, gain=gain, held_out=held_out)
+        return trial._replace(gain=gain, before=before, after=after, info=info)
+
+    def _factor(self, trial):
+        """What lambda is multiplied by after a trial."""
+        if trial.gain is None:
+            return 1.0
+        if not trial.good:
+            return REFUSED
+        return BETTER if trial.after < trial.before else WORSE
+
     def _to_average(self, at, step, others, state):
         """To the mean of the last parameters, if they are better there."""
         mean = state["sum"] / self.average
         batch = at.batch if others is None else others
-        now, then = _losses(at, batch, at.theta - step, mean)
+        now, then = losses(at, batch, at.theta - step, mean)
         state |= {"sum": 0 * step}
         if not then < now:
             return step, state
@@ -209,37 +235,17 @@ class Trial(NamedTuple):
         return self.gain is not None and self.gain > 0 and math.isfinite(self.after)
 
 
-def _judged(trial, at, others):
-    """A trial with what its batch, and samples that the batch does not hold, say of it."""
-    rounding = ROUNDING * float(np.finfo(at.output.dtype).eps)
-    if trial.predicted <= noise_of_loss(at, at.curvature, rounding):  # NaN is no such thing
-        return trial
-    theta = at.theta - trial.step
-    before, after = at.loss, loss_at(at, theta)
-    total = at.scale * len(at.control)  # L over its mean per sample
-    gain = total * (before - after) / trial.predicted
-    if others is not None:  # else the batch is all there is
-        before, after = _losses(at, others, at.theta, theta)
-    held_out = after / before if before > 0 else math.inf
-    info = replace(trial.info, gain=gain, held_out=held_out)
-    return trial._replace(gain=gain, before=before, after=after, info=info)
-
-
-def _losses(at, samples, *places):
-    """The mean loss of samples at some parameters, without what derivatives would need."""
+def losses(at: Linearisation, samples: Any, *places: Array) -> list[float]:
+    """Return the mean loss of samples at some parameters, without what derivatives would need."""
     evaluate = at.problem.evaluate
     return [or_inf(partial(evaluate, theta, samples)) for theta in places]
 
 
-def next_numbers(state: OptimizerState, trial: Trial) -> OptimizerState:
+def next_numbers(state: OptimizerState, trial: Trial, factor: float) -> OptimizerState:
     """Return the numbers of the state after a `Trial`: lambda, and what the momentum depends on."""
-    numbers = {"steps": state["steps"] + 1, "damping": trial.damping, "exponent": trial.exponent}
-    if trial.gain is None:
-        return numbers
-    if not trial.good:
-        return numbers | {"damping": trial.damping * REFUSED}
-    numbers["damping"] *= BETTER if trial.after < trial.before else WORSE
-    return numbers | _course(state, trial.before)
+    damping = trial.damping * factor
+    numbers = {"steps": state["steps"] + 1, "damping": damping, "exponent": trial.exponent}
+    return numbers | (_course(state, trial.before) if trial.good else {})
 
 
 def _course(state: OptimizerState, loss: float) -> OptimizerState:

@@ -1,0 +1,1 @@
+"""Why AdaptiveHIG is as it is: its parts changed one at a time and together, on all problems."""
