@@ -30,12 +30,12 @@ class Budget(NamedTuple):
 
 # On one core. A variant with dearer steps takes the same seconds, and the same steps.
 BUDGETS = {
-    "toy": Budget(2.0, 1000),
-    "oscillators": Budget(5.0, 250),
-    "linear-chain": Budget(2.0, 200),
-    "poisson": Budget(10.0, 150),
-    "dipole": Budget(6.0, 150),
-    "dipole-cnn": Budget(6.0, 150),
+    "toy": Budget(1.5, 600),
+    "oscillators": Budget(4.0, 200),
+    "linear-chain": Budget(1.5, 150),
+    "poisson": Budget(6.0, 60),
+    "dipole": Budget(7.0, 70),
+    "dipole-cnn": Budget(6.0, 60),
 }
 
 

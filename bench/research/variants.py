@@ -214,12 +214,12 @@ AXES = {
         "1/2": Variant(AdaptiveHIG(mu=0.5)), "3/4": Variant(AdaptiveHIG(mu=0.75)),
     },
     "momentum": {
-        "0": Variant(AdaptiveHIG(momentum=0.0)), "0.5": Variant(AdaptiveHIG(momentum=0.5)),
+        "0": Variant(AdaptiveHIG(momentum=0.0)),
         "0.9": Variant(AdaptiveHIG(momentum=0.9)), "0.98": Variant(),
         "0.99": Variant(AdaptiveHIG(momentum=0.99)),
     },
     "ramp": {
-        "0": Variant(Ramped(ramp=0)), "50": Variant(Ramped(ramp=50)), "200": Variant(),
+        "0": Variant(Ramped(ramp=0)), "200": Variant(),
         "800": Variant(Ramped(ramp=800)),
     },
     "rule": {
@@ -236,7 +236,7 @@ AXES = {
     },
     "reach": {
         "0.05": Variant(AdaptiveHIG(reach=0.05)), "0.2": Variant(),
-        "1": Variant(AdaptiveHIG(reach=1.0)), "any": Variant(AdaptiveHIG(reach=FAR)),
+        "any": Variant(AdaptiveHIG(reach=FAR)),
     },
     "first lambda": {
         "1e-4": Variant(AdaptiveHIG(damping=1e-4)), "0.01": Variant(),
@@ -263,7 +263,6 @@ AXES = {
         "all": Variant(),
         "mu 0, momentum 0": Variant(AdaptiveHIG(mu=0.0, momentum=0.0)),
         "mu 0, momentum 0.9": Variant(AdaptiveHIG(mu=0.0, momentum=0.9)),
-        "mu 1/2, momentum 0.9": Variant(AdaptiveHIG(mu=0.5, momentum=0.9)),
     },
     "beside": {
         "adaptive": Variant(), "LM": Variant(LevenbergMarquardt), "HIG": Variant(HIG),

@@ -46,8 +46,9 @@ PEERS = {
     "srt": Peer(
         "with_jax", "jax", "hig",
         (
-            {"diag_shift": 1e-2, "momentum": 0.8}, {"diag_shift": 1e-3, "momentum": 0.9},
-            {"diag_shift": 1e-4, "momentum": 0.8}, {"diag_shift": 1e-6, "momentum": 0.8},
+            {"diag_shift": 1.0, "momentum": 0.8}, {"diag_shift": 0.1, "momentum": 0.8},
+            {"diag_shift": 0.01, "momentum": 0.8}, {"diag_shift": 1e-3, "momentum": 0.8},
+            {"diag_shift": 0.01, "momentum": 0.8, "lr": 0.3},
         ),
     ),
     "adam": Peer("with_jax", "optax", "adam", ({"lr": 1e-4}, {"lr": 1e-3}, {"lr": 1e-2})),

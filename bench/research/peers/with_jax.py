@@ -118,8 +118,8 @@ def srt(problem, batch, seed, clock, diag_shift, momentum, lr=1.0):
         r = scale * residual(theta, batch)
         J = scale * jacobian(theta, batch)
         K = J @ J.T + diag_shift * jnp.eye(len(r))
-        seen = jax.scipy.linalg.solve(K, r - momentum * J @ last, assume_a="pos")
-        d = J.T @ seen + momentum * last
+        seen = jax.scipy.linalg.solve(K, r - momentum * (J @ last), assume_a="pos")
+        d = seen @ J + momentum * last  # J.T @ seen and (momentum * J) @ last take 5 times as long
         return theta - lr * d, d
 
     loop(problem, batch, clock, step, jnp.zeros_like(jnp.asarray(clock.theta)))
