@@ -61,6 +61,19 @@ def poisson():
     }
 
 
+def limit():
+    """How a few samples make up the test loss of the oscillators."""
+    found = [run["test_samples"] | {"mean": run["test_loss"]}
+             for run in runs("oscillators-12s", "adaptive")]  # fmt: skip
+    middle = {key: short(median(row[key] for row in found)) for key in ("median", "largest")}
+    share = median(row["largest"] / 4096 / row["mean"] for row in found)
+    text = (
+        f"Of 4096 test samples the median has a loss of {middle['median']} (medians over seeds), "
+        f"the largest {middle['largest']}: this one sample makes {share:.0%} of the mean."
+    )
+    return {"limit": text}
+
+
 def marquardt():
     """First epochs of Levenberg-Marquardt on the oscillators: two seeds fall, one climbs first."""
     climbing, *falling = runs("oscillators-12s", "lm")
@@ -124,7 +137,18 @@ def counts():
     }
 
 
-SENTENCES = (measured, growth, floors, poisson, marquardt, first_steps, choosing, errors, counts)
+SENTENCES = (
+    measured,
+    growth,
+    floors,
+    poisson,
+    marquardt,
+    first_steps,
+    choosing,
+    errors,
+    counts,
+    limit,
+)
 
 
 def substitutions():

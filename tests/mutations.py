@@ -28,6 +28,7 @@ LINEAR, HALF = "tests/test_linearisation.py", "tests/test_half_inverse.py"
 SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 ADAPTIVE = "tests/test_adaptive.py"
+RESEARCH = "tests/test_research.py"
 DEVICE = "tests/test_device.py"
 KINDS = "tests/test_array_kinds.py"
 DAMPING, FILTERS = "tests/test_marquardt.py", "tests/test_filters.py"
@@ -107,6 +108,11 @@ MUTATIONS = [
     ("higcore/losses.py", "d[:, None] * _times_i(target)", "-d[:, None] * _times_i(target)", LOSSES),
     ("higcore/losses.py", "(scale * d)[:, None]", "(-scale * d)[:, None]", LOSSES),
     ("higcore/optimizers/sip.py", "network_gradient(2 * self.du", "network_gradient(-2 * self.du", SIP),
+    ("bench/research/variants.py", "bend.reshape(at.output.shape) / e**2", "bend.reshape(at.output.shape) / e", RESEARCH),
+    ("bench/research/variants.py", "self.solver.rows(tape) * self.weights[:, None]", "self.solver.rows(tape)", RESEARCH),
+    ("bench/research/variants.py", "_replace(before=half)", "_replace()", RESEARCH),
+    ("bench/research/contestant.py", "self.ticking, self.resumed = spent, time.perf_counter()", "pass", RESEARCH),
+    ("bench/research/contest.py", "if loss is not None and loss <= level", "if loss is not None", RESEARCH),
     ("higcore/optimizers/adaptive.py", "step = carried + seen", "step = seen", ADAPTIVE),
     ("higcore/optimizers/adaptive.py", "asked - h * J.matvec(carried)", "asked", ADAPTIVE),
     ("higcore/optimizers/adaptive.py", "f = Damped(damping, self.mu, h, scale, exponent)", "f = Damped(damping, self.mu, 1.0, scale, exponent)", ADAPTIVE),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_what_applies_to_a_problem():
 
 
 @pytest.mark.parametrize(
-    "variant", [Variant(), Variant(growth=True), Variant(scaled=True), Variant(first=True)]
+    "variant", [Variant(), Variant(growth=True), Variant(scaled=True), Variant(first="adam")]
 )
 def test_a_run_reaches_both_ends(variant, monkeypatch):
     monkeypatch.setitem(study.EXPERIMENTS, "oscillators", SMALL["oscillators"])
@@ -116,6 +117,11 @@ def test_a_run_reaches_both_ends(variant, monkeypatch):
     assert math.isfinite(found["seconds"]["test_loss"])
     if not variant.first:
         assert found["steps"]["steps"] == (2 if variant.growth else 6)
+
+
+def test_nothing_is_kept_of_an_interrupted_run():
+    with pytest.raises(KeyboardInterrupt):
+        study.of_run(SimpleNamespace(status="interrupted"), None)
 
 
 def invoke(*arguments):
@@ -186,6 +192,16 @@ def test_the_best_setting_is_chosen_on_its_own_seed(monkeypatch, tmp_path):
     invoke("contest", "toy", "--peers", "adaptive,adam", *options)
     assert len(asked) == 7  # none again
     assert invoke("contest", "toy", "--peers", "lbfgs").exit_code == 2
+
+
+def test_a_peer_none_of_whose_settings_works_is_not_run(monkeypatch):
+    monkeypatch.setattr(contest, "run", lambda *_: {"failed": "no memory"})
+    found = {}
+    contest.contest("toy", ["adam"], [0], 9, (10, 3), found, lambda: None, lambda _: None)
+    assert found["adam"]["seeds"]["0"] == {"failed": "no setting of the grid did"}
+    assert "| adam | lr 0.0001 | - | - | - | inf | no setting" in " ".join(
+        contest.table(found).split()
+    )
 
 
 def test_a_contestant_in_its_process():

@@ -116,6 +116,8 @@ def spoil(path, keys):
         ("speed-own", ("relative_error_of_step_dipole", "qr", "tau 1e-10")),
         ("speed-sweeps", ("slopes", "memory beside K against batch")),
         ("choices-dipole-10epochs", ("choices", "kappa")),
+        ("contest-oscillators", ("peers", "adam", "seeds")),
+        ("study-toy", None),
         ("linear-chain-4epochs", None),
         ("diagnostics/oscillators-gn-seed0", None),
     ],

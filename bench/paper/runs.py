@@ -6,6 +6,8 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from higcore import Checkpoints, fit, load_checkpoint, save_checkpoint
 from higcore.backend import to_host
 
@@ -35,11 +37,21 @@ def train(
     )
     record = records.summary(problem, setting, result, seed, device)
     record["curve"] = records.curve(result)
+    record["test_samples"] = sample_losses(problem, result.theta)
     if recorder:
         record["recorded"] = records.thin(recorder.data)
     if result.diagnostics:
         record["diagnostics"] = records.thin(result.to_dict()["diagnostics"])
     return result, record
+
+
+def sample_losses(problem, theta):
+    """Median and largest of the losses whose mean is the test loss."""
+    with np.errstate(over="ignore", invalid="ignore"):  # of a run that diverged
+        _, y = problem.predict(theta, problem.test)
+        losses = to_host(problem.loss.value(y, problem.test.target))
+    ends = {"median": np.median(losses), "largest": losses.max()}
+    return {name: records.short(float(loss)) for name, loss in ends.items()}
 
 
 def compile_step(problem, setting, seed):

@@ -15,7 +15,7 @@ from ..style import STYLES
 from .peers import PEERS
 
 LEVELS = (1e-3, 1e-5, 1e-7)
-COMPILING = 90  # seconds that a peer may take beside its training
+COMPILING = 60  # seconds that a peer may take beside its training
 
 
 def contest(name, labels, seeds, seconds, tuning, found, keep, say):
@@ -39,9 +39,16 @@ def contest(name, labels, seeds, seconds, tuning, found, keep, say):
         for label in labels:
             if seed not in found[label]["seeds"]:
                 say(f"{name}, seed {seed}: {label} {found[label]['setting']}")
-                record = run(label, name, seed, seconds, found[label]["setting"])
-                found[label]["seeds"][seed] = record
+                found[label]["seeds"][seed] = trained(found[label], label, name, seed, seconds)
                 keep()
+
+
+def trained(peer, label, name, seed, seconds):
+    """The record of a run with the setting of a peer, unless none of its settings led anywhere."""
+    tried = peer["tried"].values()
+    if tried and all(loss is None or math.isinf(loss) for loss in tried):
+        return {"failed": "no setting of the grid did"}
+    return run(label, name, seed, seconds, peer["setting"])
 
 
 def run(label, name, seed, seconds, setting):

@@ -74,8 +74,8 @@ def panel(ax, ratios, problems):
     ax.imshow(shown, norm=LogNorm(1 / MOST, MOST), cmap="RdBu_r", aspect="auto", alpha=0.7)
     ax.grid(False)
     for (row, column), ratio in np.ndenumerate(ratios):
-        if np.isfinite(ratio) and ratio != 1:
-            ax.text(column, row, f"{ratio:.2g}", ha="center", va="center", fontsize=7)
-        elif np.isinf(ratio):
-            ax.text(column, row, "failed", ha="center", va="center", fontsize=7)
+        if not np.isnan(ratio):
+            text = "failed" if np.isinf(ratio) else f"{ratio:.2g}"
+            color = "white" if abs(np.log10(shown[row, column])) > 0.75 * np.log10(MOST) else "k"
+            ax.text(column, row, text, color=color, ha="center", va="center", fontsize=7)
     ax.set_xticks(range(len(problems)), problems, rotation=30, ha="right", fontsize=8)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..experiments import EXPERIMENTS, Setting
 from ..paper.runs import compile_step
 from .variants import AXES, Continued, scalable, scaled
 
-PAPER = {"HIG": "hig", "LevenbergMarquardt": "lm", "Adam": "adam"}
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class Budget(NamedTuple):
@@ -80,9 +81,8 @@ def study(name, axes, seeds, budget, found, keep, show):
                 by_seed = found.setdefault(axis, {}).setdefault(value, {})
                 if seed not in by_seed:
                     todo.setdefault((variant, seed), []).append(by_seed)
-    context = multiprocessing.get_context("spawn")
-    started = context.Value("i", 0)
-    with ProcessPoolExecutor(cores(), context, keep_to_one_core, (started,)) as pool:
+    workers, context = cores(), get_context("spawn")
+    with one_thread_each(), ProcessPoolExecutor(workers, context) as pool:
         running = {pool.submit(train, name, *run, budget): run for run in todo}
         try:
             for done in show(as_completed(running), len(running)):
@@ -94,14 +94,16 @@ def study(name, axes, seeds, budget, found, keep, show):
             raise
 
 
-def keep_to_one_core(started):
-    """Each process its own: the threads of one would disturb the other."""
-    with started:
-        started.value += 1
-        number = started.value
-    if hasattr(os, "sched_setaffinity"):
-        mine = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {mine[number % len(mine)]})
+@contextmanager
+def one_thread_each():
+    """What processes that start meanwhile find in their environment, before they load a BLAS."""
+    before = dict(os.environ)
+    os.environ |= dict.fromkeys(THREADS, "1")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 def train(name, variant, seed, budget):
@@ -112,7 +114,7 @@ def train(name, variant, seed, budget):
     if variant.growth:
         ends = growing(problem, setting, seed, budget)
     elif variant.first:
-        ends = after_first(problem, experiment.settings["adam"], setting, seed, budget)
+        ends = after_first(problem, experiment.settings[variant.first], setting, seed, budget)
     elif variant.scaled:
         trained = scaled(problem, problem.network.init(np.random.default_rng([seed, 1])))
         ends = both_ends(trained, setting, seed, budget)
@@ -123,14 +125,16 @@ def train(name, variant, seed, budget):
 
 def of_run(run, problem):
     """What is kept of a run: its test loss on a problem, null where training failed."""
+    if run.status == "interrupted":  # nothing is kept of it, and the other processes end, too
+        raise KeyboardInterrupt
     loss = problem.evaluate(run.theta, problem.test) if run.status == "budget" else None
     return {"test_loss": records.short(loss), "steps": run.steps, "status": run.status}
 
 
 def setting_of(experiment, variant):
-    """A variant's optimizer with its batch; of a class alone, the experiment's own setting."""
-    if isinstance(variant.optimizer, type):
-        return experiment.settings[PAPER[variant.optimizer.__name__]]
+    """A variant's optimizer with its batch, or the experiment's own setting of a name."""
+    if isinstance(variant.optimizer, str):
+        return experiment.settings[variant.optimizer]
     return Setting(int(variant.batch * experiment.settings["adaptive"].batch), variant.optimizer)
 
 

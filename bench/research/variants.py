@@ -8,22 +8,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from higcore import HIG, Adam, AdaptiveHIG, Batch, LevenbergMarquardt
+from higcore import AdaptiveHIG, Batch
 from higcore.losses import SquaredError
 from higcore.optimizers.adaptive import losses
 
 
 class Variant(NamedTuple):
-    """An optimizer, and what else is unlike a plain run with it.
+    """An optimizer, or the name of one of the experiment's, and what else is unlike a plain run.
 
-    ``batch`` multiplies the batch that AdaptiveHIG chooses; ``first`` is an optimizer that has half
-    of the time before (Adam, with its batch); ``growth`` doubles the batch after each third;
-    ``scaled`` trains on outputs divided by their errors at the start.
+    ``batch`` multiplies the batch that AdaptiveHIG chooses; ``first`` names an optimizer that has
+    half of the time before; ``growth`` doubles the batch after each third; ``scaled`` trains on
+    outputs divided by their errors at the start.
     """
 
-    optimizer: object = AdaptiveHIG()
+    optimizer: AdaptiveHIG | str = AdaptiveHIG()
     batch: float = 1.0
-    first: object = None
+    first: str = ""
     growth: bool = False
     scaled: bool = False
 
@@ -253,7 +253,7 @@ AXES = {
     "step": {
         "as it is": Variant(), "|d| < 0.02 |theta|": Variant(Limited()),
         "bent": Variant(Geodesic()), "outputs scaled": Variant(scaled=True),
-        "Adam first": Variant(first=Adam),
+        "Adam first": Variant(first="adam"),
     },
     "together": {
         "lambda's rule alone": Variant(AdaptiveHIG(**PLAIN)),
@@ -265,7 +265,7 @@ AXES = {
         "mu 0, momentum 0.9": Variant(AdaptiveHIG(mu=0.0, momentum=0.9)),
     },
     "beside": {
-        "adaptive": Variant(), "LM": Variant(LevenbergMarquardt), "HIG": Variant(HIG),
-        "Adam": Variant(Adam),
+        "adaptive": Variant(), "LM": Variant("lm"), "HIG": Variant("hig"),
+        "Adam": Variant("adam"),
     },
 }  # fmt: skip

@@ -235,7 +235,7 @@ class Trial(NamedTuple):
         return self.gain is not None and self.gain > 0 and math.isfinite(self.after)
 
 
-def losses(at: Linearisation, samples: Any, *places: Array) -> list[float]:
+def losses(at: Any, samples: Any, *places: Array) -> list[float]:
     """Return the mean loss of samples at some parameters, without what derivatives would need."""
     evaluate = at.problem.evaluate
     return [or_inf(partial(evaluate, theta, samples)) for theta in places]

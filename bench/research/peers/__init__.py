@@ -40,7 +40,7 @@ PEERS = {
     "lm": Peer("own", "higcore", "hig"),
     "nlls_gram": Peer(
         "with_jax", "nlls_gram", "hig",
-        ({"init_damping": 1e-3}, {"init_damping": 0.1}, {"init_damping": 10.0}),
+        tuple({"init_damping": value} for value in (1e-3, 0.1, 10.0, 1e3)),
     ),
     "optimistix": Peer("with_jax", "optimistix", "hig", ({"samples": 32}, {"samples": 128})),
     "srt": Peer(
@@ -52,7 +52,7 @@ PEERS = {
         ),
     ),
     "adam": Peer("with_jax", "optax", "adam", ({"lr": 1e-4}, {"lr": 1e-3}, {"lr": 1e-2})),
-    "muon": Peer("with_jax", "optax", "adam", ({"lr": 1e-3}, {"lr": 1e-2}, {"lr": 0.1})),
+    "muon": Peer("with_jax", "optax", "adam", ({"lr": 1e-4}, {"lr": 1e-3}, {"lr": 1e-2})),
     "torch_lm": Peer(
         "with_torch", "torch_levenberg_marquardt", "hig",
         ({"starting_value": 1e-3}, {"starting_value": 1.0}),
