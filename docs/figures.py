@@ -116,7 +116,7 @@ def adaptive():
 
 ORDER = list(AXES)
 CONTESTS = ("oscillators", "dipole")
-PROBLEMS = ("toy", "oscillators", "linear-chain", "dipole")
+PROBLEMS = ("toy", "oscillators", "linear-chain", "dipole", "poisson")
 
 
 def study(kind):
