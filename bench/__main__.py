@@ -333,7 +333,9 @@ def choices(problem, optimizer, epochs, seeds, out):
     found = choices.choices(EXPERIMENTS[problem], optimizer, epochs, range(seeds), remark, keep)
     say(tables.choices(found))
     used = EXPERIMENTS[problem].settings[optimizer]
-    title = f"{problem}: {optimizer} after {epochs:g} epochs, one parameter changed"
+    title = (
+        f"{problem}: {type(used.optimizer).__name__} after {epochs:g} epochs, one parameter changed"
+    )
     style.save(figures.choices(found, used, title), path.with_suffix(".png"))
     say(f"Saved {path}")
 
@@ -363,8 +365,8 @@ def study(problem, axes, seeds, first_seed, seconds, steps, out):
             raise ValueError(f"--axes must be among {list(known)}, got {unknown}")
         own = study.BUDGETS[problem]
         budget = study.Budget(seconds or own.seconds, steps or own.steps)
-        found = study.earlier(path, budget)
-    about = {"experiment": problem, "budget": budget._asdict()}
+        about = {"experiment": problem, "budget": budget._asdict()}
+        found = records.earlier(path, "study", about)
     chosen = {axis: known[axis] for axis in names or known}
 
     def keep():
@@ -408,13 +410,13 @@ def contest(problem, peers, seconds, seeds, tuning_seed, tuning_seconds, out):
         names = peers.split(",") if peers else [k for k, peer in PEERS.items() if peer.installed]
         if unknown := sorted(set(names) - set(PEERS)):
             raise ValueError(f"--peers must be among {list(PEERS)}, got {unknown}")
-    found = json.loads(path.read_text())["peers"] if path.exists() else {}
-    about = {"experiment": problem, "seconds": seconds, "tuning_seconds": tuning_seconds}
+        about = {"experiment": problem, "seconds": seconds, "tuning_seconds": tuning_seconds}
+        found = records.earlier(path, "peers", about)
     packages = ("jax", "nlls-gram", "optimistix", "optax", "torch", "torch-levenberg-marquardt")
-    about["peer_versions"] = records.versions(*packages)
+    versions = {"peer_versions": records.versions(*packages)}
 
     def keep():
-        records.write_json(path, about | {"peers": found} | records.environment())
+        records.write_json(path, about | versions | {"peers": found} | records.environment())
 
     tuning = tuning_seed, tuning_seconds
     contest.contest(problem, names, range(seeds), seconds, tuning, found, keep, remark)

@@ -26,6 +26,23 @@ def write_json(path, record):
         partial.write_text(text)
 
 
+def earlier(path, name, about):
+    """Return what a file holds under a name, {} if there is no file.
+
+    Its runs go on only with runs of the same kind: all that ``about`` says of them is in the file.
+    """
+    if not path.exists():
+        return {}
+    saved = json.loads(path.read_text())
+    for key, value in about.items():
+        if saved[key] != value:
+            raise ValueError(
+                f"{path} holds runs with {key} {saved[key]}, these have {value}; choose another "
+                "--out, or remove it"
+            )
+    return saved[name]
+
+
 def finite(value):
     """``value`` with None in place of NaN and infinities, which JSON does not know."""
     if isinstance(value, dict):

@@ -27,7 +27,7 @@ def table():
         step = seconds(load("speed-rivals")["rivals"][race]["higcore"]["median"])
         reached = (loss(file, name) for name in ("hig", "adam"))
         others = (times_ours(race, RIVALS[label]) for label in ("JAX, eigh", "PyTorch, eigh"))
-        own = f"{loss(short, 'adaptive')} ({short.rpartition('-')[2]})"
+        own = f"{loss(short, 'adaptive')} ({short.rpartition('-')[2][:-1]} s)"
         rows.append((problem, trained, *reached, own, step, *others))
     header = ("", "trained", "HIG", "Adam", "AdaptiveHIG", "a HIG step", "in JAX", "in PyTorch")
     return markdown(header, rows)

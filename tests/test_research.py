@@ -191,6 +191,9 @@ def test_the_best_setting_is_chosen_on_its_own_seed(monkeypatch, tmp_path):
     assert (tmp_path / "contest-toy.png").stat().st_size > 1000
     invoke("contest", "toy", "--peers", "adaptive,adam", *options)
     assert len(asked) == 7  # none again
+    other = invoke("contest", "toy", "--peers", "adam", *options, "--seconds", 8)
+    assert other.exit_code == 2
+    assert "holds runs with seconds 9.0, these have 8.0" in other.output
     assert invoke("contest", "toy", "--peers", "lbfgs").exit_code == 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -53,19 +52,6 @@ def variants(name):
         axis: {value: variant for value, variant in known.items() if applies(variant)}
         for axis, known in AXES.items()
     }
-
-
-def earlier(path, budget):
-    """What a file of the same budget holds: ``{axis: {value: {seed: record}}}``."""
-    if not path.exists():
-        return {}
-    saved = json.loads(path.read_text())
-    if saved["budget"] != budget._asdict():
-        raise ValueError(
-            f"{path} holds runs of {saved['budget']}, these are of {budget._asdict()}; choose "
-            "another --out, or remove it"
-        )
-    return saved["study"]
 
 
 def study(name, axes, seeds, budget, found, keep, show):
