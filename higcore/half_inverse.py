@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -157,7 +158,7 @@ def filtered(
 
 
 class Decomposition:
-    """J decomposed for g, so that V f(S) U^T g costs little for one f after the other.
+    """J decomposed for g, so that V f(S) U^T g costs little for one f or g after the other.
 
     A method that fails, be it only for a later f, gives way to the next safer one, which decomposes
     J anew; the steps that follow are its own. Made by `decompose`.
@@ -176,6 +177,15 @@ class Decomposition:
         self._decomposed: Any = None  # has `apply`
         self._failures: list[str] = []
         self._safely(lambda: None)
+
+    def of(self, g: Array) -> Decomposition:
+        """Return that of the same J for another g, for which J is not decomposed again."""
+        g, shift = unit_vector("g", g)
+        decomposed = self._safely(lambda: self._decomposed.of(g))
+        other = copy.copy(self)  # only now: a failure changes the method
+        other.g, other._shift, other._decomposed = g, shift, decomposed
+        other._failures = [*self._failures]
+        return other
 
     def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return V f(S) U^T g (t,), in the dtype of J, and what is to be said of it."""

@@ -65,22 +65,18 @@ class Batch:
         first = step % math.ceil(self.count / size) * size
         return self[first : first + size]
 
-    def following(self, step: int, size: int, count: int) -> Batch | None:
-        """Up to ``count`` samples that come after the batch of a step, round and round.
+    def beside(self, steps: range, size: int, count: int) -> Batch | None:
+        """Up to ``count`` samples, spread evenly over those that no batch of some steps holds.
 
-        None if the batch holds all samples.
+        None if these hold all.
         """
-        if size >= self.count:
+        free = self.count - len(steps) * size
+        if free <= 0:
             return None
-        first = step % math.ceil(self.count / size) * size + size
-        count = min(count, self.count - size)
-        if first + count <= self.count:
-            return self[first : first + count]
-        first %= math.ceil(self.count / size) * size  # the last batch may be a short one
-        kept = self[first : first + count]
-        rest = self[: count - kept.count]
-        xp = array_module(x=self.x)
-        return Batch(*(xp.concatenate(pair) for pair in zip(kept, rest, strict=True)))
+        last = steps[-1] % math.ceil(self.count / size)
+        count, xp = min(count, free), array_module(x=self.x)
+        index = ((last + 1) * size + xp.arange(count) * free // count) % self.count
+        return Batch(*(array[index] for array in self))
 
     def on(self, device: str) -> Batch:
         """The same samples on ``device``, ``"cpu"`` or ``"gpu"``."""
@@ -135,9 +131,9 @@ class FreshData:
             raise ValueError(f"draw must return {size} samples, got {batch.count}")
         return batch
 
-    def following(self, step: int, size: int, count: int) -> Batch:
+    def beside(self, steps: range, size: int, count: int) -> Batch:
         """About ``count`` samples, those of the next steps, of ``size`` samples each."""
-        batches = [self.take(step + 1 + k, size) for k in range(max(1, count // size))]
+        batches = [self.take(steps[-1] + 1 + k, size) for k in range(max(1, count // size))]
         xp = array_module(x=batches[0].x)
         return Batch(*(xp.concatenate(arrays) for arrays in zip(*batches, strict=True)))
 

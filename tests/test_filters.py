@@ -77,6 +77,28 @@ def test_one_decomposition_takes_one_filter_after_the_other(method, shape, dtype
     assert steps[0][1] == steps[-1][1]
 
 
+@pytest.mark.parametrize("zeros", [0, 40])  # of which "band" projects none, or gives up fractions
+@pytest.mark.parametrize("shape", SIDES)
+@pytest.mark.parametrize("method", [*METHODS, "cholesky"])
+def test_one_decomposition_takes_one_g_after_the_other(method, shape, zeros, xp):
+    rng, k = np.random.default_rng(sum(shape)), min(shape)
+    sigma = 10.0 ** rng.uniform(-3, 0, k) * (np.arange(k) >= min(zeros, k // 2))
+    J, first, *others = matrix_with(sigma, *shape, rng), *rng.standard_normal((4, shape[0]))
+    decomposition = decompose(DenseJacobian(xp.asarray(J)), xp.asarray(first), method)
+    tolerance = 1e-6 if zeros else 1e-8
+    f, g = Damped(0.01, 0.0 if method == "cholesky" else 0.4), others[0]
+    early = decomposition.of(xp.asarray(2.0**300 * g))  # before any f
+    before, _ = decomposition.apply(f)
+    assert error(early.apply(f)[0] / 2.0**300, by_svd(J, g, f)) < tolerance
+    for g in others:
+        other = decomposition.of(xp.asarray(g))
+        step, info = other.apply(f)
+        assert error(step, by_svd(J, g, f)) < tolerance
+        assert (info.method, info.fallback) == (method, None)
+        assert error(other.of(xp.asarray(first)).apply(f)[0], to_host(before)) < tolerance
+    assert np.array_equal(to_host(decomposition.apply(f)[0]), to_host(before))
+
+
 @given(
     st.integers(1, 40),
     st.integers(1, 40),
@@ -218,6 +240,7 @@ def test_band_asks_lanczos_once_and_chases_once(rng, monkeypatch):
         for damping in (0.1, 0.2, 0.4):
             step, _ = decomposition.apply(Damped(damping, 0.5))
             assert error(step, by_svd(J, g, Damped(damping, 0.5))) < 1e-6
+        decomposition.of(g).apply(Damped(0.1, 0.5))
     assert calls == ["_largest", "_smallest", "_largest", "chase_to_tridiagonal"]
 
 
@@ -284,6 +307,20 @@ def test_a_later_filter_that_fails_gives_way(rng, monkeypatch):
     assert info.method == "tridiagonal"
     assert "a banded solve misses its equation" in info.fallback
     assert error(step, by_svd(J, g, Damped(0.2, 0.5))) < 1e-9
+
+
+def test_another_g_after_a_failure_is_decomposed_by_the_safer_method(rng, monkeypatch):
+    J, g = graded(150, rng)
+    decomposition = decompose(DenseJacobian(J), g, "band")
+    monkeypatch.setattr(band, "_solve", lambda factor, w: 1.01 * w)
+    other, f = decomposition.of(2 * g), Damped(0.2, 0.5)
+    step, info = other.apply(f)
+    assert info.method == other.method == "tridiagonal"
+    assert decomposition.method == "band"
+    assert error(step, by_svd(J, 2 * g, f)) < 1e-9
+    last = other.of(g)
+    assert last.method == "tridiagonal"
+    assert last.apply(f)[1].fallback == info.fallback
 
 
 def test_when_all_methods_fail_it_says_so(rng, monkeypatch):

@@ -66,7 +66,7 @@ def test_chase_of_a_band_to_a_tridiagonal_matrix(n, width, rng):
     for e in np.eye(n):
         chase = reduction.chase_to_tridiagonal(lower, e)
         W.append(e)  # P^T e
-    P = np.column_stack([chase.rotate(e) for e in np.eye(n)])
+    P = np.column_stack([chase.rotate(e, True) for e in np.eye(n)])
     T = np.diag(chase.diagonal)
     T = T + np.diag(chase.off_diagonal, 1) + np.diag(chase.off_diagonal, -1)
     assert max(ratios(B, P, T)) < 50

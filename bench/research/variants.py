@@ -80,8 +80,8 @@ class ByGain(AdaptiveHIG):
 class Strict(AdaptiveHIG):
     """A step that is not better for the others is not taken."""
 
-    def _judged(self, trial, at, others):
-        trial = super()._judged(trial, at, others)
+    def _judged(self, trial, at, others, state):
+        trial = super()._judged(trial, at, others, state)
         if trial.gain is None or trial.after < trial.before:
             return trial
         return trial._replace(gain=-math.inf)
@@ -91,8 +91,8 @@ class Strict(AdaptiveHIG):
 class Greedy(AdaptiveHIG):
     """Lambda falls where the step is better for the others than half of it is."""
 
-    def _judged(self, trial, at, others):
-        trial = super()._judged(trial, at, others)
+    def _judged(self, trial, at, others, state):
+        trial = super()._judged(trial, at, others, state)
         if not trial.good or others is None:
             return trial
         (half,) = losses(at, others, at.theta - trial.step / 2)
@@ -105,48 +105,29 @@ class Limited(AdaptiveHIG):
 
     part: float = 0.02
 
-    def _trial(self, at, state):
-        trial = super()._trial(at, state)
+    def _trial(self, model, state):
+        trial, at = super()._trial(model, state), model.at
         length, most = np.linalg.norm(trial.step), self.part * np.linalg.norm(at.theta)
         if length <= most:
             return trial
         step = most / length * trial.step
-        g, Jd = at.loss_gradient.reshape(-1), at.jacobian().matvec(step)
-        return trial._replace(step=step, predicted=float((g - at.curvature / 2 * Jd) @ Jd))
+        Jd = model.J.matvec(step)
+        return trial._replace(step=step, predicted=float((model.g - at.curvature / 2 * Jd) @ Jd))
 
 
 @dataclass(frozen=True)
-class Geodesic(AdaptiveHIG):
-    """The step bends: a correction for y'' along it, as long as it is the smaller part.
+class Straight(AdaptiveHIG):
+    """No correction for the way y bends."""
 
-    y(theta - e d) = y - e J d + e^2/2 y''(d, d): one more forward pass, and one more solution with
-    the same lambda, of J a = y''/2. (It decomposes J once more, which need not be.)
-    """
-
-    def _trial(self, at, state):
-        trial, e = super()._trial(at, state), 0.1
-        if not trial.predicted > 0:
-            return trial
-        beside = at.at(at.theta - e * trial.step)
-        bend = (beside.output - at.output).reshape(-1) + e * at.jacobian().matvec(trial.step)
-        asked = at.curvature * bend.reshape(at.output.shape) / e**2
-        if not np.isfinite(asked).all():
-            return trial
-        seen = {"damping": trial.damping, "exponent": trial.exponent, "carrying": 0}
-        bent = super()._trial(Asked(at, asked), state | seen | {"reach": math.inf}).step
-        if 2 * np.linalg.norm(bent) > 0.75 * np.linalg.norm(trial.step):
-            return trial
-        return trial._replace(step=trial.step + bent)  # it does what the straight one promised
+    def _bent(self, model, f, step, Jd):
+        return 0.0
 
 
-class Asked:
-    """A linearisation with another g."""
+@dataclass(frozen=True)
+class Once(AdaptiveHIG):
+    """A batch that refuses a step is not asked for another."""
 
-    def __init__(self, at, g):
-        self._at, self.loss_gradient = at, g
-
-    def __getattr__(self, name):
-        return getattr(self._at, name)
+    tries = 1
 
 
 @dataclass(frozen=True)
@@ -156,7 +137,7 @@ class Continued(AdaptiveHIG):
     state: dict | None = None
 
     def init(self, theta):
-        return self.state | {"batch": 0, "sum": 0 * theta}
+        return self.state | {"batch": 0, "sum": 0 * theta, "first_judged": -1}
 
 
 class ScaledOutputs:
@@ -229,10 +210,11 @@ AXES = {
     },
     "refused": {
         "x 2": Variant(Rule(refused=2.0)), "x 4": Variant(), "x 16": Variant(Rule(refused=16.0)),
+        "x 4, next batch": Variant(Once()),
     },
     "others": {
-        "32": Variant(AdaptiveHIG(others=32)), "64": Variant(AdaptiveHIG(others=64)),
-        "256": Variant(), "1024": Variant(AdaptiveHIG(others=1024)),
+        "32": Variant(AdaptiveHIG(others=32)), "128": Variant(),
+        "256": Variant(AdaptiveHIG(others=256)), "1024": Variant(AdaptiveHIG(others=1024)),
     },
     "reach": {
         "0.05": Variant(AdaptiveHIG(reach=0.05)), "0.2": Variant(),
@@ -252,7 +234,7 @@ AXES = {
     },
     "step": {
         "as it is": Variant(), "|d| < 0.02 |theta|": Variant(Limited()),
-        "bent": Variant(Geodesic()), "outputs scaled": Variant(scaled=True),
+        "straight": Variant(Straight()), "outputs scaled": Variant(scaled=True),
         "Adam first": Variant(first="adam"),
     },
     "together": {

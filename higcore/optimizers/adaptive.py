@@ -5,27 +5,31 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ..backend import Array, module_of
-from ..half_inverse import METHODS, check_memory_limit, decompose
-from ..linearisation import Linearisation
+from ..half_inverse import METHODS, Decomposition, check_memory_limit, decompose
+from ..linearisation import Linearisation, StackedJacobian
 from ..problem import Problem
 from ..protocols import OptimizerState
 from ..spectral.filters import Damped
 from ..spectral.spectrum import HalfInverseInfo, in_range
 from ..validation import check_choice, check_count, check_finite, check_real_field
-from .damped import ROUNDING, loss_at, noise_of_loss, or_inf
+from .damped import ROUNDING, loss_at, noise_of_loss, or_else
 from .memory import plan_step
 
 FEWEST, FEW_ROWS, MANY_ROWS = 32, 512, 1024  # samples and rows of a batch if none is named
 REFUSED, WORSE, BETTER = 4.0, 1.3, 0.7  # what lambda is multiplied by
+NEARBY = 0.1  # part of a step after which y is asked how it bends
+MOST_BENT = 0.375  # |a| / |d|
 RAMP = 200  # steps until the momentum is whole
 MEMORY, ASTRAY = 20, 4.0  # steps in a running mean of log loss; its rise that ends the momentum
 MOST_MOMENTUM = 0.999
-MOST_BATCHES = 4  # of others, so that they do not cost more than the step
+MOST_BATCHES = 2  # of others, so that they do not cost more than the step
+MOST_JUDGED = 8  # steps by the same others
+MOST_USED = 4  # 1 / part of the data that these steps see
 FLOOR, CAP = 1e-14, 1e6  # of lambda over h |J|_F^2
 
 
@@ -46,12 +50,17 @@ class AdaptiveHIG:
     sees, the last step the rest. Between the gradient (large lambda, mu = 0), HIG (large lambda,
     mu = 3/4), Levenberg-Marquardt (mu = 0) and Gauss-Newton (small lambda) it finds its own way:
 
+    - y bends along the step, and what that does to g asks for a correction a with the same lambda,
+      added to d if it is no longer than 3/8 of it (geodesic acceleration). One more forward pass,
+      at theta - d/10, shows y''.
     - A step that does not lower the loss of its batch, or leads to NaN, Inf or an exception, is not
-      taken, and lambda multiplied by 4.
-    - Else samples that the batch does not hold decide, those that come next in the data: lambda is
-      multiplied by 0.7 if their loss fell and by 1.3 if it rose. A batch of fewer rows than there
-      are parameters can always be fitted, so what happens to its own loss says little. At rest,
-      2 steps of 5 are good for the others: a rule that asks for more stops too early.
+      taken, and lambda multiplied by 4; without momentum, four of them are tried, which costs
+      no other decomposition.
+    - Else samples that the batch does not hold decide, the same ones for up to 8 steps: lambda is
+      multiplied by 0.7 if their loss fell and by 1.3 if it rose.
+      A batch of fewer rows than there are parameters can always be fitted, so what happens to its
+      own loss says little. At rest, 2 steps of 5 are good for the others: a rule that asks for more
+      stops too early.
     - The momentum grows from 0 to ``momentum`` in 200 steps. Where a batch sees so little of what
       is to be learned that carrying on leads astray, and the loss of the others rises to four times
       its least (running means over 20 steps), it is given up.
@@ -75,7 +84,7 @@ class AdaptiveHIG:
         Relative to the distance sqrt(2 l / h) at which the first batch is from y without a loss, l
         and h loss and curvature of a sample.
     others : int
-        How many samples judge a step, but not more than four batches of them.
+        How many samples judge a step, but not more than two batches of them.
     average : int
         Number of steps between averages.
     method, memory_limit
@@ -90,16 +99,19 @@ class AdaptiveHIG:
     ----------
     Momentum: Goldshlager, Abrahamsen and Lin, A Kaczmarz-inspired approach to accelerate the
     optimization of neural network wavefunctions, J. Comput. Phys. 516 (2024), for mu = 0.
+    Geodesic acceleration: Transtrum and Sethna, Improvements to the Levenberg-Marquardt algorithm
+    for nonlinear least-squares minimization, arXiv:1201.5885.
     """
 
     mu: float = 0.375
     momentum: float = 0.98
     damping: float = 0.01
     reach: float = 0.2
-    others: int = 256
+    others: int = 128
     average: int = 100
     method: str = "auto"
     memory_limit: float | None = field(default=None, repr=False)
+    tries: ClassVar[int] = 4  # of a step on one batch
 
     def __post_init__(self) -> None:
         check_real_field(self, "mu", 0.0, 1.0)
@@ -129,7 +141,7 @@ class AdaptiveHIG:
         """Return the state: numbers, the last step, and the sum for the next average."""
         numbers = {
             "steps": 0, "batch": 0, "damping": 0.0, "exponent": 0, "reach": 0.0,
-            "carrying": 1, "level": 0.0, "least": 0.0,
+            "carrying": 1, "level": 0.0, "least": 0.0, "first_judged": -1, "loss_of_others": 0.0,
         }  # fmt: skip
         return numbers | {"last": 0 * theta, "sum": 0 * theta}
 
@@ -142,44 +154,84 @@ class AdaptiveHIG:
             check_finite(f"the optimizer's {name}", state[name])
         state["batch"] = state["batch"] or len(at.control)
         state["reach"] = state["reach"] or self.reach * _typical_distance(at)
-        data: Any = at.problem  # no mere `Objective`, but a `Problem`, which holds training data
-        count = min(self.others, MOST_BATCHES * state["batch"])
-        others = data.train.following(state["steps"], state["batch"], count)
+        others = self._others(at, state)
         if others is None:  # the last step knows nothing that such a batch does not
             state["carrying"] = 0
-        trial = self._judged(self._trial(at, state), at, others)
-        state |= next_numbers(state, trial, self._factor(trial))
+        model = self._model(at, state)
+        for _ in range(self.tries):
+            trial = self._judged(self._trial(model, state), at, others, state)
+            state |= next_numbers(state, trial, self._factor(trial))
+            if trial.good or trial.gain is None:
+                break
+            model = model.without_momentum()
         step = trial.step if trial.good else 0 * at.theta
+        state["steps"] += 1
         state |= {"last": step, "sum": state["sum"] + (at.theta - step)}
         if state["steps"] % self.average == 0:
             step, state = self._to_average(at, step, others, state)
         return step, state, trial.info
 
-    def _trial(self, at, state):
-        """The step that lambda and the momentum of a state give, and what the model says of it."""
-        h = at.curvature
+    def _others(self, at, state):
+        """Samples that judge, the same for some steps, in whose batches none of them is.
+
+        Their loss at theta is then known from the step before.
+        """
+        data, size = at.problem.train, state["batch"]
+        count = min(max(data.count // (MOST_USED * size), 1), MOST_JUDGED)
+        first = state["steps"] // count * count
+        others = data.beside(
+            range(first, first + count), size, min(self.others, MOST_BATCHES * size)
+        )
+        if state["first_judged"] != first:
+            loss = 0.0 if others is None else losses(at, others, at.theta)[0]
+            state |= {"first_judged": first, "loss_of_others": loss}
+        return others
+
+    def _model(self, at, state):
+        """The `Model` around a point, for the momentum and the reach of a state."""
         method, J = plan_step(at, self.method, Damped(1.0, self.mu), self.memory_limit)
         carried = self._momentum(state) * state["last"]
-        g = at.loss_gradient.astype(np.float64, copy=False)
+        g, h = at.loss_gradient.astype(np.float64, copy=False), at.curvature
         asked = shortened(g, state["reach"] * h).reshape(-1)
-        decomposed = decompose(J, asked - h * J.matvec(carried), method, self.memory_limit)
+        beyond = asked - h * J.matvec(carried) if carried.any() else asked
+        decomposed = decompose(J, beyond, method, self.memory_limit)
+        return Model(at, g.reshape(-1), J, asked, carried, decomposed)
+
+    def _trial(self, model, state):
+        """The step that the lambda of a state gives, and what the model says of it."""
+        f = self._penalty(model, state)
+        seen, info = model.decomposed.apply(f)
+        step = model.carried + seen
+        Jd = model.J.matvec(step)
+        predicted = float((model.g - f.curvature / 2 * Jd) @ Jd)
+        if predicted > 0:  # NaN is not
+            step = step + self._bent(model, f, step, Jd)
+        info = replace(info, damping=in_range(f.damping, f.exponent))
+        return Trial(step, predicted, f.damping, f.exponent, info)
+
+    def _penalty(self, model, state):
+        """`Damped` with the lambda of a state, in the units of a decomposition."""
+        h, decomposed = model.at.curvature, model.decomposed
         exponent, scale = 2 * decomposed.exponent, decomposed.J.norm_squared() or 1.0
         damping = in_range(state["damping"], state["exponent"] - exponent)
         damping = damping or self.damping * h * scale
         damping = min(max(damping, FLOOR * h * scale), CAP * h * scale)
-        f = Damped(damping, self.mu, h, scale, exponent)
-        seen, info = decomposed.apply(f)
-        step = carried + seen
-        Jd = J.matvec(step)
-        predicted = float((g.reshape(-1) - h / 2 * Jd) @ Jd)
-        info = replace(info, damping=in_range(damping, exponent))
-        return Trial(step, predicted, damping, exponent, info)
+        return Damped(damping, self.mu, h, scale, exponent)
+
+    def _bent(self, model, f, step, Jd):
+        """What is added to a step because y bends along it, so that it does what it promised."""
+        bend = model.bend(step, Jd)
+        if bend is None:
+            return 0.0
+        norm = module_of(step).linalg.norm
+        correction, _ = model.decomposed.of(bend).apply(f)
+        return correction if norm(correction) <= MOST_BENT * norm(step) else 0.0
 
     def _momentum(self, state):
         """The m of a step."""
         return self.momentum * min(state["steps"] / RAMP, 1.0) if state["carrying"] else 0.0
 
-    def _judged(self, trial, at, others):
+    def _judged(self, trial, at, others, state):
         """A trial with what its batch, and samples that the batch does not hold, say of it."""
         rounding = ROUNDING * float(np.finfo(at.output.dtype).eps)
         if trial.predicted <= noise_of_loss(at, at.curvature, rounding):  # NaN is no such thing
@@ -189,7 +241,7 @@ class AdaptiveHIG:
         total = at.scale * len(at.control)  # L over its mean per sample
         gain = total * (before - after) / trial.predicted
         if others is not None:  # else the batch is all there is
-            before, after = losses(at, others, at.theta, theta)
+            before, after = state["loss_of_others"], losses(at, others, theta)[0]
         held_out = after / before if before > 0 else math.inf
         info = replace(trial.info, gain=gain, held_out=held_out)
         return trial._replace(gain=gain, before=before, after=after, info=info)
@@ -210,7 +262,46 @@ class AdaptiveHIG:
         state |= {"sum": 0 * step}
         if not then < now:
             return step, state
-        return at.theta - mean, state | {"last": 0 * step}
+        return at.theta - mean, state | {"last": 0 * step, "loss_of_others": then}
+
+
+@dataclass(frozen=True)
+class Model:
+    """L - g.Jd + h/2 |Jd|^2, and J decomposed for what is ``asked`` of it beyond ``carried``."""
+
+    at: Linearisation
+    g: Array
+    J: StackedJacobian
+    asked: Array
+    carried: Array
+    decomposed: Decomposition
+
+    def without_momentum(self) -> Model:
+        """Return it with nothing carried on."""
+        if not self.carried.any():
+            return self
+        decomposed = self.decomposed.of(self.asked)
+        return replace(self, carried=0 * self.carried, decomposed=decomposed)
+
+    def bend(self, step: Array, Jd: Array) -> Array | None:
+        r"""Return H y''(d, d) / 2 (m,) for a step d (t,), or None where it cannot be told.
+
+        .. math:: y(\theta - e d) = y - e J d + \tfrac{e^2}2 y''(d, d) + O(e^3),
+
+        and the loss says what that is to g, whose derivative in y is H: where it is blind, as to
+        the phase of a wave function, nothing need be corrected.
+        """
+        at, e = self.at, NEARBY
+        problem: Any = at.problem  # no mere `Objective`: a `Problem`, which predicts
+        beside = or_else(lambda: problem.predict(at.theta - e * step, at.batch)[1], None)
+        if beside is None:
+            return None
+        straight = at.output - (e * Jd).reshape(at.output.shape).astype(beside.dtype, copy=False)
+        noise = ROUNDING * float(np.finfo(beside.dtype).eps) * float(abs(at.output).max())
+        if not noise < float(abs(beside - straight).max()) < math.inf:
+            return None
+        g, g_straight = (problem.loss.gradient(y, at.batch.target) for y in (beside, straight))
+        return at.scale / e**2 * (g - g_straight).reshape(-1).astype(np.float64, copy=False)
 
 
 class Trial(NamedTuple):
@@ -238,14 +329,16 @@ class Trial(NamedTuple):
 def losses(at: Any, samples: Any, *places: Array) -> list[float]:
     """Return the mean loss of samples at some parameters, without what derivatives would need."""
     evaluate = at.problem.evaluate
-    return [or_inf(partial(evaluate, theta, samples)) for theta in places]
+    return [or_else(partial(evaluate, theta, samples), math.inf) for theta in places]
 
 
 def next_numbers(state: OptimizerState, trial: Trial, factor: float) -> OptimizerState:
     """Return the numbers of the state after a `Trial`: lambda, and what the momentum depends on."""
     damping = trial.damping * factor
-    numbers = {"steps": state["steps"] + 1, "damping": damping, "exponent": trial.exponent}
-    return numbers | (_course(state, trial.before) if trial.good else {})
+    numbers = {"damping": damping, "exponent": trial.exponent}
+    if trial.good:
+        numbers |= _course(state, trial.before) | {"loss_of_others": trial.after}
+    return numbers
 
 
 def _course(state: OptimizerState, loss: float) -> OptimizerState:

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ..validation import check_count, check_finite, check_real_field
 from .memory import plan_step
 
 log = logging.getLogger("higcore")
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 ROUNDING = 100  # relative error of y over eps; up to 72 in the experiments in float32
 
@@ -124,22 +127,22 @@ def loss_at(at: Linearisation, theta: Array) -> float:
         trial = at.at(theta)
         return trial.loss if trial.finite else math.inf
 
-    return or_inf(loss)
+    return or_else(loss, math.inf)
 
 
-def or_inf(loss: Callable[[], float]) -> float:
-    """Return ``loss()``, Inf where it raises.
+def or_else(call: Callable[[], T], instead: S) -> T | S:
+    """Return ``call()``, or ``instead`` where it raises.
 
     A network, solver or loss that raises says so in its own way: far away a matrix may be singular,
     or a number out of range. Where it works, it works at a shorter step.
     """
     try:
-        return loss()
+        return call()
     except MemoryError:
         raise
     except Exception as error:
         log.info("a step was too long: %s: %s", type(error).__name__, error)
-        return math.inf
+        return instead
 
 
 def noise_of_loss(linearisation: Linearisation, curvature: float, rounding: float) -> float:

@@ -16,7 +16,7 @@ small, n width numbers: on a GPU, K is reduced there and the band solved on the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -77,6 +77,17 @@ class Band:
             w, info = self._through_tridiagonal(f, reason)
         return self.reduction.rotate(self.xp.asarray(w), True), info
 
+    def of(self, z: Array) -> Band:
+        """Return it for another z (n,); what is known of B stays known."""
+        w = to_host(self.reduction.rotate(z.copy(), False))
+        other = replace(self, w=w)
+        if "largest" in self.__dict__:
+            other.__dict__["largest"] = self.largest
+        if "chased" in self.__dict__:
+            chase, T = self.chased
+            other.__dict__["chased"] = chase, T.of(chase.rotate(w.copy(), False))
+        return other
+
     @computed_once
     def largest(self) -> float:
         """Largest eigenvalue of B."""
@@ -120,7 +131,7 @@ class Band:
         chase, T = self.chased
         detail = f"{reason}: chased to a tridiagonal matrix"
         cutoff = f.cutoff(float(T.sigma.max()), SQUARED_RESOLUTION)
-        return chase.rotate(T.apply(f)), info_of(NAME, T.sigma, cutoff, detail)
+        return chase.rotate(T.apply(f), True), info_of(NAME, T.sigma, cutoff, detail)
 
 
 def decompose(K: Array, z: Array) -> Band:

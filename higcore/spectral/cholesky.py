@@ -39,6 +39,10 @@ class Gram(NamedTuple):
         info = HalfInverseInfo(NAME, len(x), unknown, unknown, 0.0, math.inf)
         return x / f.curvature, info
 
+    def of(self, z: Array) -> Gram:
+        """Return it for another z (n,)."""
+        return self._replace(z=z)
+
     def _check(self, x, shift):
         K, xp = self.K, module_of(x)
         Kx = dsymv(1.0, K.T, x, lower=1) if is_host(K) else K @ x

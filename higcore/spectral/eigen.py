@@ -41,6 +41,10 @@ class EigenVectors(NamedTuple):
         cutoff = f.cutoff(float(self.sigma.max()), SQUARED_RESOLUTION)
         return self.U @ (weights * self.coefficients), info_of(NAME, self.sigma, cutoff)
 
+    def of(self, z: Array) -> EigenVectors:
+        """Return it for another z (n,)."""
+        return self._replace(coefficients=self.U.T @ z)
+
 
 def decompose(K: Array, z: Array) -> EigenVectors:
     """Decompose K (n, n) for z (n,), both float64.

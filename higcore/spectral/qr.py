@@ -47,10 +47,15 @@ class TriangleOfRows(NamedTuple):
         c = U @ (f.over_sigma(self.J.xp, sigma, resolution) * coefficients)
         return self.J.rmatvec(c), self.vectors.info(f, NAME)
 
+    def of(self, g: Array) -> TriangleOfRows:
+        """Return it for another g (m,)."""
+        return self._replace(vectors=self.vectors.of(g))
+
 
 class TriangleOfColumns(NamedTuple):
-    """With more rows: the singular vectors of R, for the first entries of Q^T g."""
+    """With more rows: the singular vectors of R, for the first entries of Q^T g, and J."""
 
+    J: Jacobian
     vectors: SingularVectors
 
     def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
@@ -58,13 +63,25 @@ class TriangleOfColumns(NamedTuple):
         step, _ = self.vectors.apply(f)
         return step, self.vectors.info(f, NAME)
 
+    def of(self, g: Array) -> TriangleOfColumns:
+        r"""Return it for another g (m,).
+
+        Q is not kept. R = U S V^T, so U^T Q^T g = S^-1 V^T J^T g, to eps / s in a mode s of S, as
+        V f(S) U^T g has it anyway.
+        """
+        _, sigma, Vt, _, resolution = self.vectors
+        told = sigma > resolution * sigma.max()
+        inverse = self.J.xp.where(told, 1.0 / self.J.xp.where(told, sigma, 1.0), 0.0)
+        coefficients = inverse * (Vt @ self.J.rmatvec(g))
+        return self._replace(vectors=self.vectors._replace(coefficients=coefficients))
+
 
 def decompose(J: Jacobian, g: Array) -> TriangleOfRows | TriangleOfColumns:
     """Decompose an operator J (m, t) for g (m,)."""
     m, t = J.shape
     if t < m:
         R = _triangle(J.xp, _with_gradient(J, g), t + 1)
-        return TriangleOfColumns(svd.decompose(R[:t, :t], R[:t, t], longest=m))
+        return TriangleOfColumns(J, svd.decompose(R[:t, :t], R[:t, t], longest=m))
     R = _triangle(J.xp, (part.T for part in J.column_parts(m)), m)
     return TriangleOfRows(J, svd.decompose(R.T, g, longest=t))
 

@@ -106,10 +106,10 @@ class Chase(NamedTuple):
     scales: np.ndarray
     width: int
 
-    def rotate(self, w: np.ndarray) -> np.ndarray:
-        """P w; w (n,) is overwritten and returned."""
+    def rotate(self, w: np.ndarray, forward: bool) -> np.ndarray:
+        """P w if ``forward``, else P^T w; w (n,) is overwritten and returned."""
         if len(self.scales):
-            _chase_back(w, self.reflectors, self.scales, self.width)
+            _rotate(w, self.reflectors, self.scales, self.width, forward)
         return w
 
 
@@ -210,15 +210,15 @@ def _reflector(x, v):
 
 
 @lazy_njit(sums_in_any_order=True)
-def _chase_back(w, reflectors, scales, width):
-    """w <- P w: the reflectors of `_chase` in reverse order."""
+def _rotate(w, reflectors, scales, width, forward):
+    """w <- P w if forward, else P^T w: the reflectors of `_chase` backwards, or forwards."""
     n = len(w)
-    count = len(scales)
-    for j in range(n - 3, -1, -1):
+    count = len(scales) - 1 if forward else 0
+    for sweep in range(n - 2):
+        j = n - 3 - sweep if forward else sweep
         blocks = -(-(n - 1 - j) // width)
-        for block in range(blocks - 1, -1, -1):
-            count -= 1
-            p = j + 1 + block * width
+        for block in range(blocks):
+            p = j + 1 + (blocks - 1 - block if forward else block) * width
             rows = min(width, n - p)
             v = reflectors[count]
             dot = 0.0
@@ -226,3 +226,4 @@ def _chase_back(w, reflectors, scales, width):
                 dot += v[i] * w[p + i]
             for i in range(rows):
                 w[p + i] -= scales[count] * dot * v[i]
+            count += -1 if forward else 1

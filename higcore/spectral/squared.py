@@ -39,6 +39,10 @@ class Squared(NamedTuple):
         m, t = self.J.shape
         return (self.J.rmatvec(c) if m <= t else c), info
 
+    def of(self, g: Array) -> Squared:
+        """Return it for another g (m,)."""
+        return self._replace(K=self.K.of(_of_smaller_side(self.J, g)))
+
 
 class Zero(NamedTuple):
     """J = 0, of which cuSOLVER's eigenvalues are NaN."""
@@ -51,10 +55,19 @@ class Zero(NamedTuple):
         info = info_of(self.method, np.zeros(1), f.cutoff(0.0, SQUARED_RESOLUTION))
         return self.J.xp.zeros(self.J.shape[1]), info
 
+    def of(self, g: Array) -> Zero:
+        """Return itself, which is so for every g (m,)."""
+        return self
+
 
 def decompose(module: ModuleType, J: Jacobian, K: Array, g: Array) -> Squared | Zero:
     """Decompose K, that of J, for g (m,), by the module of a method; K may be overwritten."""
     if root_of_trace(K) == 0:
         return Zero(J, module.NAME)
+    return Squared(J, module.decompose(K, _of_smaller_side(J, g)))
+
+
+def _of_smaller_side(J, g):
+    """What K's function is applied to."""
     m, t = J.shape
-    return Squared(J, module.decompose(K, g if m <= t else J.rmatvec(g)))
+    return g if m <= t else J.rmatvec(g)

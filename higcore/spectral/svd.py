@@ -33,6 +33,10 @@ class SingularVectors(NamedTuple):
         weights = self.sigma * f.over_sigma(module_of(self.U), self.sigma, self.resolution)
         return self.Vt.T @ (weights * self.coefficients), self.info(f, NAME)
 
+    def of(self, g: Array) -> SingularVectors:
+        """Return it for another g (m,)."""
+        return self._replace(coefficients=self.U.T @ g)
+
     def info(self, f: Filter, method: str) -> HalfInverseInfo:
         """What is to be said of the singular values."""
         cutoff = f.cutoff(float(self.sigma.max()), self.resolution)

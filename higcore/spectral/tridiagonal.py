@@ -63,6 +63,12 @@ class Diagonal(NamedTuple):
         _play_back(w, self.rotations, self.sweeps, self.used)
         return w[::-1].copy() if self.backwards else w
 
+    def of(self, w: np.ndarray) -> Diagonal:
+        """Return it for another w (n,)."""
+        rotated = w[::-1].copy() if self.backwards else w.copy()
+        _play(rotated, self.rotations, self.sweeps, self.used)
+        return self._replace(rotated=rotated)
+
 
 class Tridiagonal(NamedTuple):
     """K = Q T Q^T: the reflectors of Q, and T, diagonalised for Q^T z. ``xp`` is that of K."""
@@ -79,6 +85,12 @@ class Tridiagonal(NamedTuple):
         detail = None if self.xp is np else "decomposed on the host"
         cutoff = f.cutoff(float(self.T.sigma.max()), SQUARED_RESOLUTION)
         return self.xp.asarray(w), info_of(NAME, self.T.sigma, cutoff, detail)
+
+    def of(self, z: Array) -> Tridiagonal:
+        """Return it for another z (n,)."""
+        w = to_host(z).copy()
+        _reflect(self.reflectors, self.scales, w, False)
+        return self._replace(T=self.T.of(w))
 
 
 def decompose(K: Array, z: Array) -> Tridiagonal:
@@ -226,6 +238,22 @@ def _diagonalise(d, off, w, rotations, sweeps, floor):
                 e[k] = bulge
                 e[end] = 0.0
     return used
+
+
+@lazy_njit
+def _play(w, rotations, sweeps, used):
+    """w <- W^T w: the rotations of `_diagonalise` as it does them."""
+    count = 0
+    for k in range(used):
+        end, last = sweeps[k, 0], sweeps[k, 1]
+        carried = w[end]
+        for i in range(end - 1, last - 1, -1):
+            c = rotations[count, 0]
+            s = rotations[count, 1]
+            count += 1
+            w[i + 1] = s * w[i] + c * carried
+            carried = c * w[i] - s * carried
+        w[last] = carried
 
 
 @lazy_njit
