@@ -21,9 +21,9 @@ import numpy as np
 from higcore.kernels import RangeKernel
 
 NAMES = """
-    allclose arange ascontiguousarray broadcast_to column_stack concatenate cos diag empty empty_like
-    eye isfinite ldexp matmul maximum minimum multiply ones ones_like sin sqrt stack tanh tril triu
-    where zeros zeros_like
+    allclose arange ascontiguousarray broadcast_to column_stack concatenate cos diag empty
+    empty_like eye isfinite ldexp matmul maximum minimum multiply ones ones_like sin sqrt stack
+    tanh tril triu where zeros zeros_like
 """.split()
 LINALG_NAMES = "cholesky eigh inv norm pinv qr solve svd".split()
 ATTRIBUTES = "dtype flags itemsize nbytes ndim shape size strides".split()

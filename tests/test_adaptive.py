@@ -342,6 +342,8 @@ def test_theta_becomes_the_mean_where_that_is_better():
     assert np.allclose(at.theta - step, mean_of_five, atol=0.05)
     assert not after["sum"].any()
     assert not after["last"].any()
+    others = optimizer._others(at, dict(after) | {"steps": 4})
+    assert after["loss_of_others"] == pytest.approx(problem.evaluate(mean_of_five, others))
     far = optimizer.update(at, state | {"sum": 5 * (good + noise) - at.theta})
     assert np.linalg.norm(far[0]) < 0.5 * np.linalg.norm(0.95 * noise)
     assert not far[1]["sum"].any()
