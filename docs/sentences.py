@@ -64,11 +64,11 @@ def poisson():
 def limit():
     """How a few samples make up the test loss of the oscillators."""
     found = [run["test_samples"] | {"mean": run["test_loss"]}
-             for run in runs("oscillators-12s", "adaptive")]  # fmt: skip
+             for run in runs("oscillators-120s", "adaptive")]  # fmt: skip
     middle = {key: short(median(row[key] for row in found)) for key in ("median", "largest")}
     share = median(row["largest"] / 4096 / row["mean"] for row in found)
     text = (
-        f"Of 4096 test samples the median has a loss of {middle['median']} (medians over seeds), "
+        f"After 120 s, of 4096 test samples the median has a loss of {middle['median']} (medians over seeds), "
         f"the largest {middle['largest']}: this one sample makes {share:.0%} of the mean."
     )
     return {"limit": text}
