@@ -68,8 +68,9 @@ def limit():
     middle = {key: short(median(row[key] for row in found)) for key in ("median", "largest")}
     share = median(row["largest"] / 4096 / row["mean"] for row in found)
     text = (
-        f"After 120 s, of 4096 test samples the median has a loss of {middle['median']} (medians over seeds), "
-        f"the largest {middle['largest']}: this one sample makes {share:.0%} of the mean."
+        f"After 120 s, of 4096 test samples the median has a loss of {middle['median']} (medians "
+        f"over seeds), the largest {middle['largest']}: this one sample makes {share:.0%} of the "
+        "mean."
     )
     return {"limit": text}
 
