@@ -157,6 +157,16 @@ class AdaptiveHIG:
         others = self._others(at, state)
         if others is None:  # the last step knows nothing that such a batch does not
             state["carrying"] = 0
+        trial = self._last_trial(at, others, state)
+        step = trial.step if trial.good else 0 * at.theta
+        state["steps"] += 1
+        state |= {"last": step, "sum": state["sum"] + (at.theta - step)}
+        if state["steps"] % self.average == 0:
+            step, state = self._to_average(at, step, others, state)
+        return step, state, trial.info
+
+    def _last_trial(self, at, others, state):
+        """The first trial that is good, or the last one; each leaves its numbers in the state."""
         model = self._model(at, state)
         for _ in range(self.tries):
             trial = self._judged(self._trial(model, state), at, others, state)
@@ -164,12 +174,7 @@ class AdaptiveHIG:
             if trial.good or trial.gain is None:
                 break
             model = model.without_momentum()
-        step = trial.step if trial.good else 0 * at.theta
-        state["steps"] += 1
-        state |= {"last": step, "sum": state["sum"] + (at.theta - step)}
-        if state["steps"] % self.average == 0:
-            step, state = self._to_average(at, step, others, state)
-        return step, state, trial.info
+        return trial
 
     def _others(self, at, state):
         """Samples that judge, the same for some steps, in whose batches none of them is.
