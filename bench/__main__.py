@@ -11,14 +11,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from higcore import GaussNewton, load_checkpoint, memory_estimate
+from higcore import GaussNewton, load_checkpoint, memory_estimate, profile
 from higcore.backend import to_device
 from higcore.device.gpu import DEVICES, choose_device
 from higcore.half_inverse import METHODS, TRUNCATIONS
 from higcore.optimizers.memory import fitting_tile
 
 from . import records
-from .experiments import EXPERIMENTS, OPTIMIZERS, VARIANTS, Setting
+from .experiments import EXPERIMENTS, LOOPS, OPTIMIZERS, VARIANTS, Setting, own
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -66,13 +66,26 @@ def choice(known):
     return click.Choice(list(known))
 
 
+class ProblemName(click.Choice):
+    """The name of an experiment, or MODULE:NAME of a problem of one's own."""
+
+    def convert(self, value, param, ctx):
+        return value if ":" in value else super().convert(value, param, ctx)
+
+    def get_metavar(self, *arguments, **options):
+        return super().get_metavar(*arguments, **options)[:-1] + "|MODULE:NAME}"
+
+
+PROBLEM = ProblemName([*EXPERIMENTS, *LOOPS])
+
+
 def describe_variants():
     """One line for the help: problem: variants."""
     return "; ".join(f"{problem}: {', '.join(known)}" for problem, known in VARIANTS.items())
 
 
 @main.command()
-@click.argument("problem", type=choice(EXPERIMENTS))
+@click.argument("problem", type=PROBLEM)
 @click.option("--optimizer", type=choice(OPTIMIZERS), default="hig")
 @click.option("--variant", help="Named alternative of the problem: " + describe_variants())
 @click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: the paper's]")
@@ -91,7 +104,7 @@ def describe_variants():
     "--diagnostics", is_flag=True, help="Rank, condition, ... of the steps, in JSON and picture."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of data and parameters.")
-@click.option("--dtype", type=choice(["float64", "float32"]), default="float64")
+@click.option("--dtype", type=choice(["float64", "float32"]), help="[default: float64]")
 @click.option("--device", type=choice(DEVICES), default="auto")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
 @click.option("--resume", type=RUN_FILE, help="Go on from a checkpoint (.npz).")
@@ -101,14 +114,19 @@ def train(
     problem, optimizer, variant, seconds, steps, epochs, patience, diagnostics, seed, dtype, device,
     out, resume, start_from, as_json, **options,
 ):  # fmt: skip
-    """Train PROBLEM and leave checkpoint, JSON and pictures in the --out folder."""
+    """Train PROBLEM and leave checkpoint, JSON and pictures in the --out folder.
+
+    PROBLEM may be your own: MODULE:NAME is what has this name in a Python file of the current
+    directory, a higcore.Problem or a function (seed, dtype) -> Problem. The settings are then the
+    library's defaults, the batch is 64, and the dtype that of the data.
+    """
     from .paper import runs  # matplotlib: not for --help
 
     with usage_errors():
         experiment = choose(problem, variant)
         setting = configure(experiment.settings[optimizer], options)
         device, reason = choose_device(device)
-        task = experiment.problem(seed, np.dtype(dtype)).on(device)
+        task = experiment.problem(seed, **({"dtype": np.dtype(dtype)} if dtype else {})).on(device)
         task.steps_per_epoch(setting.batch)
         if resume and start_from:
             raise ValueError("--resume and --start-from exclude each other")
@@ -138,7 +156,8 @@ def train(
             progress=True,
         )
     say(str(result))
-    runs.leave_files(Path(out), stem, experiment, task, result, record)
+    if missing := runs.leave_files(Path(out), stem, experiment, task, result, record):
+        remark(missing)
     say(f"Files: {Path(out) / stem}.*")
     if as_json:
         shown = {k: v for k, v in record.items() if k not in ("curve", "recorded", "diagnostics")}
@@ -154,9 +173,10 @@ def exit_status(statuses):
 
 
 def choose(problem, variant):
-    """The experiment of a name, or one of its named variants."""
+    """The experiment of a name, or one of its named variants; or a problem of one's own."""
     if variant is None:
-        return EXPERIMENTS[problem]
+        known = EXPERIMENTS | LOOPS
+        return known[problem] if problem in known else own.load(problem)
     known = VARIANTS.get(problem, {})
     if variant not in known:
         raise ValueError(f"--variant of {problem} must be one of {sorted(known)}, got {variant!r}")
@@ -193,7 +213,7 @@ PAPER = EXPERIMENTS["oscillators"].settings
 DEMO = {
     "HIG": PAPER["hig"],
     "GN": PAPER["gn"],
-    "GN, tau 1e-4": Setting(128, GaussNewton(tau=1e-4)),
+    "GN, tau 1e-4": Setting(128, GaussNewton(tau=1e-4, paper=True)),
     "Adam": PAPER["adam"],
     "adaptive": PAPER["adaptive"],
 }
@@ -237,8 +257,8 @@ def demo(seconds, seed, out):
 
 
 @main.command()
-@click.argument("problem", type=choice(EXPERIMENTS))
-@click.option("--optimizers", default=",".join(OPTIMIZERS), help="Names with commas between.")
+@click.argument("problem", type=PROBLEM)
+@click.option("--optimizers", help="Names with commas between.  [default: all there are]")
 @click.option("--variant", help="As for train.")
 @click.option("--seconds", type=float, help="Budget of training seconds of a run.")
 @click.option("--epochs", type=float, help="Budget of epochs of a run.")
@@ -250,9 +270,11 @@ def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every,
     from .paper import runs, tables
 
     with usage_errors():
-        experiment, names = choose(problem, variant), optimizers.split(",")
-        if unknown := sorted(set(names) - set(OPTIMIZERS)):
-            raise ValueError(f"--optimizers must be among {list(OPTIMIZERS)}, got {unknown}")
+        experiment = choose(problem, variant)
+        known = list(experiment.settings)
+        names = optimizers.split(",") if optimizers else known
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(f"--optimizers must be among {known}, got {unknown}")
         if (seconds is None) == (epochs is None):
             raise ValueError("give one of --seconds and --epochs as the budget of a run")
         label = f"{epochs:g}epochs" if seconds is None else f"{seconds:g}s"
@@ -288,8 +310,9 @@ def speed(part, experiments, out):
     path = Path(out) / f"speed-{part or 'rivals'}.json"
     names = experiments.split(",") if experiments else []
     with usage_errors():
-        if unknown := sorted(set(names) - set(parts.RACES)):
-            raise ValueError(f"--experiments must be among {list(parts.RACES)}, got {unknown}")
+        known = parts.RACES | parts.LOOP_RACES
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(f"--experiments must be among {list(known)}, got {unknown}")
         if names and part:
             raise ValueError(f"--experiments goes with the race of rivals, not with --{part}")
 
@@ -317,8 +340,8 @@ def speed(part, experiments, out):
 def choices(problem, optimizer, epochs, seeds, out):
     """HIG on PROBLEM with other b, eta, tau or kappa than the paper's; a table and a picture.
 
-    Or AdaptiveHIG with other values than its own. One parameter is changed at a time; some 20 runs
-    of so many epochs for each seed.
+    Or AdaptiveHIG with other values than its own. One parameter is changed at a time, and eta with
+    b; some 25 runs of so many epochs for each seed. Runs that the file holds are not made again.
     """
     from . import style
     from .paper import choices, figures, tables
@@ -327,10 +350,13 @@ def choices(problem, optimizer, epochs, seeds, out):
     path = Path(out) / f"choices{adaptive}-{problem}-{epochs:g}epochs.json"
     about = {"experiment": problem, "epochs": epochs}
 
+    with usage_errors():
+        found = records.earlier(path, "choices", about)
+
     def keep(found):
         records.write_json(path, about | {"choices": found} | records.environment())
 
-    found = choices.choices(EXPERIMENTS[problem], optimizer, epochs, range(seeds), remark, keep)
+    choices.choices(EXPERIMENTS[problem], optimizer, epochs, range(seeds), remark, keep, found)
     say(tables.choices(found))
     used = EXPERIMENTS[problem].settings[optimizer]
     title = (
@@ -427,6 +453,39 @@ def contest(problem, peers, seconds, seeds, tuning_seed, tuning_seconds, out):
 
 
 @main.command()
+@click.argument("problem", type=choice(LOOPS))
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=20.0)
+@click.option("--seeds", type=click.IntRange(1), default=5, help="Seeds 0, 1, ... of every run.")
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def loop(problem, seconds, seeds, out):
+    """Train PROBLEM, whose network is in the time loop, with several optimizers for so long.
+
+    Beside them: friction, SciPy's least squares; feedback, a network that sees the start alone;
+    burgers, the errors over four times the span. Runs that loop-PROBLEM.json holds are kept.
+    """
+    from . import style
+    from .research import loops
+
+    path = Path(out) / f"loop-{problem}.json"
+    with usage_errors():
+        about = {"experiment": problem, "seconds": seconds}
+        found = records.earlier(path, "seeds", about)
+    for seed in map(str, range(seeds)):
+        if seed in found:
+            continue
+        found[seed], result = loops.compare(problem, int(seed), seconds)
+        records.write_json(path, about | {"seeds": found} | records.environment())
+        if seed == "0":
+            task = LOOPS[problem].problem(0)
+            learned = LOOPS[problem].picture(task, result.theta)
+            style.save(learned, path.with_name(f"loop-{problem}-learned.png"))
+    say(loops.table(found))
+    title = f"{problem}: test loss against training time, a line a seed"
+    style.save(loops.picture(found, title), path.with_suffix(".png"))
+    say(f"Saved {path}")
+
+
+@main.command()
 @click.option("--parts", help="Names with commas between.  [default: all]")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
 def gpu(parts, out):
@@ -453,7 +512,7 @@ def gpu(parts, out):
 
 
 @main.command()
-@click.argument("problem", type=choice(EXPERIMENTS))
+@click.argument("problem", type=PROBLEM)
 @click.option("--variant", help="As for train.")
 @click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: the paper's]")
 @click.option("--method", type=choice(METHODS), default="auto", help="Half-inverse.")
@@ -470,6 +529,23 @@ def memory(problem, variant, batch, method, memory_limit):
     say(str(estimate))
     if tile is not None:
         say(f"Row factors are made for {tile} samples at a time to stay under the limit.")
+
+
+@main.command("profile")
+@click.argument("problem", type=PROBLEM)
+@click.option("--optimizer", type=choice(OPTIMIZERS), default="hig")
+@click.option("--variant", help="As for train.")
+@click.option("--batch", type=click.IntRange(1), help="Samples a step.  [default: the paper's]")
+@click.option("--steps", type=click.IntRange(1), default=20, help="How many are timed.")
+@click.option("--device", type=choice(DEVICES), default="auto")
+def profile_step(problem, optimizer, variant, batch, steps, device):
+    """Milliseconds of each part of a training step on PROBLEM, medians over some steps."""
+    with usage_errors():
+        experiment = choose(problem, variant)
+        setting = configure(experiment.settings[optimizer], {"batch": batch})
+        task = experiment.problem().on(choose_device(device)[0])
+        found = profile(task, setting.optimizer, batch=setting.batch, steps=steps)
+    say(f"{problem}: a step of {setting.optimizer}, batch {setting.batch}\n{found}")
 
 
 @main.command()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import matplotlib as mpl
 
-from higcore.training.files import replacing
+from higcore.training import plots
+from higcore.training.plots import save as save
 
 mpl.rcParams.update(
     {
@@ -17,11 +18,8 @@ mpl.rcParams.update(
         "axes.spines.right": False,
     }
 )
-# Dark to light and solid to dotted, so that the curves stay apart in black and white.
 STYLES = [
-    ("#0b3c8c", "-"),
-    ("#c1440e", "--"),
-    ("#2f7d32", "-."),
+    *plots.STYLES,
     ("#8a6d1d", ":"),
     ("#5e3c99", "-"),
     ("#777777", "--"),
@@ -30,9 +28,3 @@ STYLES = [
     ("#000000", "-"),
     ("#e69f00", "--"),
 ]
-
-
-def save(figure, path):
-    """Write a PNG, complete or not at all."""
-    with replacing(path) as partial:
-        figure.savefig(partial)

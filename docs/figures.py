@@ -166,6 +166,19 @@ def contests():
     return markdown(("problem", "", "setting chosen", *levels, "lowest"), rows)
 
 
+def loops():
+    """Test losses of the problems with the network in the time loop, medians / worst."""
+    rows = []
+    for name in ("friction", "feedback", "burgers"):
+        saved = load(f"loop-{name}")
+        found = list(saved["seeds"].values())
+        for label in found[0]["curves"]:
+            ends = [run["curves"][label]["test_loss"][-1] for run in found]
+            last = f"{short(median(ends))} / {short(max(ends))}"
+            rows.append((f"{name}, {saved['seconds']:g} s", label, last))
+    return markdown(("problem", "", "test loss, median / worst of five seeds"), rows)
+
+
 PAPER = {"oscillators": ("128", "1", "1e-06", "-0.5"), "dipole": ("16", "0.5", "1e-05", "-0.5")}
 
 
@@ -293,6 +306,7 @@ NUMBERS = (
     study_seconds,
     study_steps,
     contests,
+    loops,
     choices,
     rivals,
     profile,

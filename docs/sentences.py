@@ -1,5 +1,6 @@
 """Measured figures that stand in sentences of the pages; those in tables are in figures.py."""
 
+import math
 import sys
 from statistics import median
 
@@ -9,6 +10,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import bad_input
 import mutations
+
+from bench.research.contest import time_to
 
 
 def measured():
@@ -100,15 +103,21 @@ def first_steps():
 
 def choosing():
     """What the sweeps over b, tau and kappa say."""
-    by_batch = load(CHOICES["oscillators"])["choices"]["batch"]
-    curves = [[run["curve"] for run in by_batch[b].values()] for b in ("32", "128", "512")]
-    equal = [median(c["test_loss"][c["step"].index(128)] for c in batch) for batch in curves]
+    oscillators = load(CHOICES["oscillators"])["choices"]
+    by_batch = oscillators["batch"]
+
+    def at_equal_steps(axis):
+        runs_of = [oscillators[axis][b].values() for b in ("32", "128", "512")]
+        curves = [[run["curve"] for run in batch] for batch in runs_of]
+        equal = [median(c["test_loss"][c["step"].index(128)] for c in batch) for batch in curves]
+        return ", ".join(map(short, equal))
 
     def worse(problem, parameter, value, paper):
         return chosen(problem, parameter, value) / chosen(problem, parameter, paper)
 
     return {
-        "equal_steps": ", ".join(map(short, equal)),
+        "equal_steps": at_equal_steps("batch"),
+        "equal_steps_scaled": at_equal_steps("batch, lr with it"),
         "full_batch_rank": f"{median(run['rank'] for run in by_batch['512'].values()):.0f}",
         "tau_dipole": f"{worse('dipole', 'tau', '0.0001', '1e-05'):.0f}",
         "tau_oscillators": f"{worse('oscillators', 'tau', '0.01', '1e-06'):.0f}",
@@ -138,6 +147,51 @@ def counts():
     }
 
 
+def loops():
+    """What came of the problems with the network in the time loop."""
+    found = {name: load(f"loop-{name}") for name in ("friction", "feedback", "burgers")}
+
+    def of(problem, figure):
+        runs_of = found[problem]["seeds"].values()
+        return [run["figures"][figure] for run in runs_of]
+
+    def middle(problem, figure):
+        return median(of(problem, figure))
+
+    law, off = of("friction", "law_error"), middle("feedback", "open_loop")
+    feedback = of("feedback", "feedback")
+    coarse, corrected = (
+        middle("burgers", f"{name}_four_spans") for name in ("coarse", "corrected")
+    )
+    step = load("speed-rivals")["rivals"]["pendulum-loop"]
+    ours, jax = (1e3 * step[label]["median"] for label in ("higcore", "jax float64 eigh"))
+    curves = [run["curves"] for run in found["friction"]["seeds"].values()]
+    ends, hig = ([run[label]["test_loss"][-1] for run in curves] for label in ("SciPy", "hig"))
+    below = [time_to({"curve": run["hig"]}, end) for run, end in zip(curves, ends, strict=True)]
+    if math.inf in below:
+        raise ValueError(
+            "a run of HIG does not come to where SciPy's is: say so in another sentence"
+        )
+    return {
+        "friction": f"After {found['friction']['seconds']:g} s, with errors of 0.01 in what was "
+        f"observed, the law is right to {short(median(law))} where velocities were met (worst of "
+        f"five seeds {short(max(law))}). Trained for as long, SciPy's `least_squares`, with all "
+        f"data and this library's J, ends at a test loss of {short(median(ends))}; HIG is there "
+        f"after {min(below):.1f} to {max(below):.1f} s, and ends at {short(median(hig))}.",
+        "feedback": f"After {found['feedback']['seconds']:g} s of training, and from starts that "
+        f"are disturbed by 0.1, it leaves a loss of {short(median(feedback))} (worst of five seeds "
+        f"{short(max(feedback))}); a network that knows the undisturbed start alone, and says all "
+        f"pushes in advance, {short(off)} (at best {short(min(of('feedback', 'open_loop')))}), and "
+        f"{short(middle('feedback', 'open_loop_undisturbed'))} where nothing is disturbed: in so "
+        "short a time, most seeds do not learn it.",
+        "burgers": "Over four times the span that was trained, its relative error is "
+        f"{short(corrected)}, that of the coarse solver {short(coarse)}.",
+        "loop_step": "A HIG step of a 3-16-16-1 network in 40 steps of a pendulum, b 64, takes "
+        f"{ours:.1f} ms. A compiled scan in JAX, with `eigh` of $J J^\\top$, takes {jax:.1f}: "
+        "there the march is compiled, and here every step of it is some calls of NumPy.",
+    }
+
+
 SENTENCES = (
     measured,
     growth,
@@ -149,6 +203,7 @@ SENTENCES = (
     errors,
     counts,
     limit,
+    loops,
 )
 
 

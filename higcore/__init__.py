@@ -4,9 +4,17 @@ import warnings as _warnings
 from types import ModuleType as _Module
 
 from .device.memory import DoesNotFitError
-from .examination import check_network, check_solver, dot_test, taylor_test
+from .examination import (
+    check_loss,
+    check_network,
+    check_solver,
+    check_stepper,
+    dot_test,
+    taylor_test,
+)
 from .half_inverse import HalfInverseInfo, half_inverse
 from .linearisation import Linearisation, StackedJacobian
+from .model import Model
 from .optimizers import (
     HIG,
     SGD,
@@ -18,18 +26,22 @@ from .optimizers import (
     LevenbergMarquardt,
     RMSprop,
     ScaleInvariantPhysics,
+    Scheduled,
 )
 from .optimizers.memory import MemoryEstimate, memory_estimate
 from .problem import Batch, FreshData, Problem
 from .training import (
+    Best,
     Checkpoints,
     Epoch,
     History,
+    Profile,
     Result,
     StepDiagnostics,
     TrainingError,
     fit,
     load_checkpoint,
+    profile,
     save_checkpoint,
 )
 from .validation import NonFiniteError
@@ -43,6 +55,7 @@ __all__ = [
     "Adam",
     "AdaptiveHIG",
     "Batch",
+    "Best",
     "Checkpoints",
     "DoesNotFitError",
     "Epoch",
@@ -53,21 +66,27 @@ __all__ = [
     "LevenbergMarquardt",
     "Linearisation",
     "MemoryEstimate",
+    "Model",
     "NonFiniteError",
     "Problem",
+    "Profile",
     "RMSprop",
     "Result",
     "ScaleInvariantPhysics",
+    "Scheduled",
     "StackedJacobian",
     "StepDiagnostics",
     "TrainingError",
+    "check_loss",
     "check_network",
     "check_solver",
+    "check_stepper",
     "dot_test",
     "fit",
     "half_inverse",
     "load_checkpoint",
     "memory_estimate",
+    "profile",
     "save_checkpoint",
     "taylor_test",
 ]

@@ -91,7 +91,12 @@ class RangeKernel:
         return RangeKernel, (self.body, self.together)
 
     def plain(
-        self, n: int, *args: Any, scratch: Scratch = no_scratch, cotangents: int | None = None
+        self,
+        n: int,
+        *args: Any,
+        scratch: Scratch = no_scratch,
+        cotangents: int | None = None,
+        alone: bool = False,
     ) -> None:
         """Run the uncompiled body; slow, and the definition of what the others compute."""
         ranges = () if cotangents is None else (0, cotangents)
@@ -99,7 +104,12 @@ class RangeKernel:
         self.body(0, n, *ranges, *args, *(np.empty(s, dtype_of(args)) for s in shapes))
 
     def __call__(
-        self, n: int, *args: Any, scratch: Scratch = no_scratch, cotangents: int | None = None
+        self,
+        n: int,
+        *args: Any,
+        scratch: Scratch = no_scratch,
+        cotangents: int | None = None,
+        alone: bool = False,
     ) -> None:
         """Run the body for all samples.
 
@@ -114,17 +124,19 @@ class RangeKernel:
             their dtype is that of the first array in ``args``.
         cotangents : int, optional
             Number r of cotangents of a sweep.
+        alone : bool
+            On the caller's thread alone: for a call that takes no longer than waking another.
         """
         if (met := _plainly.get()) is not None:
             met.add(self.body.__name__)
             self.plain(n, *args, scratch=scratch, cotangents=cotangents)
         elif all(is_host(a) for a in args if getattr(a, "shape", ())):
-            self._on_threads(n, args, scratch, cotangents)
+            self._on_threads(n, args, scratch, cotangents, 1 if alone else threads.cores())
         else:
             self._cuda(n, args, scratch, cotangents)
 
-    def _on_threads(self, n, args, scratch, cotangents):
-        loop, count = self._loop(), threads.cores()
+    def _on_threads(self, n, args, scratch, cotangents, count):
+        loop = self._loop()
         chunk = self.together or min(MAX_CHUNK, max(MIN_CHUNK, -(-n // count)))
         workers = min(count, -(-n // chunk))
         bounds = [chunk * round(k * n / workers / chunk) for k in range(workers)] + [n]

@@ -14,12 +14,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .backend import Array, module_of
+from .backend import Array, is_array, module_of
 from .device.threads import computed_once
-from .protocols import Network, Objective, Samples
+from .losses import curvature_of
+from .protocols import Network, Objective, Samples, Solver
 from .rows import OuterProductRows, add_gram, gram_block, symmetric
 from .spectral.units import exponents_of, largest_exponent
-from .validation import check_array, check_arrays, check_count
+from .validation import check_array, check_arrays, check_count, check_same_dtype
 
 PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
 
@@ -27,6 +28,13 @@ PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
 def rows_of_part(t: int) -> int:
     """Rows that make a part of J as large as J^T J, or so large that it pays."""
     return max(t, PART_NUMBERS // t)
+
+
+def weighted(rows: Array, roots: Array | None) -> Array:
+    """Return rows (b, |y|, ...) times roots (b, |y|), as they are for None."""
+    if roots is None:
+        return rows
+    return rows * roots.reshape(*roots.shape, *(1,) * (rows.ndim - 2))
 
 
 class _Jacobian:
@@ -84,7 +92,8 @@ class StackedJacobian(_Jacobian):
         if not hasattr(network, "rows"):
             raise TypeError(f"network must have rows, such as nets.MLP has; got {network!r}")
         width = getattr(network, "output_size", "|u|")
-        check_arrays(theta=(theta, (network.size,)), S=(S, ("b", "|y|", width)))
+        check_arrays(theta=(theta, (network.size,)), S=(S, ("b", "|y|", width)), same_dtype=False)
+        check_same_dtype(theta=theta, S=S, advice=cast("S", S, theta))
         self.network, self.theta, self.tape, self.S = network, theta, tape, S
         self.where = S
         self.samples: int = S.shape[0]
@@ -241,6 +250,13 @@ class StackedJacobian(_Jacobian):
         scaled.balanced = True
         return scaled
 
+    def weighted(self, roots: Array | None) -> StackedJacobian:
+        """Return diag(roots) J for roots (b, |y|), J itself for None."""
+        if roots is None:
+            return self
+        S = weighted(self.S, roots)
+        return StackedJacobian(self.network, self.theta, self.tape, S, self.tile)
+
 
 class DenseJacobian(_Jacobian):
     """An explicit J (m, t) with the methods of `StackedJacobian`, a row in place of a sample."""
@@ -289,13 +305,29 @@ class DenseJacobian(_Jacobian):
 Jacobian: TypeAlias = StackedJacobian | DenseJacobian
 
 
+def check_output(method: str, y: Array, u: Array, solver: Solver) -> None:
+    """Raise unless what a method of the solver returned is (b, |y|), in the dtype of u (b, |u|)."""
+    size = solver.output_size
+    what = f"y = {method}(x, u) of the solver, whose output_size is {size},"
+    check_array(what, y, (len(u), size))
+    check_same_dtype(u=u, y=y, advice=cast("y", y, u))
+
+
+def cast(name: str, found: Array, given: Array) -> str:
+    """What to do about an array of the solver's that is not of the dtype of what it was given."""
+    return (
+        f"; the solver returned {found.dtype} for inputs of {given.dtype}: let it return "
+        f"{name}.astype(u.dtype), or draw the data in {found.dtype}"
+    )
+
+
 class Linearisation:
-    """Loss at theta on one batch; the gradient or J is computed only when an optimizer asks.
+    r"""Loss at theta on one batch; the gradient or J is computed only when an optimizer asks.
 
     Parameters
     ----------
     problem : Problem
-        Network, solver and loss.
+        Model and loss.
     theta : array (t,)
         Parameters.
     batch : Batch
@@ -309,12 +341,22 @@ class Linearisation:
         The same as a number.
     loss_gradient : array (b, |y|)
         g = dL/dy.
-    control : array (b, |u|)
-        The network's output u.
     output : array (b, |y|)
-        The solver's y.
+        The model's y.
+    model : object
+        What gives y: the network and then the solver, or a `Model` of another kind.
     scale : float
         dL/dl_i: 1/b if L is a mean over the batch, 1 if it is a sum.
+
+    Notes
+    -----
+    Where the curvature of L in y is no plain number but h (b, |y|), ``unit_jacobian`` and
+    ``unit_gradient`` are :math:`\sqrt h J` and :math:`g / \sqrt h`, with 0 for g where h is 0. To
+    them L has the curvature ``unit_curvature`` = 1, so
+
+    .. math:: L - g \cdot J d + \tfrac12 \textstyle\sum h\,(J d)^2
+
+    is a model with a number for h again. For a plain number they are J, g and h as they are.
     """
 
     def __init__(self, problem: Objective, theta: Array, batch: Samples) -> None:
@@ -322,8 +364,8 @@ class Linearisation:
             raise TypeError(f"problem must be a Problem, got {problem!r}")
         problem.check_batch("batch", batch)
         self.problem, self.theta, self.batch = problem, theta, batch
-        self.control, self._net_tape = problem.network.forward(theta, batch.net_input)
-        y, self._solver_tape = problem.solver.forward(batch.x, self.control)
+        self.model = problem.model
+        y, self._tape = self.model.forward(theta, batch)
         self.output = y
         self.mean_loss = problem.loss.value(y, batch.target).mean()
         self.scale = 1 / len(y) if problem.batch_mean else 1.0
@@ -336,16 +378,39 @@ class Linearisation:
         """Mean loss of a sample, a float; waits for a device."""
         return float(self.mean_loss)
 
-    @property
-    def curvature(self) -> float:
-        """h, that of L in y, for optimizers that ask for it; TypeError if the loss says none."""
-        loss: Any = self.problem.loss  # `curvature` is optional in a `Loss`
-        if not hasattr(loss, "curvature"):
+    @computed_once
+    def curvature(self) -> float | Array:
+        """h, that of L in y, a number or (b, |y|); TypeError if the loss says none."""
+        loss = self.problem.loss
+        curvature = curvature_of(loss, self.output, self.batch.target)
+        if curvature is None:
             raise TypeError(
                 f"loss must have a curvature for this optimizer, which {loss!r} has not"
             )
-        curvature: float = loss.curvature
         return curvature * self.scale
+
+    @computed_once
+    def roots(self) -> Array | None:
+        """Square roots (b, |y|) of the curvature, None where it is a number."""
+        h: Any = self.curvature
+        return module_of(h).sqrt(h) if is_array(h) and h.ndim else None
+
+    @property
+    def unit_curvature(self) -> float:
+        """That of L to ``unit_jacobian``: 1, or the curvature where it is a number."""
+        h: Any = self.curvature
+        return h if self.roots is None else 1.0
+
+    @property
+    def unit_gradient(self) -> Array:
+        """What goes with ``unit_jacobian`` in place of g (b, |y|)."""
+        return self.over_roots(self.loss_gradient)
+
+    def over_roots(self, change: Array) -> Array:
+        """Return a change (b, |y|) of g, or J d from ``unit_jacobian``, over the roots; or 0."""
+        if self.roots is None:
+            return change
+        return change * (self.roots > 0) / (self.roots + (self.roots == 0))
 
     @property
     def finite(self) -> bool:
@@ -354,29 +419,49 @@ class Linearisation:
         return math.isfinite(self.loss) and math.isfinite(total)
 
     def gradient(self) -> Array:
-        """Return dL/dtheta (t,): one backward pass through solver and network."""
-        u_bar = self.problem.solver.backward(self._solver_tape, self.loss_gradient)
-        return self.network_gradient(u_bar)
+        """Return dL/dtheta (t,): one backward pass through the model."""
+        return self.model.backward(self.theta, self._tape, self.loss_gradient)
 
     def tangent(self, dtheta: Array) -> Array:
-        """Return J dtheta (b, |y|), the derivative of the solver's output along dtheta (t,)."""
-        network: Any = self.problem.network  # `tangent` is optional in a `Network`
-        solver: Any = self.problem.solver  # and in a `Solver`
-        du = network.tangent(self.theta, self._net_tape, dtheta)
-        return solver.tangent(self.batch.x, self.control, du)
+        """Return J dtheta (b, |y|), the derivative of the output along dtheta (t,)."""
+        return self.model.tangent(self.theta, self._tape, dtheta)
+
+    @property
+    def control(self) -> Array:
+        """The network's output u (b, |u|), where a solver follows it."""
+        return self._passed().control
 
     def network_gradient(self, u_bar: Array) -> Array:
         """Return (du/dtheta)^T u_bar (t,) for cotangents u_bar (b, |u|) of the control."""
-        return self.problem.network.backward(self.theta, self._net_tape, u_bar)
+        tape = self._passed()
+        return self.model.network.backward(self.theta, tape.network, u_bar)
 
     def solver_rows(self) -> Array:
         """Return S (b, |y|, |u|), S[i] = dy_i/du_i."""
-        return self.problem.solver.rows(self._solver_tape)
+        tape = self._passed()
+        return self.model.solver.rows(tape.solver)
+
+    def _passed(self):
+        """The tapes of network and solver, where these two are the model."""
+        if self.problem.solver is None:
+            raise TypeError(
+                "this takes a problem whose network comes before its solver; "
+                f"{type(self.model).__name__} has its network inside"
+            )
+        return self._tape
 
     def jacobian(self, tile: int | None = None) -> StackedJacobian:
         """Return J as a `StackedJacobian` (m, t); with ``tile``, row factors of few samples."""
-        network, S = self.problem.network, self.solver_rows()
-        return StackedJacobian(network, self.theta, self._net_tape, S, tile)
+        J: StackedJacobian = self.model.jacobian(self.theta, self._tape, self.output, tile)
+        return J
+
+    def unit_rows(self) -> Array:
+        """Return S (b, |y|, |u|) with its rows times the roots."""
+        return weighted(self.solver_rows(), self.roots)
+
+    def unit_jacobian(self, tile: int | None = None) -> StackedJacobian:
+        """Return J with its rows times the roots."""
+        return self.jacobian(tile).weighted(self.roots)
 
     def at(self, theta: Array) -> Linearisation:
         """Return the `Linearisation` on the same batch at other parameters."""

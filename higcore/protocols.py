@@ -26,7 +26,8 @@ class Network(Protocol):
 
     Optional: ``tangent(theta, tape, dtheta) -> du`` (b, |u|), for diagnostics and row factors in
     tiles; ``factor_shapes`` and ``part(tape, samples) -> tape`` for estimates of memory and the
-    tiles that follow from them; see `nets.Network`.
+    tiles that follow from them; ``pull(theta, tape, u_bar) -> x_bar``, (b, r, |u|) to (b, r, n_0),
+    within a `solvers.Rollout`; see `nets.Network`.
     """
 
     @property
@@ -86,11 +87,40 @@ class Solver(Protocol):
         """S (b, |y|, |u|), S[i] = dy_i/du_i; for optimizers that need J."""
 
 
+class Stepper(Protocol):
+    """x_next = step(x, u), sample by sample, such as that of `solvers.OscillatorChain`.
+
+    `solvers.Stepper` makes all of it from ``step`` and one derivative.
+    """
+
+    @property
+    def state_size(self) -> int:
+        """|x|."""
+
+    @property
+    def control_size(self) -> int:
+        """|u|."""
+
+    def step(self, x: Array, u: Array, /) -> Array:
+        """Return x_next (b, |x|) for x (b, |x|) and u (b, |u|)."""
+
+    def tangent(self, x: Array, u: Array, dx: Array, du: Array, /) -> Array:
+        """A dx + B du (b, |x|), with the derivatives A and B of x_next in x and u."""
+
+    def jacobian(self, x: Array, u: Array, /) -> tuple[Array, Array]:
+        """A (b, |x|, |x|) and B (b, |x|, |u|), the derivatives of x_next in x and u."""
+
+    def pull(self, x: Array, u: Array, next_bar: Array, /) -> tuple[Array, Array]:
+        """x_bar (b, r, |x|) and u_bar (b, r, |u|) of cotangents next_bar (b, r, |x|)."""
+
+
 class Loss(Protocol):
     """l(y, target) of one sample, such as `higcore.losses.SquaredError`.
 
-    Optional: ``curvature``, the size of the second derivative, for `LevenbergMarquardt`,
-    `ScaleInvariantPhysics` and diagnostics.
+    Optional: ``curvature``, the size of the second derivative, a number or an array (|y|,), or
+    ``curvatures(y, target) -> (b, |y|)``, for `GaussNewton`, `LevenbergMarquardt`, `AdaptiveHIG`,
+    `ScaleInvariantPhysics` and diagnostics; ``target_size(output_size) -> int``, if a target is not
+    as wide as y.
     """
 
     def value(self, y: Array, target: Array, /) -> Array:
@@ -114,13 +144,25 @@ class Samples(Protocol):
 
 
 class Objective(Protocol):
-    """What is linearised, such as a `Problem`: network, solver, loss, and whether L is a mean."""
+    """What is linearised, such as a `Problem`: a model, a loss, and whether L is a mean."""
 
     @property
-    def network(self) -> Network: ...
+    def network(self) -> Any: ...
 
     @property
-    def solver(self) -> Solver: ...
+    def solver(self) -> Solver | None: ...
+
+    @property
+    def model(self) -> Any:
+        """What gives y: the network and then the solver, or a `higcore.Model`."""
+
+    @property
+    def size(self) -> int:
+        """Number t of parameters."""
+
+    @property
+    def output_size(self) -> int:
+        """|y|."""
 
     @property
     def loss(self) -> Loss: ...

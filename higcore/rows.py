@@ -99,6 +99,9 @@ class OuterProductRows:
 
     def norms_squared(self) -> Array:
         """(b, r): squared lengths of the rows, sum_pq (a_ip.a_iq + 1) (delta_ijp.delta_ijq)."""
+        if self.through_entries:  # pairs of positions would take (b, r, P, P) numbers
+            entries = self.explicit().astype(np.float64, copy=False)
+            return (entries * entries).sum(axis=2)
         a, delta = (array.astype(np.float64, copy=False) for array in (self.a, self.delta))
         inputs = a @ a.swapaxes(1, 2) + self.bias  # (b, P, P)
         deltas = delta @ delta.swapaxes(2, 3)  # (b, r, P, P)

@@ -153,6 +153,25 @@ def check_cotangents(name: str, array: Array, b: int, size: int, **model: Array)
     check_like(name, array, (b, "r", size) if several else (b, size), **model)
 
 
+def check_index(name: str, index: Array, **model: Array) -> None:
+    """Raise unless ``index`` chooses rows of the one ``model``: integers (k,), or a mask (n,).
+
+    CuPy would take an index beyond the end for another one.
+    """
+    array_module(**{name: index}, **model)
+    n = len(*model.values())
+    if index.ndim != 1:
+        raise ValueError(f"{name} must have one axis, got shape {index.shape}")
+    if index.dtype.kind == "b" and len(index) != n:
+        raise ValueError(f"{name} must be one True or False for each of {n}, got {len(index)}")
+    if index.dtype.kind not in "biu":
+        raise TypeError(f"{name} must hold integers, or True and False, got dtype {index.dtype}")
+    if index.dtype.kind != "b" and len(index):
+        for worst in (int(index.min()), int(index.max())):
+            if not -n <= worst < n:
+                raise ValueError(f"{name} must be in [{-n}, {n - 1}], got {worst}")
+
+
 def check_finite(name: str, array: Array) -> None:
     """Raise `NonFiniteError` if an array, or a number, holds NaN or Inf; costs one pass over it."""
     if isinstance(array, (int, float, np.generic)):
@@ -168,11 +187,11 @@ def check_finite(name: str, array: Array) -> None:
         )
 
 
-def check_same_dtype(**arrays: Array) -> None:
-    """Raise unless all named arrays share one dtype."""
+def check_same_dtype(*, advice: str = "", **arrays: Array) -> None:
+    """Raise unless all named arrays share one dtype; ``advice`` says what to do about it."""
     if len({array.dtype for array in arrays.values()}) > 1:
         listing = ", ".join(f"{name} is {array.dtype}" for name, array in arrays.items())
-        raise TypeError(f"arrays must share one dtype, but {listing}")
+        raise TypeError(f"arrays must share one dtype, but {listing}{advice}")
 
 
 def check_choice(name: str, value: object, known: Collection[str]) -> None:
@@ -217,6 +236,27 @@ def check_real_field(
     object.__setattr__(part, name, value if type(value) in (int, float) else float(value))
 
 
+def check_reals(
+    name: str,
+    values: Any,
+    size: int,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+) -> float | tuple[float, ...]:
+    """Return a number, or ``size`` of them, as Python's; raise unless `check_real` takes each."""
+    listed = isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, str)
+    if not listed or getattr(values, "ndim", 1) != 1:
+        check_real(name, values, low, high, open_low=open_low)
+        return float(values)
+    if len(values) != size:
+        raise ValueError(f"{name} must be one number or {size} of them, got {len(values)}")
+    for value in values:
+        check_real(name, value, low, high, open_low=open_low)
+    return tuple(map(float, values))
+
+
 def check_count(name: str, value: object, minimum: int = 1) -> None:
     """Raise unless ``value`` is an integer >= minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -245,6 +285,17 @@ def check_callable(name: str, value: object) -> None:
         raise TypeError(f"{name} must be callable, got {value!r}")
 
 
+def is_optimizer(value: object) -> bool:
+    """Whether ``value`` has what an optimizer has; a class of optimizers is none."""
+    return hasattr(value, "init") and hasattr(value, "update") and not isinstance(value, type)
+
+
+def check_optimizer(name: str, value: object) -> None:
+    """Raise unless ``value`` is an optimizer."""
+    if not is_optimizer(value):
+        raise TypeError(f"{name} must have init and update, got {value!r}")
+
+
 def check_dtype(name: str, dtype: Any) -> None:
     """Raise unless ``dtype`` is one of those that everything here is computed in."""
     try:
@@ -253,3 +304,15 @@ def check_dtype(name: str, dtype: Any) -> None:
         known = False
     if not known:
         raise TypeError(f"{name} must be float32 or float64, got {dtype!r}")
+
+
+def check_has(name: str, thing: object, wanted: Sequence[str], advice: str) -> None:
+    """Raise unless ``thing`` is an object with all the attributes that are wanted of it."""
+    if isinstance(thing, type):
+        kind = thing.__name__
+        raise TypeError(f"{name} must be an instance, {kind}(), not the class {kind}")
+    if missing := [attribute for attribute in wanted if not hasattr(thing, attribute)]:
+        raise TypeError(
+            f"{name} must have {', '.join(wanted)}; {type(thing).__name__} lacks "
+            f"{', '.join(missing)} ({advice})"
+        )

@@ -1,7 +1,8 @@
 """Networks with hand-written forward, tangent, backward and Jacobian rows."""
 
 from .convnet import ConvNet1d
+from .export import export_numpy, export_onnx
 from .mlp import MLP
 from .network import Network
 
-__all__ = ["MLP", "ConvNet1d", "Network"]
+__all__ = ["MLP", "ConvNet1d", "Network", "export_numpy", "export_onnx"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from higcore.backend import Array, module_of
+from higcore.validation import check_reals
 
 
 class Activation(NamedTuple):
@@ -13,6 +17,44 @@ class Activation(NamedTuple):
 
     value: Callable[[Array], Array]
     slope: Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """a = low + (high - low) (1 + tanh z) / 2, which stays within its bounds.
+
+    ``low`` and ``high`` are numbers, or tuples of one for each output.
+    """
+
+    low: float | tuple[float, ...]
+    high: float | tuple[float, ...]
+
+    def box(self, like: Array) -> list[Array]:
+        """low, high and their distance, as arrays of the kind of another one."""
+        box = self.low, self.high, np.subtract(self.high, self.low).tolist()
+        return [module_of(like).asarray(side, dtype=like.dtype) for side in box]
+
+    def value(self, z: Array) -> Array:
+        """a at z."""
+        xp, (low, high, width) = module_of(z), self.box(z)
+        a = low + width * ((1 + xp.tanh(z)) / 2)
+        return xp.minimum(xp.maximum(a, low), high)  # where rounding would leave the box
+
+    def slope(self, a: Array) -> Array:
+        """da/dz = 2 (a - low) (high - a) / (high - low)."""
+        low, high, width = self.box(a)
+        return 2 * ((a - low) / width) * (high - a)
+
+
+def bounded(bounds: object, size: int) -> Bounded:
+    """`Bounded` of bounds (low, high), each a number or ``size`` of them."""
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise TypeError(f"bounds must be a tuple (low, high), got {bounds!r}")
+    named = zip(("low", "high"), bounds, strict=True)
+    low, high = (check_reals(f"{name} of bounds", value, size) for name, value in named)
+    if not np.less(low, high).all():
+        raise ValueError(f"bounds must have low < high for every output, got {low} and {high}")
+    return Bounded(low, high)
 
 
 def _tanh(z):

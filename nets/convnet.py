@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from higcore.validation import check_choice, check_count, check_counts
 
-from .activations import ACTIVATIONS
+from .activations import ACTIVATIONS, bounded
 from .layers import Conv1d, Dense, Layer
 from .network import Network
 
 
 class ConvNet1d(Network):
-    """Valid convolutions with one activation, then a dense linear output.
+    """Valid convolutions with one activation, then a dense output, linear or bounded.
 
     Parameters
     ----------
@@ -29,6 +30,8 @@ class ConvNet1d(Network):
         Width of the dense output.
     activation : {"tanh", "relu", "linear"}
         Applied after every convolution.
+    bounds : (low, high), optional
+        What u must stay between, as for `MLP`.
 
     Notes
     -----
@@ -48,6 +51,7 @@ class ConvNet1d(Network):
         width: int,
         outputs: int,
         activation: str = "tanh",
+        bounds: tuple[Any, Any] | None = None,
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
         counts = {"points": points, "channels": channels, "width": width, "outputs": outputs}
@@ -60,15 +64,18 @@ class ConvNet1d(Network):
                 f"convolutions of width {width}, got {points}"
             )
         self.settings = points, channels, tuple(features), width, outputs, activation
+        self.bounds = None if bounds is None else bounded(bounds, outputs)
         layers: list[Layer] = []
         start, length, n_in = 0, points, channels
         for n_out in features:
             layers.append(Conv1d(length, n_in, n_out, width, activation, start, not layers))
             start += layers[-1].size
             length, n_in = length - width + 1, n_out
-        layers.append(Dense(length * n_in, outputs, "linear", start))
+        layers.append(Dense(length * n_in, outputs, self.bounds or "linear", start))
         super().__init__(layers)
 
     def __repr__(self) -> str:
         points, channels, features, width, outputs, activation = self.settings
-        return f"ConvNet1d({points}, {channels}, {features}, {width}, {outputs}, {activation!r})"
+        bounds = f", bounds={self.bounds.low, self.bounds.high}" if self.bounds else ""
+        sizes = f"{points}, {channels}, {features}, {width}, {outputs}"
+        return f"ConvNet1d({sizes}, {activation!r}{bounds})"

@@ -13,7 +13,7 @@ import numpy as np
 from higcore.backend import Array, module_of
 from higcore.rows import OuterProductRows
 
-from .activations import ACTIVATIONS
+from .activations import ACTIVATIONS, Activation, Bounded
 
 
 class Layer(Protocol):
@@ -22,6 +22,9 @@ class Layer(Protocol):
     ``size`` is the number of parameters, ``n_in`` and ``n_out`` are the widths of input and output,
     ``factor_shape`` is (P, n_in, n_out) of the weights: positions at which they are used, and their
     shape.
+
+    Optional: ``named_parameters(theta) -> {name: view of theta}``, all parameters of the layer,
+    for `Network.parameters` and `Network.flat`.
     """
 
     @property
@@ -51,9 +54,12 @@ class Dense:
 
     A layer that uses one W (fan_in, features) at P positions, such as `Conv1d`, differs from this
     one, of P = 1, by what each position sees of the input: ``patches`` and its transpose.
+    ``activation`` is "tanh", "relu", "linear", or an object with ``value(z)`` and ``slope(a)``.
     """
 
-    def __init__(self, n_in: int, n_out: int, activation: str, start: int) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, activation: str | Activation | Bounded, start: int
+    ) -> None:
         self.settings: tuple = (n_in, n_out, activation, start)
         self.n_in, self.n_out = n_in, n_out
         self._place((1, n_in, n_out), n_in + n_out, activation, start)
@@ -62,7 +68,7 @@ class Dense:
         self.factor_shape: tuple[int, int, int] = factor_shape
         self.positions, self.fan_in, self.features = factor_shape
         self.fans, self.start = fans, start
-        self.activation = ACTIVATIONS[activation]
+        self.activation = ACTIVATIONS[activation] if isinstance(activation, str) else activation
         self.size: int = (self.fan_in + 1) * self.features
 
     def __repr__(self) -> str:
@@ -81,6 +87,16 @@ class Dense:
         split = self.start + self.fan_in * self.features
         weights = theta[self.start : split].reshape(self.fan_in, self.features)
         return weights, theta[split : split + self.features]
+
+    def named_parameters(self, theta: Array) -> dict[str, Array]:
+        """The same views by name, the weights of a convolution as (width, channels, features)."""
+        weights, bias = self.parameters(theta)
+        return {"weights": weights.reshape(self.weights_shape), "bias": bias}
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """What people expect of W."""
+        return self.fan_in, self.features
 
     def init(self, rng: np.random.Generator, theta: Array) -> None:
         """Write weights uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot) and zero biases."""
@@ -145,7 +161,7 @@ class Conv1d(Dense):
         channels: int,
         features: int,
         width: int,
-        activation: str,
+        activation: str | Activation | Bounded,
         start: int,
         channels_first: bool = False,
     ) -> None:
@@ -155,6 +171,11 @@ class Conv1d(Dense):
         positions, fan_in = points - width + 1, width * channels
         self.n_in, self.n_out = points * channels, positions * features
         self._place((positions, fan_in, features), fan_in + width * features, activation, start)
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """(width, channels, features)."""
+        return self.width, self.channels, self.features
 
     def patches(self, a: Array) -> Array:
         """(b, P, width channels): the neighbouring points that each position sees."""

@@ -1,16 +1,28 @@
-"""Physics solvers with hand-written tangents and adjoints."""
+"""Physics solvers with hand-written tangents and adjoints, or with differences."""
 
 from .base import Solver, TapedSolver
+from .burgers import BurgersStepper
+from .differenced import DifferencedSolver
 from .dipole import QuantumDipole
+from .observed import AtTimes, Seen
 from .oscillators import OscillatorChain
 from .poisson import Poisson2D
+from .rollout import Rollout
+from .stepper import RungeKutta4, Stepper
 from .toy import ScaledOutputs
 
 __all__ = [
+    "AtTimes",
+    "BurgersStepper",
+    "DifferencedSolver",
     "OscillatorChain",
     "Poisson2D",
     "QuantumDipole",
+    "Rollout",
+    "RungeKutta4",
     "ScaledOutputs",
+    "Seen",
     "Solver",
+    "Stepper",
     "TapedSolver",
 ]

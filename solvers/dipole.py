@@ -18,7 +18,7 @@ Im becomes -Re.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from higcore.validation import check_cotangents, check_count, check_like, check_
 from . import tridiagonal
 from .base import TapedSolver, check_tape, several
 from .samples import load, store
+from .stepper import Stepper
 
 
 def factor(width, physics, u, e, g):
@@ -73,7 +74,7 @@ def _solve(lo, hi, half, kappa, position, U, PSI, u, psi, phi, e, g):
 
 
 def _tangent(lo, hi, half, kappa, position, U, dU, PSI, dPSI, u, psi, phi, e, g, du, source, dpsi):
-    """Derivative dPSI (2, n, b) of the final state along dU (steps, b)."""
+    """Turn dPSI (2, n, b) of the start state into that of the final one, along dU (steps, b)."""
     width = hi - lo
     load_state(lo, width, dPSI, dpsi)
     for s in range(U.shape[0]):
@@ -108,6 +109,7 @@ def _sweep(
 ):  # fmt: skip
     """Pull r complex cotangents a sample back: OMEGA (2, n, b r) to U_bar (2, steps, b r).
 
+    OMEGA becomes that of the start state.
     Lane i r + k is cotangent k of sample i, which makes the inner loops long. U_bar[0] belongs to
     the cotangents themselves, U_bar[1] to i times them. ``wide`` and ``pull`` (2, n, lanes) hold,
     for every lane, its sample's inverse pivots and x_j (dt/2) 2 phi_s.
@@ -142,6 +144,7 @@ def _sweep(
                 real, imag = pull[0, j, lane], pull[1, j, lane]
                 u_bar[1, lane] -= phi[0, j, lane] * real - phi[1, j, lane] * imag
         store(start, lanes, u_bar, U_bar[:, s])
+    store_state(start, lanes, omega, OMEGA)
 
 
 SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(_sweep, together=2)
@@ -248,8 +251,14 @@ class QuantumDipole(TapedSolver):
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
         xp = self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
+        return self._tangent(x, u, xp.zeros_like(x), du)
+
+    def _tangent(self, x, u, dx, du):
+        """dy (b, 2n) along dx (b, 2n) and du (b, steps)."""
+        xp = module_of(x)
         psi, u_t = self._march(xp, x, u, self.steps + 1)
-        dpsi, du_t = xp.zeros_like(psi[0]), xp.ascontiguousarray(du.T)
+        dpsi, du_t = empty(xp, psi[0].shape, x.dtype), xp.ascontiguousarray(du.T)
+        dpsi[:] = dx.T.reshape(dpsi.shape)
         physics = self._physics(xp, psi.dtype)
         TANGENT(len(x), *physics, u_t, du_t, psi, dpsi, scratch=self._tangent_scratch)
         return self._flat(dpsi)
@@ -258,7 +267,8 @@ class QuantumDipole(TapedSolver):
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
         self._check_tape(tape)
         check_cotangents("y_bar", y_bar, tape[1].shape[1], self.state_size, tape=tape[0])
-        return self._sweep(tape, several(y_bar))[:, 0].reshape(*y_bar.shape[:-1], self.steps)
+        u_bar, _ = self._sweep(tape, several(y_bar))
+        return u_bar[:, 0].reshape(*y_bar.shape[:-1], self.steps)
 
     def rows(self, tape: tuple[Array, Array]) -> Array:
         """Return S (b, 2n, steps), S[i] = dy_i/du_i, by one sweep over n complex cotangents."""
@@ -266,8 +276,12 @@ class QuantumDipole(TapedSolver):
         psi, u_t = tape
         b, xp = u_t.shape[1], module_of(psi)
         identity = xp.eye(self.interior, self.state_size, dtype=psi.dtype)
-        u_bar = self._sweep(tape, xp.broadcast_to(identity, (b, *identity.shape)))
+        u_bar, _ = self._sweep(tape, xp.broadcast_to(identity, (b, *identity.shape)))
         return u_bar.reshape(b, self.state_size, self.steps)
+
+    def stepper(self) -> DipoleStepper:
+        """Return the physics of one step, for a `Rollout` with the network inside the time loop."""
+        return DipoleStepper(replace(self, steps=1))
 
     def _march(self, xp, x, u, slots):
         psi = empty(xp, (slots, 2, self.interior, len(x)), x.dtype)
@@ -277,7 +291,10 @@ class QuantumDipole(TapedSolver):
         return psi, u_t
 
     def _sweep(self, tape, cotangents):
-        """(b, r, 2n) real cotangents to u_bar of them and of i times them, (b, 2, r, steps)."""
+        """(b, r, 2n) real cotangents to u_bar of them and of i times them, and x_bar of them.
+
+        These are (b, 2, r, steps) and (b, r, 2n).
+        """
         psi, u_t = tape
         xp = module_of(psi)
         b, r, _ = cotangents.shape
@@ -287,7 +304,9 @@ class QuantumDipole(TapedSolver):
         u_bar = empty(xp, (2, self.steps, b * r), psi.dtype)
         physics = self._physics(xp, psi.dtype)
         SWEEP(b, *physics, u_t, psi, omega, u_bar, scratch=self._sweep_scratch, cotangents=r)
-        return _samples_first(xp, u_bar.reshape(2, self.steps, b, r))
+        omega[1] *= -1
+        x_bar = omega.reshape(self.state_size, b, r).transpose(1, 2, 0)
+        return _samples_first(xp, u_bar.reshape(2, self.steps, b, r)), x_bar
 
     def _check_tape(self, tape):
         check_tape(tape, (self.steps + 1, 2, self.interior, "b"), (self.steps, "b"))
@@ -323,3 +342,35 @@ def _samples_first(xp, u_bar):
     for lo in range(0, b, 64):
         out[lo : lo + 64] = u_bar[:, :, lo : lo + 64].transpose(2, 0, 3, 1)
     return out
+
+
+@dataclass(frozen=True)
+class DipoleStepper(Stepper):
+    """One step of a `QuantumDipole`; made by its method ``stepper``."""
+
+    dipole: QuantumDipole
+
+    @property
+    def state_size(self) -> int:
+        """|x| = 2n."""
+        return self.dipole.state_size
+
+    control_size = 1
+
+    def step(self, x: Array, u: Array) -> Array:
+        """Return psi_next (b, 2n) for psi (b, 2n) and u (b, 1)."""
+        return self.dipole.solve(x, u)
+
+    def tangent(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """Return dpsi_next (b, 2n)."""
+        return self.dipole._tangent(x, u, dx, du)
+
+    def pull(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, r, 2n) and u_bar (b, r, 1) of cotangents (b, r, 2n)."""
+        u_bar, x_bar = self.dipole._sweep(self.dipole.forward(x, u)[1], next_bar)
+        return x_bar, u_bar[:, 0]
+
+    def adjoint(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, 2n) and u_bar (b, 1)."""
+        x_bar, u_bar = self.pull(x, u, next_bar[:, None])
+        return x_bar[:, 0], u_bar[:, 0]

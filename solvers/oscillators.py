@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from higcore.validation import check_cotangents, check_count, check_like, check_
 
 from . import rk4
 from .base import TapedSolver, check_tape, several
+from .stepper import Stepper
 
 
 def acceleration(width, physics, q, u, a):
@@ -78,6 +79,7 @@ def _sweep(lo, hi, first, last, control, cubic, linear, h, U, X, X_bar, U_bar, *
     )  # fmt: skip
 
 
+SHORT = 1024  # steps of samples, some 50 us
 SOLVE, TANGENT, SWEEP = RangeKernel(_solve), RangeKernel(_tangent), RangeKernel(_sweep)
 
 
@@ -164,18 +166,25 @@ class OscillatorChain(TapedSolver):
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
         xp = self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
+        return self._tangent(x, u, xp.zeros_like(x), du)
+
+    def _tangent(self, x, u, dx, du):
+        """dy (b, 2n) along dx (b, 2n) and du (b, steps)."""
+        xp = module_of(x)
         march, u_t = self._march(xp, x, u)
-        dx = xp.empty_like(march[0])
+        dx_t = empty(xp, march[0].shape, x.dtype)
+        dx_t[:] = dx.T
         du_t = xp.ascontiguousarray(du.T)
         physics = self._physics(xp, x.dtype)
-        TANGENT(len(x), *physics, u_t, du_t, march, dx, scratch=self._tangent_scratch)
-        return xp.ascontiguousarray(dx.T)
+        TANGENT(len(x), *physics, u_t, du_t, march, dx_t, scratch=self._tangent_scratch)
+        return xp.ascontiguousarray(dx_t.T)
 
     def backward(self, tape: tuple[Array, Array], y_bar: Array) -> Array:
         """Pull cotangents back to the control: y_bar (b, 2n) or (b, r, 2n) to u_bar alike."""
         self._check_tape(tape)
         check_cotangents("y_bar", y_bar, tape[1].shape[1], self.state_size, tape=tape[0])
-        return self._sweep(tape, several(y_bar)).reshape(*y_bar.shape[:-1], self.steps)
+        u_bar, _ = self._sweep(tape, several(y_bar))
+        return u_bar.reshape(*y_bar.shape[:-1], self.steps)
 
     def rows(self, tape: tuple[Array, Array]) -> Array:
         """Return S (b, 2n, steps), S[i] = dy_i/du_i, by one sweep over all 2n cotangents."""
@@ -183,7 +192,11 @@ class OscillatorChain(TapedSolver):
         march, _ = tape
         xp = module_of(march)
         identity = xp.eye(self.state_size, dtype=march.dtype)
-        return self._sweep(tape, xp.broadcast_to(identity, (march.shape[-1], *identity.shape)))
+        return self._sweep(tape, xp.broadcast_to(identity, (march.shape[-1], *identity.shape)))[0]
+
+    def stepper(self) -> OscillatorStepper:
+        """Return the physics of one step, for a `Rollout` with the network inside the time loop."""
+        return OscillatorStepper(replace(self, steps=1))
 
     def trajectory(self, x: Array, u: Array) -> Array:
         """Return the states at all times, (b, steps + 1, 2n), start included."""
@@ -195,19 +208,28 @@ class OscillatorChain(TapedSolver):
         march = empty(xp, (self.steps + 1, self.state_size, len(x)), x.dtype)
         march[0] = x.T
         u_t = xp.ascontiguousarray(u.T)
-        SOLVE(len(x), *self._physics(xp, x.dtype), u_t, march, scratch=self._scratch)
+        physics, alone = self._physics(xp, x.dtype), self._is_short(len(x))
+        SOLVE(len(x), *physics, u_t, march, scratch=self._scratch, alone=alone)
         return march, u_t
 
     def _sweep(self, tape, cotangents):
-        """(b, r, 2n) cotangents to those of the control, (b, r, steps)."""
+        """(b, r, 2n) cotangents to those of control (b, r, steps) and start state (b, r, 2n)."""
         march, u_t = tape
         xp = module_of(march)
         b, r, _ = cotangents.shape
-        x_bar = xp.ascontiguousarray(cotangents.transpose(1, 2, 0))
+        x_bar = empty(xp, (r, self.state_size, b), march.dtype)
+        x_bar[:] = cotangents.transpose(1, 2, 0)
         u_bar = empty(xp, (r, self.steps, b), march.dtype)
         physics = self._physics(xp, march.dtype)
-        SWEEP(b, *physics, u_t, march, x_bar, u_bar, scratch=self._sweep_scratch, cotangents=r)
-        return xp.ascontiguousarray(u_bar.transpose(2, 0, 1))
+        SWEEP(
+            b, *physics, u_t, march, x_bar, u_bar,
+            scratch=self._sweep_scratch, cotangents=r, alone=self._is_short(b * r),
+        )  # fmt: skip
+        return xp.ascontiguousarray(u_bar.transpose(2, 0, 1)), x_bar.transpose(2, 0, 1)
+
+    def _is_short(self, count):
+        """Whether to wake another thread takes longer than the marches of so many samples."""
+        return self.steps * count <= SHORT
 
     def _check_tape(self, tape):
         check_tape(tape, (self.steps + 1, self.state_size, "b"), (self.steps, "b"))
@@ -229,3 +251,35 @@ class OscillatorChain(TapedSolver):
         stages = (4, self.oscillators, width)
         adjoints = (r, self.state_size, width), (1, width), stages, (self.oscillators, width)
         return *self._scratch(width, r), *adjoints
+
+
+@dataclass(frozen=True)
+class OscillatorStepper(Stepper):
+    """One step of an `OscillatorChain`; made by its method ``stepper``."""
+
+    chain: OscillatorChain
+
+    @property
+    def state_size(self) -> int:
+        """|x|: positions and momenta."""
+        return self.chain.state_size
+
+    control_size = 1
+
+    def step(self, x: Array, u: Array) -> Array:
+        """Return x_next (b, 2n) for x (b, 2n) and u (b, 1)."""
+        return self.chain.solve(x, u)
+
+    def tangent(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """Return dx_next (b, 2n)."""
+        return self.chain._tangent(x, u, dx, du)
+
+    def pull(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, r, 2n) and u_bar (b, r, 1) of cotangents (b, r, 2n)."""
+        u_bar, x_bar = self.chain._sweep(self.chain.forward(x, u)[1], next_bar)
+        return x_bar, u_bar
+
+    def adjoint(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, 2n) and u_bar (b, 1)."""
+        x_bar, u_bar = self.pull(x, u, next_bar[:, None])
+        return x_bar[:, 0], u_bar[:, 0]

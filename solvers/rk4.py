@@ -95,11 +95,9 @@ def solve(lo, hi, acceleration, physics, h, U, X, x, u, q, a):
 def tangent(
     lo, hi, acceleration, acceleration_tangent, physics, h, U, dU, X, dX, x, u, q, a, dx, du, dq, da
 ):
-    """Derivative dX (2n, b) of the final state along dU (steps, b)."""
+    """Turn dX (2n, b) of the start state into that of the final one, along dU (steps, b)."""
     width = hi - lo
-    for j in range(dx.shape[0]):
-        for i in range(width):
-            dx[j, i] = 0.0
+    load(lo, width, dX, dx)
     for s in range(U.shape[0]):
         load(lo, width, X[s], x)
         load(lo, width, U[s : s + 1], u)
@@ -118,6 +116,7 @@ def sweep(
 ):  # fmt: skip
     """Pull cotangents of the final state, X_bar (r, 2n, b), back to U_bar (r, steps, b).
 
+    X_bar becomes that of the start state.
     One backward march for the cotangents first <= k < last: the stages of a step are recomputed
     once, from the stored X, and used for each. x_bar (last - first, 2n, width) is scratch.
     """
@@ -136,3 +135,5 @@ def sweep(
                 acceleration_adjoint(width, physics, q[stage], a_bar[stage], q_bar, u_bar[0])
                 stage_position_adjoint(width, stage, h, q_bar, x_bar[k - first], a_bar)
             store(lo, width, u_bar, U_bar[k, s : s + 1])
+    for k in range(first, last):
+        store(lo, width, x_bar[k - first], X_bar[k])

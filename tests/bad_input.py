@@ -27,6 +27,7 @@ from higcore import (
     Checkpoints,
     FreshData,
     GaussNewton,
+    History,
     LevenbergMarquardt,
     Linearisation,
     NonFiniteError,
@@ -34,22 +35,25 @@ from higcore import (
     Result,
     RMSprop,
     ScaleInvariantPhysics,
+    Scheduled,
     StackedJacobian,
     dot_test,
     fit,
     half_inverse,
     load_checkpoint,
     memory_estimate,
+    profile,
     save_checkpoint,
     taylor_test,
 )
 from higcore.backend import thread_policy, to_device, to_host
 from higcore.device.gpu import choose_device
-from higcore.losses import ComponentError, Infidelity, SquaredError
+from higcore.losses import ComponentError, Huber, Infidelity, SquaredError, WeightedSamples
 from higcore.optimizers.memory import fitting_tile
+from higcore.problem import Shuffled
 from higcore.training.result import Epoch, State
-from nets import MLP, ConvNet1d
-from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
+from nets import MLP, ConvNet1d, export_numpy
+from solvers import DifferencedSolver, OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 
 NAN, INF = float("nan"), float("inf")
 SINGLE, HALF = np.float32, np.float16
@@ -102,6 +106,7 @@ _, TAPE = NET.forward(THETA, X)
 S = np.ones((3, 4, 12))
 J = StackedJacobian(NET, THETA, TAPE, S)
 PROBLEM = Problem(NET, CHAIN, SquaredError(), DATA, DATA)
+FRESH = replace(PROBLEM, train=FreshData(lambda rng, size: DATA[:size]))
 TRILLION = 10**12
 
 # half_inverse
@@ -251,9 +256,23 @@ bad(
 bad(
     PROBLEM.predict,
     {"theta": THETA, "batch": DATA},
-    ({"batch": None}, TypeError, "batch must be a Batch, got NoneType"),
+    ({"batch": X}, TypeError, "batch must be a Batch, got ndarray"),
     ({"batch": Batch(X[:2], X, X)}, ValueError, "batch.net_input must have shape (2, 4), got (3, 4)"),
+    ({"batch": Batch(X[:2], X, None)}, ValueError, "net_input must have shape (2, 4), got (3, 4)"),
+    ({"batch": None}, TypeError, "predict takes either a batch or arrays x and net_input, got neither"),
+    ({"x": X}, TypeError, "predict takes either a batch or arrays x and net_input, got both"),
     ({"theta": THETA[1:]}, ValueError, "theta must have shape (114,), got (113,)"),
+)
+bad(
+    PROBLEM.predict,
+    {"theta": THETA, "x": X, "net_input": X},
+    ({"x": None}, TypeError, "x must be a NumPy or CuPy array, got NoneType"),
+    ({"net_input": None}, TypeError, "net_input must be a NumPy or CuPy array, got NoneType"),
+    ({"x": X[:, 1:]}, ValueError, "x must have shape (samples, 4), got (3, 3)"),
+    ({"net_input": X[:2]}, ValueError, "net_input must have shape (3, 4), got (2, 4)"),
+    ({"net_input": X.astype(SINGLE)}, TypeError, "arrays must share one dtype, but x is float64, net_input is float32"),
+    ({"x": on_device(X)}, TypeError, "x is a cupy array but net_input is a numpy array"),
+    ({"theta": on_device(THETA)}, TypeError, "theta is a cupy array but x is a numpy array"),
 )
 bad(
     PROBLEM.evaluate,
@@ -263,10 +282,21 @@ bad(
     ({"batch": replace(DATA, target=X[:1])}, ValueError, "batch.target must have shape (3, 4), got (1, 4)"),
 )
 bad(PROBLEM.on, {"device": "cpu"}, ({"device": "tpu"}, ValueError, "device must be one of 'cpu', 'gpu'; got 'tpu'"))
+bad(
+    lambda index: DATA[index],
+    {"index": np.array([0, -1])},
+    ({"index": np.array([0, 3])}, ValueError, "index must be in [-3, 2], got 3"),
+    ({"index": np.array([0.5])}, TypeError, "index must hold integers, or True and False, got dtype float64"),
+    ({"index": np.array([True])}, ValueError, "index must be one True or False for each of 3, got 1"),
+    ({"index": np.eye(3, dtype=bool)}, ValueError, "index must have one axis, got shape (3, 3)"),
+    ({"index": on_device(np.array([0]))}, TypeError, "index is a cupy array but x is a numpy array"),
+    name="Batch[]",
+)
 bad(DATA.on, {"device": "gpu"}, ({"device": 0}, ValueError, "device must be one of 'cpu', 'gpu'; got 0"))
 bad(
     FreshData,
     {"draw": lambda rng, size: DATA[:size]},
+    ({"source": (X, X, X)}, TypeError, "source must be a Batch, got tuple"),
     ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
     ({"seed": 0.5}, TypeError, "seed must be an integer, got 0.5"),
     ({"count": 0}, ValueError, "count must be at least 1, got 0"),
@@ -274,6 +304,41 @@ bad(
     ({"device": "tpu"}, ValueError, "device must be one of 'cpu', 'gpu'; got 'tpu'"),
 )
 
+bad(
+    Shuffled,
+    {"x": X, "net_input": X, "target": X},
+    ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+    ({"seed": 0.5}, TypeError, "seed must be an integer, got 0.5"),
+)
+
+# Sizes that a solver says and does not keep
+
+
+class Narrow(OscillatorChain):
+    output_size = 3
+
+
+bad(
+    Problem,
+    {"network": NET, "solver": CHAIN, "loss": SquaredError(), "train": DATA, "test": DATA},
+    ({"solver": Narrow(steps=12)}, ValueError, "output_size of the solver must be 4, as many numbers as its solve returns of a sample, got 3"),
+    name="Problem of a solver",
+)
+
+# profile; what fit refuses it refuses, too
+
+bad(
+    profile,
+    {"problem": PROBLEM, "optimizer": SGD(), "batch": 3, "steps": 1, "after": 0},
+    ({"problem": "toy"}, TypeError, "problem must be a Problem, got str"),
+    ({"optimizer": SGD}, TypeError, "optimizer must have init and update, got "),
+    ({"batch": 4}, ValueError, "batch must be at most the number of training samples, 3; got 4"),
+    ({"batch": None}, TypeError, "batch must be given for SGD"),
+    ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
+    ({"steps": 2.5}, TypeError, "steps must be an integer, got 2.5"),
+    ({"after": -1}, ValueError, "after must be at least 0, got -1"),
+    ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+)
 # fit; more cases of it are in test_training.py
 
 bad(
@@ -290,7 +355,17 @@ bad(
     ({"epochs": INF}, ValueError, "epochs must be a finite number in (0, inf], got inf"),
     ({"seed": 1.0}, TypeError, "seed must be an integer, got 1.0"),
     ({"seed": np.random.default_rng(0)}, TypeError, "seed must be an integer"),
-    ({"evaluate_every": 0.5}, TypeError, "evaluate_every must be an integer, got 0.5"),
+    ({"evaluate_every": "daily"}, TypeError, "evaluate_every must be a real number, got 'daily'"),
+    ({"evaluate_every": 0}, ValueError, "evaluate_every must be a finite number in (0, inf], got 0"),
+    ({"evaluate_every": (0.5, "steps")}, TypeError, "evaluate_every must be an integer, got 0.5"),
+    ({"evaluate_every": (1, "hours")}, ValueError, "the unit in evaluate_every must be one of 'steps', 'epochs', 'seconds'; got 'hours'"),
+    ({"validation": X}, TypeError, "validation must be a Batch, got ndarray"),
+    ({"validation": Batch(X, X, X * NAN)}, NonFiniteError, "validation.target holds 12 non-finite value(s)"),
+    ({"validation": Batch(*[on_device(X)] * 3)}, TypeError, "train.x is a numpy array but validation.x is a cupy array"),
+    ({"shuffle": "yes"}, TypeError, "shuffle must be True or False, got 'yes'"),
+    ({"problem": FRESH, "shuffle": True}, ValueError, "shuffle=True has no use with FreshData, whose samples are new in every step"),
+    ({"other_data": 1}, TypeError, "other_data must be True or False, got 1"),
+    ({"other_data": True}, ValueError, "other_data=True says how to resume; it needs resume="),
     ({"on_epoch": [print, 3]}, TypeError, "on_epoch must be a list of callables"),
     ({"theta": on_device(THETA)}, TypeError, "train.x is a numpy array but theta is a cupy array"),
 )
@@ -365,6 +440,7 @@ bad(
     GaussNewton,
     {"tau": 1e-4},
     ({"lr": 0}, ValueError, "lr must be a finite number in (0, inf], got 0"),
+    ({"paper": 1}, TypeError, "paper must be True or False, got 1"),
     ({"truncation": "none"}, ValueError, "truncation must be one of 'relative', 'absolute'; got 'none'"),
 )
 bad(
@@ -417,7 +493,16 @@ def second_order_step(optimizer, loss):
     return optimizer.update(problem.linearise(THETA, DATA), optimizer.init(THETA))
 
 
-for optimizer in (AdaptiveHIG(), LevenbergMarquardt(), ScaleInvariantPhysics()):
+bad(
+    Scheduled,
+    {"optimizer": SGD(), "lr": lambda step: 0.1},
+    ({"optimizer": SGD}, TypeError, "optimizer must have init and update, got <class"),
+    ({"optimizer": AdaptiveHIG()}, TypeError, "optimizer must have a learning rate, a number lr, to be scheduled; AdaptiveHIG has none"),
+    ({"lr": 0.1}, TypeError, "lr must be callable, got 0.1"),
+    ({"lr": lambda step: step}, ValueError, "lr(0) must be a finite number in (0, inf], got 0"),
+    ({"lr": lambda step: "0.1"}, TypeError, "lr(0) must be a real number, got '0.1'"),
+)
+for optimizer in (AdaptiveHIG(), GaussNewton(), LevenbergMarquardt(), ScaleInvariantPhysics()):
     bad(
         second_order_step,
         {"optimizer": optimizer, "loss": SquaredError()},
@@ -433,6 +518,25 @@ bad(
     ({"factor": 0.0}, ValueError, "factor must be a finite number in (0, inf], got 0.0"),
     ({"factor": "1"}, TypeError, "factor must be a real number, got '1'"),
     ({"factor": NAN}, ValueError, "factor must be a finite number in (0, inf], got nan"),
+    ({"weights": 2.0}, TypeError, "weights must be a list, a tuple or an array of numbers, got 2.0"),
+    ({"weights": []}, TypeError, "weights must be a list, a tuple or an array of numbers, got []"),
+    ({"weights": "1"}, TypeError, "weights must be a list, a tuple or an array of numbers, got '1'"),
+    ({"weights": [1.0, -2.0]}, ValueError, "weights[1] must be a finite number in [0, inf], got -2.0"),
+    ({"weights": [1.0, NAN]}, ValueError, "weights[1] must be a finite number in [0, inf], got nan"),
+    ({"weights": np.ones((2, 2))}, TypeError, "weights[0] must be a real number, got [1.0, 1.0]"),
+)
+bad(
+    Huber,
+    {"width": np.float32(0.5)},
+    ({"width": 0.0}, ValueError, "width must be a finite number in (0, inf], got 0.0"),
+    ({"width": "1"}, TypeError, "width must be a real number, got '1'"),
+    ({"factor": -1}, ValueError, "factor must be a finite number in (0, inf], got -1"),
+)
+bad(
+    WeightedSamples,
+    {"loss": SquaredError()},
+    ({"loss": None}, TypeError, "loss must have value and gradient, got None"),
+    ({"loss": "squared"}, TypeError, "loss must have value and gradient, got 'squared'"),
 )
 bad(
     ComponentError,
@@ -443,7 +547,7 @@ bad(
     ({"mode": np.ones(4, complex)}, TypeError, "mode must be a float32 or float64 array, got dtype complex128"),
     ({"mode": spoiled(np.ones(4))}, NonFiniteError, "mode holds 1 non-finite value"),
 )
-for loss in (SquaredError(), Infidelity(), ComponentError(np.ones(4))):
+for loss in (SquaredError(), Huber(), Infidelity(), ComponentError(np.ones(4))):
     for method in (loss.value, loss.gradient):
         bad(
             method,
@@ -455,6 +559,24 @@ for loss in (SquaredError(), Infidelity(), ComponentError(np.ones(4))):
             ({"target": X.astype(SINGLE)}, TypeError, "arrays must share one dtype, but y is float64, target is float32"),
             ({"target": on_device(X)}, TypeError, "y is a numpy array but target is a cupy array"),
         )
+bad(
+    SquaredError(weights=[1.0, 2.0]).value,
+    {"y": X[:, :2], "target": X[:, :2]},
+    ({"y": X, "target": X}, ValueError, "weights must be 4 numbers, one for each output of the solver, got 2"),
+)
+for method in (WeightedSamples(SquaredError()).value, WeightedSamples(SquaredError()).gradient):
+    bad(
+        method,
+        {"y": X[:, :3], "target": abs(X)},
+        ({"y": X[:, 0]}, ValueError, "y must have shape (b, |y|), got (3,)"),
+        ({"target": X[:, :3]}, ValueError, "target must have shape (3, 4), got (3, 3)"),
+        ({"target": -1 - abs(X)}, ValueError, "the last column of target holds the weights of samples, which must be >= 0"),
+    )
+bad(
+    Problem,
+    {"network": NET, "solver": CHAIN, "loss": SquaredError(), "train": DATA, "test": DATA},
+    ({"loss": WeightedSamples(SquaredError())}, ValueError, "train.target must have shape (3, 5), got (3, 4)"),
+)
 bad(
     Infidelity().gradient,
     {"y": X, "target": X},
@@ -484,6 +606,17 @@ bad(
     ({"activation": ["tanh"]}, ValueError, "activation must be one of 'tanh', 'relu', 'linear'; got ['tanh']"),
     ({"activation": None}, ValueError, "activation must be one of 'tanh', 'relu', 'linear'; got None"),
     ({"activation": np.tanh}, ValueError, "activation must be one of 'tanh', 'relu', 'linear'; got <ufunc"),
+    ({"bounds": 1.0}, TypeError, "bounds must be a tuple (low, high), got 1.0"),
+    ({"bounds": (0, 1, 2)}, TypeError, "bounds must be a tuple (low, high), got (0, 1, 2)"),
+    ({"bounds": "01"}, TypeError, "bounds must be a tuple (low, high), got '01'"),
+    ({"bounds": (0, None)}, TypeError, "high of bounds must be a real number, got None"),
+    ({"bounds": ("0", 1)}, TypeError, "low of bounds must be a real number, got '0'"),
+    ({"bounds": (0, INF)}, ValueError, "high of bounds must be a finite number"),
+    ({"bounds": (0, [1, 1, 1, 1, NAN])}, ValueError, "high of bounds must be a finite number"),
+    ({"bounds": ([0, 0], 1)}, ValueError, "low of bounds must be one number or 5 of them, got 2"),
+    ({"bounds": (0, np.ones((5, 1)))}, TypeError, "high of bounds must be a real number, got array"),
+    ({"bounds": (1, 1)}, ValueError, "bounds must have low < high for every output, got 1.0 and 1.0"),
+    ({"bounds": (0, [1, 1, -1, 1, 1])}, ValueError, "bounds must have low < high for every output, got 0.0 and (1.0,"),
 )
 bad(
     ConvNet1d,
@@ -499,6 +632,7 @@ bad(
     ({"width": 2.5}, TypeError, "width must be an integer, got 2.5"),
     ({"outputs": -1}, ValueError, "outputs must be at least 1, got -1"),
     ({"activation": "gelu"}, ValueError, "activation must be one of 'tanh', 'relu', 'linear'; got 'gelu'"),
+    ({"bounds": (0, [1, 2])}, ValueError, "high of bounds must be one number or 5 of them, got 2"),
 )
 bad(
     NET.init,
@@ -525,6 +659,35 @@ bad(
     ({"x": X.astype(SINGLE)}, TypeError, "arrays must share one dtype, but theta is float64, x is float32"),
     ({"x": on_device(X)}, TypeError, "theta is a numpy array but x is a cupy array"),
     ({"x": huge(TRILLION, 4), "theta": THETA[:3]}, ValueError, "theta must have shape (114,), got (3,)"),
+)
+bad(
+    NET.parameters,
+    {"theta": THETA},
+    ({"theta": THETA.tolist()}, TypeError, "theta must be a NumPy or CuPy array, got list"),
+    ({"theta": THETA[:10]}, ValueError, "theta must have shape (114,), got (10,)"),
+    ({"theta": THETA.astype(int)}, TypeError, "theta must be a float32 or float64 array, got dtype int64"),
+)
+NAMED = NET.parameters(THETA)
+bad(
+    NET.flat,
+    {"parameters": NAMED},
+    ({"parameters": THETA}, TypeError, "parameters must be a dict of arrays by name, got ndarray"),
+    ({"parameters": {}}, ValueError, "parameters must be named weights_1, bias_1, weights_2, bias_2; missing: weights_1, bias_1"),
+    ({"parameters": NAMED | {"bias_3": THETA}}, ValueError, "missing: none, unknown: bias_3"),
+    ({"parameters": NAMED | {"bias_1": np.ones(5)}}, ValueError, "bias_1 must have shape (6,), got (5,)"),
+    ({"parameters": NAMED | {"weights_1": np.ones((6, 4))}}, ValueError, "weights_1 must have shape (4, 6), got (6, 4)"),
+    ({"parameters": NAMED | {"bias_2": np.ones(12, SINGLE)}}, TypeError, "weights_2 is float64, bias_2 is float32"),
+    ({"parameters": NAMED | {"bias_2": on_device(np.ones(12))}}, TypeError, "weights_1 is a numpy array but bias_2 is a cupy array"),
+    ({"parameters": NAMED | {"bias_2": [0.0] * 12}}, TypeError, "bias_2 must be a NumPy or CuPy array, got list"),
+)
+bad(
+    export_numpy,
+    {"path": "learned.py", "network": NET, "theta": THETA},
+    ({"path": 3}, TypeError, "path must be a str or Path that names a file, got 3"),
+    ({"path": "."}, IsADirectoryError, "path '.' is a folder, not a file"),
+    ({"network": THETA}, TypeError, "network must be a nets.Network, got ndarray"),
+    ({"theta": THETA[1:]}, ValueError, "theta must have shape (114,), got (113,)"),
+    ({"theta": spoiled(THETA)}, NonFiniteError, "theta holds 1 non-finite value"),
 )
 bad(
     NET.tangent,
@@ -612,6 +775,31 @@ bad(
     ({"gamma": "0.01"}, TypeError, "gamma must be a real number, got '0.01'"),
     ({"gamma": 1j}, TypeError, "gamma must be a real number, got 1j"),
 )
+
+
+bad(
+    DifferencedSolver,
+    {"solve": CHAIN.solve, "state_size": 4, "control_size": 12, "output_size": 4},
+    ({"solve": None}, TypeError, "solve must be callable, got None"),
+    ({"state_size": 0}, ValueError, "state_size must be at least 1, got 0"),
+    ({"control_size": 12.0}, TypeError, "control_size must be an integer, got 12.0"),
+    ({"output_size": "4"}, TypeError, "output_size must be an integer, got '4'"),
+    ({"method": "forward"}, ValueError, "method must be one of 'central', 'complex'; got 'forward'"),
+    ({"step": 0}, ValueError, "step must be a finite number in (0, inf], got 0"),
+    ({"step": [1e-3, 1e-3]}, ValueError, "step must be one number or 12 of them, got 2"),
+    ({"step": "small"}, TypeError, "step must be a real number, got 'small'"),
+    ({"step": [1e-3] * 11 + [NAN]}, ValueError, "step must be a finite number in (0, inf], got nan"),
+)
+DIFFERENCED = DifferencedSolver(CHAIN.solve, 4, 12, 4)
+for method in (DIFFERENCED.solve, DIFFERENCED.forward, DIFFERENCED.jacobian, DIFFERENCED.error_estimate):
+    bad(
+        method,
+        {"x": X, "u": U},
+        ({"x": X[:, 1:]}, ValueError, "x must have shape (b, 4), got (3, 3)"),
+        ({"u": U[:2]}, ValueError, "u must have shape (3, 12), got (2, 12)"),
+        ({"u": U.astype(SINGLE)}, TypeError, "arrays must share one dtype, but x is float64, u is float32"),
+        ({"u": on_device(U)}, TypeError, "x is a numpy array but u is a cupy array"),
+    )
 
 
 def arrays_of(solver, b=3):
@@ -709,6 +897,13 @@ PATHS = (
 )
 RUN = Result(State(THETA, {}), [Epoch(0.0, 0, 0.0, None, 1.0)], batch=2)
 bad(
+    replace(RUN, history=History(RUN.history)).plot,
+    {"path": "run.png"},
+    ({"path": "run"}, ValueError, "path must end in a kind of picture, such as .png, got 'run'"),
+    ({"path": "run.npz"}, ValueError, "such as .png, got 'run.npz'"),
+    ({"path": 7}, TypeError, "path must be a str or Path that names a file, got 7"),
+)
+bad(
     save_checkpoint,
     {"path": "run.npz", "result": RUN},
     *PATHS,
@@ -723,6 +918,8 @@ bad(
     ({"every": "1"}, TypeError, "every must be a real number, got '1'"),
     ({"every": -1}, ValueError, "every must be a finite number in [0, inf], got -1"),
     ({"every": True}, TypeError, "every must be a real number, got True"),
+    ({"keep": "all"}, ValueError, "keep must be one of 'last', 'best'; got 'all'"),
+    ({"keep": None}, ValueError, "keep must be one of 'last', 'best'; got None"),
 )
 
 
@@ -808,6 +1005,10 @@ bad(
     ({"method": "lu"}, click.UsageError, "Invalid value for '--method': 'lu' is not one of 'auto'"),
     ({"memory-limit": 0}, click.UsageError, "Invalid value for '--memory-limit': 0.0 is not in the range x>0"),
     ({"variant": "paper"}, click.UsageError, "--variant of toy must be one of ['large-step', 'well-conditioned'], got 'paper'"),
+    ({"_": "pendulum:problem"}, click.UsageError, "there is no module pendulum in "),
+    ({"_": "json:loads"}, click.UsageError, "json:loads must take (seed, dtype) or less, got one of s"),
+    ({"_": "json:codecs"}, click.UsageError, "json:codecs must be a higcore.Problem"),
+    ({"_": "json.py:tool"}, click.UsageError, "PROBLEM must be MODULE:NAME, such as swing:problem"),
     ({"command": "train", "lr": "fast"}, click.UsageError, "Invalid value for '--lr': 'fast' is not a valid float"),
     ({"command": "train", "kappa": 2}, click.UsageError, "kappa must be a finite number in [-1, 1], got 2.0"),
     ({"command": "train", "beta": "inf"}, click.UsageError, "beta must be a finite number"),

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from itertools import islice, product
+from itertools import islice
 
 import numpy as np
 
@@ -25,7 +25,8 @@ from higcore.training.result import Result
 
 STEPS, BATCH = 24, 24
 OPTIMIZERS = [
-    *(kind(method=method, tau=1e-4) for kind, method in product((HIG, GaussNewton), METHODS)),
+    *(HIG(method=method, tau=1e-4) for method in METHODS),
+    *(GaussNewton(method=method, tau=1e-4, paper=True) for method in METHODS),
     LevenbergMarquardt(), ScaleInvariantPhysics(), SGD(1e-4), Adagrad(), Adadelta(), RMSprop(),
     Adam(), AdaptiveHIG(),
 ]  # fmt: skip

@@ -21,6 +21,7 @@ from higcore import (
     Problem,
     Result,
     ScaleInvariantPhysics,
+    Scheduled,
     fit,
     half_inverse,
     load_checkpoint,
@@ -31,14 +32,16 @@ from higcore.device.gpu import choose_device
 from higcore.kernels import RangeKernel
 from higcore.losses import ComponentError, Infidelity, SquaredError
 from higcore.protocols import Loss, Network, Optimizer, OptimizerState, Solver
-from nets import MLP, ConvNet1d
-from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
+from nets import MLP, ConvNet1d, export_numpy
+from solvers import DifferencedSolver, OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 
 NETWORKS: list[Network] = [MLP((4, 8, 96)), ConvNet1d(14, 2, [20, 20], 3, 384)]
 SOLVERS: list[Solver] = [OscillatorChain(), QuantumDipole(), Poisson2D(), ScaledOutputs()]
+SOLVERS += [DifferencedSolver(np.multiply, 2, 2, 2, step=[0.1, 1])]
+BOUNDED = MLP((4, 8), bounds=(0, [1.0] * 8))
 LOSSES: list[Loss] = [SquaredError(), Infidelity(), ComponentError(np.ones(28))]
 OPTIMIZERS: list[Optimizer] = [HIG(), GaussNewton(), LevenbergMarquardt(), SGD(), Adam()]
-OPTIMIZERS += [ScaleInvariantPhysics(), AdaptiveHIG()]
+OPTIMIZERS += [ScaleInvariantPhysics(), AdaptiveHIG(), Scheduled(HIG(), lambda step: 0.5**step)]
 
 
 class SignDescent:
@@ -85,6 +88,8 @@ def right(problem: Problem, x: Array) -> float:
     some: Batch = problem.test[:8]
     step, info = half_inverse(x, x[:, 0], kappa=-1, method="qr")
     u, y = problem.predict(again.theta - step, some)
+    u, y = problem.predict(again.theta, x=some.x, net_input=some.net_input)
+    export_numpy("learned.py", BOUNDED, BOUNDED.flat(BOUNDED.parameters(again.theta)))
     fallback: str | None = info.fallback
     with thread_policy(rows=512):
         total: int = memory_estimate(problem, 128).total
@@ -97,7 +102,11 @@ def wrong_calls(problem: Problem, J: Array, g: Array) -> None:
     half_inverse(J, g, tau="small")  # arg-type
     half_inverse(J)  # call-arg
     half_inverse(J, g, rcond=1e-6)  # call-arg
+    fit(problem, HIG(), batch=8, steps=10, evaluate_every=(5, "steps"), validation=problem.test)
     fit(problem)  # call-arg
+    fit(problem, HIG(), batch=8, steps=10, evaluate_every="daily")  # arg-type
+    fit(problem, HIG(), batch=8, steps=10, validation=(J, J, J))  # arg-type
+    Scheduled(HIG(), 0.5)  # arg-type
     fit(problem, HIG(), batch=12.5, steps=10)  # arg-type
     fit(problem, HIG, batch=8, steps=10)  # arg-type
     fit(problem, WithoutUpdate(), batch=8, steps=10)  # arg-type
@@ -106,6 +115,9 @@ def wrong_calls(problem: Problem, J: Array, g: Array) -> None:
     fit(problem, HIG(), batch=8, steps=10, resume="run.npz")  # arg-type
     MLP("4")  # arg-type
     MLP((4, 8.5, 2))  # arg-type
+    MLP((4, 2), bounds=1.0)  # arg-type
+    DifferencedSolver(None, 2, 2, 2)  # arg-type
+    export_numpy("learned.py", J, g, 3)  # call-arg
     HIG(learning_rate=1.0)  # call-arg
     OscillatorChain(control=3.0)  # arg-type
     RangeKernel("body")  # arg-type

@@ -22,8 +22,8 @@ from higcore.kernels import RangeKernel
 
 NAMES = """
     allclose arange ascontiguousarray broadcast_to column_stack concatenate cos diag empty
-    empty_like eye isfinite ldexp matmul maximum minimum multiply ones ones_like sin sqrt stack
-    tanh tril triu where zeros zeros_like
+    empty_like eye full isfinite ldexp matmul maximum minimum multiply ones ones_like repeat roll
+    sin sqrt stack tanh tile tril triu where zeros zeros_like
 """.split()
 LINALG_NAMES = "cholesky eigh inv norm pinv qr solve svd".split()
 ATTRIBUTES = "dtype flags itemsize nbytes ndim shape size strides".split()
@@ -90,6 +90,10 @@ class ndarray:
     @property
     def T(self):
         return ndarray(self.hidden.T)
+
+    @property
+    def imag(self):
+        return ndarray(self.hidden.imag)
 
     def __getitem__(self, index):
         return ndarray(np.asarray(self.hidden[inside(index)]))

@@ -19,11 +19,12 @@ ROOMS = [
     ("rows",),
     ("protocols",),
     ("linearisation",),
+    ("model",),
     ("half_inverse", "problem", "examination"),
     ("optimizers",),
     ("training",),
 ]
-MOST_AT_THE_TOP = 11
+MOST_AT_THE_TOP = 12
 
 
 def modules():

@@ -303,7 +303,9 @@ def test_choices(tiny, tmp_path, monkeypatch):
     assert run.exit_code == 0, run.output
     saved = json.loads((tmp_path / "choices-toy-1epochs.json").read_text())
     found = saved["choices"]
-    assert list(found) == ["batch", "lr", "tau", "kappa"]
+    assert list(found) == ["batch", "lr", "tau", "kappa", "batch, lr with it"]
+    assert found["batch, lr with it"]["256"] == found["batch"]["256"]
+    assert found["batch, lr with it"]["128"] != found["batch"]["128"]
     assert list(found["lr"]) == ["1", "1e+30"]
     assert list(found["kappa"]) == ["0", "-0.25", "-0.5", "-0.75", "-1"]
     assert found["tau"]["0.01"]["1"]["rank"] < found["tau"]["1e-06"]["1"]["rank"]

@@ -860,3 +860,120 @@ def test_a_quantity_that_is_conserved_is_no_false_alarm():
 
     for seed in range(20):
         check_solver(Conserving(), seed=seed, show=False).raise_if_failed()
+
+
+class Marching(Waves):
+    """Twelve controls, an array (4, 3) to those who made it, in the last axis."""
+
+    def __init__(self):
+        super().__init__(12, 3)
+
+
+def turned(change):
+    """Reorder the last axis of what a method returns as an array (4, 3)."""
+
+    def method(right, *arguments):
+        result = right(*arguments)
+        return change(result.reshape(-1, 4, 3)).reshape(result.shape)
+
+    return method
+
+
+ORDERS = {
+    "all of it": (lambda a: a[:, ::-1, ::-1], "has the components of u in reverse order"),
+    "time": (
+        lambda a: a[:, ::-1],
+        "has u, as an array (4, 3), in reverse order along its first axis",
+    ),
+    "the last axis": (
+        lambda a: a[:, :, ::-1],
+        "has u, as an array (4, 3), in reverse order along its last axis",
+    ),
+    "transposed": (
+        lambda a: a.swapaxes(1, 2),
+        "has u transposed, as an array (3, 4) in place of (4, 3)",
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("mistake", ORDERS)
+def test_controls_in_another_order_are_named(mistake, seed):
+    change, verdict = ORDERS[mistake]
+    wrong = broken(Marching, (), adjoint=turned(change))
+    report = check_solver(wrong, seed=seed, show=False)
+    assert row(report, "adjoint against").verdict == f"adjoint {verdict}"
+    assert row(report, "S against").verdict == f"S {verdict}"
+    assert row(report, "tangent against").passed
+
+
+def test_an_order_is_not_looked_for_in_columns_that_are_drawn():
+    wrong = broken(size=(600, 2), adjoint=lambda right, *a: right(*a)[:, ::-1])
+    report = check_solver(wrong, show=False)
+    assert "is worst in component" in row(report, "adjoint against").verdict
+
+
+def test_a_solver_that_computes_in_float64_is_told_so():
+    class Double(Waves):
+        """With constants of NumPy's that are float64."""
+
+        def parts(self, x, u):
+            _, _, slope, scale = super().parts(x, u)
+            return self.A, self.B, slope, scale
+
+    advice = (
+        ": it computes in float64, as by float64 constants of NumPy, or by SciPy; let it return "
+        "astype(x.dtype) of what it finds, or train in float64"
+    )
+    verdict = row(check_solver(Double(), show=False), "float32 in").verdict
+    assert verdict.startswith("solve has dtype float64 for inputs of float32; tangent has dtype ")
+    assert verdict.count(advice) == 1
+    assert verdict.endswith(advice)
+    single = np.zeros((2, 2), np.float32)
+    verdict = row(check_solver(Double(), single, show=False), "solve").verdict
+    assert verdict == f"solve has dtype float64 for inputs of float32{advice}"
+    halved = broken(solve=lambda right, x, u: right(x, u).astype(np.float32))
+    assert "computes in" not in str(check_solver(halved, show=False))
+
+
+class Slow(Waves):
+    """Many outputs and controls, and a tangent and an adjoint of each."""
+
+    def __init__(self):
+        super().__init__(6, 5)
+
+
+def made_of(solver):
+    """What the remark on the cost of S begins with, "" if there is none."""
+    report = check_solver(solver, show=False)
+    report.raise_if_failed()
+    assert len(report.remarks) <= 1
+    return report.remarks[0].partition(",")[0] if report.remarks else ""
+
+
+def test_what_many_products_cost_is_said():
+    assert made_of(Slow()) == "S is made of 5 adjoints"
+    text = str(check_solver(Slow(), show=False))
+    assert " ms for these 3 samples, where solve takes " in text
+    assert text.splitlines()[-2].endswith("or backward of (b, r, |y|) in one sweep.")
+    assert text.endswith("all right")
+    assert made_of(few(tangent=Waves.tangent)) == "S is made of 4 tangents"
+    narrow = Waves(4, 6)
+    assert made_of(narrow) == "S is made of 4 tangents"
+    assert "backward" not in check_solver(narrow, show=False).remarks[0]
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, Waves()], ids=lambda s: type(s).__name__)
+def test_what_is_made_at_once_or_of_few_is_no_remark(solver):
+    assert made_of(solver) == ""
+
+
+def test_ones_own_rows_jacobian_or_backward_is_no_remark():
+    honest = Slow()
+    own = {
+        "rows": lambda self, tape: honest.rows(tape),
+        "jacobian": lambda self, x, u: honest.jacobian(x, u),
+        "backward": lambda self, tape, y_bar: honest.backward(tape, y_bar),
+    }
+    for name, method in own.items():
+        assert made_of(type("Own", (Slow,), {name: method})()) == ""

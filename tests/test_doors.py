@@ -178,8 +178,14 @@ def fewer(array):
         ({"u": fewer}, r"u must have shape \(5, 12\), got \(4, 12\)"),
         ({"u": np.ma.asarray}, "u must be a NumPy or CuPy array, got MaskedArray"),
         ({"u": np.float32}, "arrays must share one dtype, but x is float64, u is float32"),
-        ({"y": np.asmatrix}, "y must be a NumPy or CuPy array, got matrix"),
-        ({"y": lambda y: y[:, :3]}, r"target must have shape \(5, 3\), got \(5, 4\)"),
+        (
+            {"y": np.asmatrix},
+            "of the solver, whose output_size is 4, must be a NumPy or CuPy array, got matrix",
+        ),
+        (
+            {"y": lambda y: y[:, :3]},
+            r"y = forward\(x, u\) of .*must have shape \(5, 4\), got \(5, 3\)",
+        ),
         ({"S": fewer}, r"S must have shape \(5, \|y\|, 12\), got \(4, 4, 12\)"),
         ({"S": lambda S: S[..., :-1]}, r"S must have shape \(b, \|y\|, 12\), got \(5, 4, 11\)"),
         ({"S": lambda S: S.view(np.recarray)}, "S must be a NumPy or CuPy array, got recarray"),

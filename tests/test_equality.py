@@ -24,6 +24,7 @@ from higcore import (
 )
 from higcore.backend import same
 from higcore.losses import ComponentError, Infidelity, SquaredError
+from higcore.problem import Shuffled
 from higcore.training.result import Epoch, State
 from nets import MLP
 from solvers import OscillatorChain, QuantumDipole
@@ -65,6 +66,8 @@ MADE = {  # each makes the same thing anew
     "oscillators": CHAIN.problem,
     "poisson": Poisson(samples=8, test_samples=4).problem,
     "dipole-cnn": Dipole(QuantumDipole(16, 7), convolutional=True, samples=8).problem,
+    "best": lambda: copy.deepcopy(RESULT.best),
+    "shuffled": lambda: Shuffled(NAN.copy(), np.ones(2), NAN.copy(), seed=3),
     "result": lambda: copy.deepcopy(RESULT),
 }
 OTHERS = {
@@ -86,6 +89,9 @@ OTHERS = {
     "theta": (RESULT, changed(RESULT, state=RESULT.state._replace(theta=RESULT.theta + 1))),
     "steps": (RESULT, changed(RESULT, state=RESULT.state._replace(steps=8))),
     "batch": (RESULT, changed(RESULT, batch=9)),
+    "best": (RESULT, changed(RESULT, best=RESULT.best._replace(theta=RESULT.theta + 1))),
+    "order": (Shuffled(NAN, NAN, NAN, seed=1), Shuffled(NAN, NAN, NAN, seed=2)),
+    "shuffled": (Shuffled(NAN, NAN, NAN), Batch(NAN, NAN, NAN)),
     "kind": (CHAIN.problem(), RESULT),
 }  # fmt: skip
 

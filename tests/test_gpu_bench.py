@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import bench.__main__ as command_line
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS
-from bench.speed import gpu, peers, race
+from bench.speed import gpu, peers, profile, race
 from higcore.device.gpu import choose_device
 
 
@@ -53,7 +53,7 @@ def test_all_parts(small, tmp_path, monkeypatch):
     assert not any("failed" in found[part] for part in gpu.PARTS), found
     assert list(found["steps"]) == ["toy b 16", "oscillators b 8"]
     row = found["steps"]["oscillators b 8"]
-    stages = [row[stage] for stage in gpu.STAGES]
+    stages = [row[stage] for stage in profile.STAGES]
     assert min(stages) > 0
     assert row["step"] < 5 * sum(stages)
     assert row["peak MB"] > 0

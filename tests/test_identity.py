@@ -1,6 +1,8 @@
 """What is equal may be resumed, however it is spelled; what is not is refused."""
 
 import dataclasses
+import functools
+import re
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from higcore import (
     save_checkpoint,
 )
 from higcore.losses import SquaredError
-from higcore.training.identity import canonical, check_same_run, describe
+from higcore.training.identity import canonical, check_same_run, describe, inner_parts
 from nets import MLP, ConvNet1d
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 
@@ -183,6 +185,16 @@ def test_earlier_checkpoints_are_resumed():
     check_same_run(was, {"solver": describe(poisson.solver)})
 
 
+def test_earlier_gauss_newton_steps_are_the_paper_s():
+    optimizer = "GaussNewton(lr=0.1, tau=0.001, kappa=-1.0, beta=0.0, truncation='relative', "
+    was = EARLIER | {"optimizer": optimizer + "method='auto')"}
+    problem, now = CHAIN.problem(seed=5), GaussNewton(lr=0.1, tau=1e-3, paper=True)
+    run = dataclasses.replace(fit(problem, now, batch=8, steps=3), identity=was)
+    assert fit(problem, now, batch=8, steps=5, resume=run).steps == 5
+    with pytest.raises(ValueError, match=r"this run has GaussNewton.*paper=False"):
+        fit(problem, GaussNewton(lr=0.1, tau=1e-3), batch=8, steps=5, resume=run)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_with_its_numbers_spelled_otherwise(name):
     optimizer = CHAIN.settings[name].optimizer
@@ -195,3 +207,139 @@ def test_every_optimizer_with_its_numbers_spelled_otherwise(name):
     assert numbers
     other = dataclasses.replace(optimizer, **numbers)
     check_same_run({"optimizer": describe(optimizer)}, {"optimizer": describe(other)})
+
+
+# What an optimizer holds
+
+
+class Around:
+    """An optimizer of somebody's own that holds others; without a repr."""
+
+    def __init__(self, **parts):
+        vars(self).update(parts)
+        self.first = next(v for v in parts.values() if hasattr(v, "update"))
+
+    def init(self, theta):
+        return self.first.init(theta)
+
+    def update(self, at, state):
+        return self.first.update(at, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class AroundInRecord:
+    """Another, a dataclass, whose repr says an address of what has no repr itself."""
+
+    inner: object
+    unsaid: object = dataclasses.field(default=None, repr=False)
+
+    def init(self, theta):
+        return self.inner.init(theta)
+
+    def update(self, at, state):
+        return self.inner.update(at, state)
+
+
+class Mine(AroundInRecord):
+    """A third one, whose repr tells nothing."""
+
+    def __repr__(self):
+        return "Mine"
+
+
+class Both(Around):
+    """One that holds others in a list and in a dict."""
+
+    def __init__(self, one, other):
+        super().__init__(one=[one], other={"then": other})
+
+    @property
+    def first(self):
+        return self.one[0]
+
+    @first.setter
+    def first(self, value):
+        pass
+
+
+def closing_over(lr):
+    return lambda: lr
+
+
+def calling_itself(lr):
+    def again(n):
+        return again(n - 1) if n else lr
+
+    return again
+
+
+HOLDERS = {
+    "an attribute": lambda lr: Around(inner=Adam(lr)),
+    "within another": lambda lr: Around(inner=Around(inner=Adam(lr))),
+    "a dataclass": lambda lr: AroundInRecord(Adam(lr)),
+    "without a repr in a dataclass": lambda lr: AroundInRecord(Around(inner=Adam(lr))),
+    "not in the repr": lambda lr: AroundInRecord(SGD(1e-3), Adam(lr)),
+    "a repr that tells nothing": lambda lr: Mine(Adam(lr)),
+    "a function": lambda lr: Around(inner=SGD(1e-3), rate=closing_over(lr)),
+    "a function that calls itself": lambda lr: Around(inner=SGD(1e-3), rate=calling_itself(lr)),
+    "a keyword": lambda lr: Around(inner=SGD(1e-3), rate=lambda *, lr=lr: lr),
+    "a partial function": lambda lr: Around(inner=SGD(1e-3), rate=functools.partial(max, lr)),
+    "of a function": lambda lr: Around(inner=SGD(1e-3), rate=functools.partial(closing_over(lr))),
+}
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+def test_optimizers_in_an_optimizer_are_compared(name, tmp_path):
+    make, problem = HOLDERS[name], CHAIN.problem(seed=5)
+    save_checkpoint(tmp_path / "run.npz", fit(problem, make(0.0025), batch=8, steps=3))
+    part = load_checkpoint(tmp_path / "run.npz")
+    assert "0x" not in str(part.identity)
+    assert fit(problem, make(np.float64(0.0025)), batch=8, steps=5, resume=part).steps == 5
+    with pytest.raises(ValueError, match=r"^resume was made for optimizer.*0\.0025.* has .*0\.005"):
+        fit(problem, make(0.005), batch=8, steps=5, resume=part)
+
+
+def test_optimizers_in_lists_and_dicts_are_compared():
+    held = [*inner_parts(Both(SGD(1), Adam(2)))]
+    assert [re.sub(r"\(lr=(\d).*", r" \1", text) for text in held] == [
+        "one[0]=SGD 1", "other['then']=Adam 2",
+    ]  # fmt: skip
+
+
+def test_an_optimizer_that_holds_itself_is_described():
+    one = Around(inner=Adam())
+    one.again = one
+    assert len([*inner_parts(one)]) < 9
+
+
+class Computing(Around):
+    @functools.cached_property
+    def rate(self):
+        return closing_over(1.0)
+
+
+def test_what_is_computed_when_asked_for_is_no_part():
+    for optimizer, name in ((HIG(), "filter"), (Computing(inner=Adam()), "rate")):
+        before = [*inner_parts(optimizer)]
+        assert getattr(optimizer, name)
+        assert [*inner_parts(optimizer)] == before
+
+
+def test_parts_are_said_where_nothing_else_says_them():
+    """A dataclass says what it holds itself."""
+    with pytest.raises(ValueError, match="Adam") as refused:
+        check_same_run(
+            *(
+                {"optimizer": describe(o), "optimizer_parts": ", ".join(inner_parts(o))}
+                for o in (AroundInRecord(Adam(0.5)), AroundInRecord(Adam(0.25)))
+            )
+        )
+    assert "optimizer_parts" not in str(refused.value)
+
+
+def test_earlier_checkpoints_do_not_say_parts():
+    problem = CHAIN.problem(seed=5)
+    run = fit(problem, Around(inner=Adam(0.005)), batch=8, steps=3)
+    older = {k: v for k, v in run.identity.items() if k != "optimizer_parts"}
+    run = dataclasses.replace(run, identity=older)
+    assert fit(problem, Around(inner=Adam(0.0025)), batch=8, steps=5, resume=run).steps == 5

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_plain_kernels import COMPILED
 
-from higcore import Adam, Problem, fit, half_inverse
+from higcore import HIG, Adam, AdaptiveHIG, Problem, Scheduled, fit, half_inverse
 from higcore.losses import SquaredError
 from higcore.problem import Batch
 from higcore.training import interrupts
@@ -63,6 +63,31 @@ def test_the_step_is_ended_first(problem):
     result = fit(problem, Interrupting(), batch=8, steps=9)
     assert (result.status, result.steps) == ("interrupted", 2)
     assert np.array_equal(result.theta, fit(problem, Adam(), batch=8, steps=2).theta)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [AdaptiveHIG(average=3), Scheduled(HIG(), lambda step: 0.5 ** (step / 4))]
+)
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_run_with_everything_goes_on_as_if_nothing_had_been(optimizer, at, problem):
+    """Shuffled, judged by validation data and evaluated within epochs, at every step of two."""
+
+    def press(result):
+        if result.steps == at:
+            os.kill(*KILL)
+
+    options = {"batch": 5, "shuffle": True, "steps": 9, "evaluate_every": 0.5}
+    options["validation"] = problem.train[::3]
+    whole = fit(problem, optimizer, **options)
+    part = fit(problem, optimizer, on_step=[press], **options)
+    assert (part.status, part.steps) == ("interrupted", at)
+    assert part.best.loss == min(row.validation_loss for row in part.history)
+    resumed = fit(problem, optimizer, resume=part, **options)
+    assert np.array_equal(resumed.theta, whole.theta)
+    assert resumed.best.loss <= whole.best.loss
+    evaluated = [row.step for row in whole.history]
+    assert evaluated == [0, 2, 4, 6, 8, 9]
+    assert [row.step for row in resumed.history] == evaluated
 
 
 def test_a_second_one_ends_the_step(problem):

@@ -58,7 +58,7 @@ def test_kernels_under_the_cuda_simulator():
 
         started = set()
 
-        def simulated(self, n, *args, scratch=(), cotangents=None):
+        def simulated(self, n, *args, scratch=(), cotangents=None, alone=False):
             started.add(self)
             self._cuda(n, args, scratch, cotangents)
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from higcore import taylor_test
-from higcore.losses import ComponentError, Infidelity, SquaredError
+from higcore.losses import (
+    ComponentError,
+    Huber,
+    Infidelity,
+    SquaredError,
+    WeightedSamples,
+    curvature_of,
+)
 
 
 def states(rng, b, n=5):
@@ -24,6 +31,8 @@ def loss_cases(rng):
         SquaredError(0.5),
         Infidelity(),
         ComponentError(mode / np.linalg.norm(mode)),
+        SquaredError(0.5, weights=rng.uniform(0, 3, 10)),
+        Huber(0.3, 2.0),
     ]
 
 
@@ -73,3 +82,65 @@ def test_component_gradient_without_the_component():
     loss = ComponentError(mode)
     assert np.array_equal(loss.gradient(y, mode[None]), np.zeros((1, 4)))
     assert loss.value(y, mode[None]) == pytest.approx(1)
+
+
+def test_weights_of_outputs(rng):
+    y, target = rng.standard_normal((2, 4, 3))
+    loss = SquaredError(0.5, weights=[1, 0.0, 30])
+    expected = [0.5 * (a**2 + 30 * c**2) for a, _, c in y - target]
+    assert np.allclose(loss.value(y, target), expected)
+    assert np.array_equal(loss.curvature, [1.0, 0.0, 30.0])
+    assert np.allclose(loss.gradient(y, target), (y - target) * loss.curvature)
+    given = [(1, 0, 30), np.array([1.0, 0.0, 30.0]), np.array([1, 0, 30], np.float32)]
+    assert all(SquaredError(0.5, weights=weights) == loss for weights in given)
+    assert {SquaredError(0.5, weights=weights) for weights in given} == {loss}
+    assert loss != SquaredError(0.5)
+    assert repr(loss) == "SquaredError(factor=0.5, weights=(1.0, 0.0, 30.0))"
+    assert eval(repr(loss)) == loss
+    ones = SquaredError(0.5, weights=[1, 1, 1])
+    assert np.array_equal(ones.value(y, target), SquaredError(0.5).value(y, target))
+
+
+def test_a_wide_huber_is_a_squared_error_bit_for_bit(rng):
+    y, target = 10 * rng.standard_normal((2, 6, 3))
+    for dtype, width in ((np.float64, 1e300), (np.float32, 1e30), (np.float32, 1e300)):
+        wide, square = Huber(width, 0.3), SquaredError(0.3)
+        pair = y.astype(dtype), target.astype(dtype)
+        assert np.array_equal(wide.value(*pair), square.value(*pair))
+        assert np.array_equal(wide.gradient(*pair), square.gradient(*pair))
+        assert (wide.curvatures(*pair) == dtype(square.curvature)).all()
+        for array in (wide.value(*pair), wide.gradient(*pair), wide.curvatures(*pair)):
+            assert array.dtype == dtype
+
+
+def test_huber_is_linear_beyond_its_width(rng):
+    y = np.array([[0.5, 3.0, -3.0]])
+    loss, target = Huber(2.0, 0.5), np.zeros((1, 3))
+    assert loss.value(y, target) == 0.5 * (0.25 + 2 * (2 * 4 * 1.0))
+    assert np.array_equal(loss.gradient(y, target), [[0.5, 2.0, -2.0]])
+    assert np.allclose(loss.curvatures(y, target), [[1.0, 2 / 3, 2 / 3]])
+
+
+def test_the_parabola_of_huber_touches_and_is_above(rng):
+    y, other, target = 3 * rng.standard_normal((3, 200, 1))
+    loss = Huber(0.8, 1.7)
+    value, slope, c = (f(y, target) for f in (loss.value, loss.gradient, loss.curvatures))
+    parabola = value + (slope * (other - y) + c / 2 * (other - y) ** 2)[:, 0]
+    assert (loss.value(other, target) <= parabola + 1e-12).all()
+
+
+def test_weights_of_samples(rng):
+    y, target = rng.standard_normal((2, 4, 3))
+    weights = np.array([[1.0], [0.0], [2.5], [7.0]])
+    both = np.hstack([target, weights])
+    for inner in (SquaredError(0.5), SquaredError(weights=[1.0, 2.0, 0.0]), Huber(0.2)):
+        loss = WeightedSamples(inner)
+        assert np.array_equal(loss.value(y, both), weights[:, 0] * inner.value(y, target))
+        assert np.array_equal(loss.gradient(y, both), weights * inner.gradient(y, target))
+        expected = np.broadcast_to(weights * curvature_of(inner, y, target), y.shape)
+        assert np.array_equal(loss.curvatures(y, both), expected)
+        assert loss.target_size(3) == 4
+    twice = WeightedSamples(WeightedSamples(SquaredError()))
+    assert twice.target_size(3) == 5
+    expected = weights[:, 0] ** 2 * SquaredError().value(y, target)
+    assert np.allclose(twice.value(y, np.hstack([both, weights])), expected, rtol=1e-14)

@@ -106,7 +106,7 @@ def test_a_loss_that_is_at_its_minimum_but_not_zero(damping, dtype, rng):
     data = Batch(x, x, target)
     problem = Problem(MLP((9, 9), "linear"), Poisson2D(3), SquaredError(), data, data)
     # A linear problem with more rows than parameters: Gauss-Newton is there at once.
-    theta = fit(problem, GaussNewton(lr=4 * B), batch=8 * B, steps=3).theta
+    theta = fit(problem, GaussNewton(), batch=8 * B, steps=3).theta
     at, state = problem.linearise(theta, data), {"damping": damping, "growth": 2.0}
     assert at.loss > 1
     step, found, _ = LevenbergMarquardt().update(at, state)

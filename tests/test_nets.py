@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
-from oracles import complex_step_jacobian, mlp
+from oracles import central_difference_jacobian, complex_step_jacobian, mlp
 
-from higcore import StackedJacobian, dot_test, taylor_test
-from nets import MLP
+from higcore import HIG, Batch, Problem, StackedJacobian, check_network, dot_test, fit, taylor_test
+from higcore.backend import same
+from higcore.losses import SquaredError
+from nets import MLP, ConvNet1d
+from solvers import ScaledOutputs
 
 SHAPES = [(4, 20, 20, 20, 96), (1, 7, 2), (3, 5), (2, 1, 1, 3)]
 ACTIVATIONS = ["tanh", "relu", "linear"]
@@ -75,3 +78,114 @@ def test_float32_stays_float32(rng):
     theta = net.init(rng, np.float32)
     u, tape = net.forward(theta, rng.standard_normal((5, 3)).astype(np.float32))
     assert u.dtype == net.backward(theta, tape, u).dtype == np.float32
+
+
+BOUNDS = [(-0.5, 2), (-0.1, [0.3, 0.5, 100, 7]), ([0, 1, 2, 3], [1e-3, 1.1, 4, 1000])]
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_bounded_output_and_rows_are_the_formula(bounds, rng, xp):
+    sizes, (low, high) = (3, 8, 4), map(np.asarray, bounds)
+    net, theta, x = MLP(sizes, bounds=bounds), rng.standard_normal(52 + 16), rng.random((5, 3))
+    assert net.size == len(theta)
+
+    def formula(p):
+        return low + (high - low) * (1 + np.tanh(mlp(p, x, sizes, "tanh"))) / 2
+
+    on = [xp.asarray(array) for array in (theta, x, rng.standard_normal((5, 2, 4)))]
+    u, tape = net.forward(*on[:2])
+    J, S = StackedJacobian(net, on[0], tape, on[2]).dense(), host(on[2])
+    assert np.abs(host(u) - formula(theta)).max() < 1e-12 * np.abs(formula(theta)).max()
+    du = complex_step_jacobian(formula, theta).reshape(5, 4, -1)
+    reference = (S @ du).reshape(10, -1)
+    assert np.abs(host(J) - reference).max() < 1e-12 * np.abs(reference).max()
+
+
+def host(array):
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_a_bounded_network_passes_the_checks(bounds, xp):
+    x = xp.asarray(np.random.default_rng(1).standard_normal((3, 3)))
+    for net in (MLP((3, 8, 4), bounds=bounds), ConvNet1d(3, 1, [2], 2, 4, bounds=bounds)):
+        report = check_network(net, x=x, show=False)
+        report.raise_if_failed()
+
+
+def test_dot_and_taylor_of_a_bounded_network(rng):
+    net, x = MLP((3, 8, 4), bounds=BOUNDS[1]), rng.standard_normal((7, 3))
+    theta = rng.standard_normal(net.size)
+    _, tape = net.forward(theta, x)
+    for _ in range(50):
+        v, w = rng.standard_normal(net.size), rng.standard_normal((7, 4))
+        mismatch = dot_test(
+            lambda v: net.tangent(theta, tape, v), lambda w: net.backward(theta, tape, w), v, w
+        )
+        assert mismatch < 1e-12
+    orders = taylor_test(
+        lambda p: net(p, x),
+        lambda p, d: net.tangent(p, net.forward(p, x)[1], d),
+        theta,
+        rng.standard_normal(net.size),
+        step=1e-3,
+    )
+    assert all(abs(order - 2) < 0.05 for order in orders)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_no_parameters_leave_the_bounds(dtype, rng):
+    low, high = rng.uniform(-1, 0, 200), rng.uniform(0, 1, 200)
+    net = MLP((1, 200), bounds=(low, high))
+    x = np.linspace(-30, 30, 999, dtype=dtype)[:, None]
+    theta = np.append(np.ones(200), np.zeros(200)).astype(dtype)
+    u, tape = net.forward(theta, x)
+    assert u.dtype == dtype
+    assert (u >= low.astype(dtype)).all()
+    assert (u <= high.astype(dtype)).all()
+    assert np.abs(u[0] - low).max() < 2 * np.finfo(dtype).eps
+    assert np.abs(u[-1] - high).max() < 2 * np.finfo(dtype).eps
+    assert (net.layers[0].activation.slope(u) >= 0).all()
+    assert np.isfinite(net.backward(theta, tape, u)).all()
+
+
+def test_bounds_are_told_and_none_is_as_before(rng):
+    net, free = MLP((3, 2), bounds=(0, (1, 2))), MLP((3, 2), bounds=None)
+    assert repr(net) == "MLP((3, 2), activation='tanh', bounds=(0.0, (1.0, 2.0)))"
+    assert repr(free) == repr(MLP((3, 2))) == "MLP((3, 2), activation='tanh')"
+    assert repr(ConvNet1d(3, 1, [2], 2, 4)) == "ConvNet1d(3, 1, (2,), 2, 4, 'tanh')"
+    assert "bounds=(0.0, 1.0)" in repr(ConvNet1d(3, 1, [2], 2, 4, bounds=(0, 1)))
+    assert same(net, MLP((3, 2), bounds=[0.0, np.array([1, 2])]))
+    assert not same(net, MLP((3, 2), bounds=(0, 1)))
+    assert not same(net, free)
+    assert same(free.layers, MLP((3, 2)).layers)
+
+
+def test_a_run_with_other_bounds_is_another_run(rng):
+    solver, x = ScaledOutputs(), rng.random((8, 1))
+    data = Batch(x, x, rng.random((8, 2)))
+
+    def run(bounds, **options):
+        network = MLP((1, 3, 2), bounds=bounds)
+        problem = Problem(network, solver, SquaredError(), data, data)
+        return fit(problem, HIG(), batch=4, steps=options.pop("steps", 3), **options)
+
+    halfway, whole = run((0, 1)), run((0, 1), steps=6)
+    assert (run((0.0, [1.0, 1.0]), steps=6).theta == whole.theta).all()
+    assert (run((0, 1), steps=6, resume=halfway).theta == whole.theta).all()
+    for other in (None, (0, 2)):
+        with pytest.raises(ValueError, match=r"resume was made for network MLP\(.* bounds="):
+            run(other, steps=6, resume=halfway)
+
+
+@pytest.mark.parametrize(
+    "network", [MLP((5, 4, 3)), ConvNet1d(6, 2, [3], 3, 4), ConvNet1d(6, 2, [3, 2], 2, 4)]
+)
+def test_pull_is_the_derivative_in_the_input(network, rng):
+    theta, x = 0.5 * rng.standard_normal(network.size), rng.standard_normal((3, network.input_size))
+    _, tape = network.forward(theta, x)
+    u_bar = rng.standard_normal((3, 2, network.output_size))
+    pulled = network.pull(theta, tape, u_bar)
+    for i in range(3):
+        S = central_difference_jacobian(lambda v: network.forward(theta, v[None])[0], x[i])
+        assert np.allclose(pulled[i], u_bar[i] @ S, atol=1e-8)

@@ -96,7 +96,7 @@ def test_float32_stays_float32(kind, number):
         HIG(lr=0.7, tau=1e-3),
         HIG(tau=1e-3, truncation="absolute", beta=-0.5),
         HIG(kappa=0.25, tau=0.0, method="svd"),
-        GaussNewton(lr=0.3, tau=1e-3),
+        GaussNewton(lr=0.3, tau=1e-3, paper=True),
     ],
     ids=repr,
 )

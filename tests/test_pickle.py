@@ -17,10 +17,11 @@ import higcore
 import nets
 import solvers
 from bench.experiments import EXPERIMENTS, Dipole, LinearChain, Oscillators, Poisson, Toy
-from higcore import HIG, Adam, Batch, Checkpoints, FreshData, TrainingError, fit, losses
+from higcore import HIG, Adam, Batch, Checkpoints, FreshData, Scheduled, TrainingError, fit, losses
 from higcore.backend import same
 from higcore.kernels import RangeKernel
 from higcore.linearisation import DenseJacobian
+from higcore.problem import Shuffled
 from higcore.rows import OuterProductRows
 from higcore.spectral.spectrum import DecompositionError
 from higcore.training.result import Diagnostics, State
@@ -47,6 +48,10 @@ JACOBIAN = AT.jacobian()
 JACOBIAN.gram()
 
 
+def halving(step):
+    return 0.5**step
+
+
 class Doubled(solvers.Solver):
     """A solver of one's own, with a kernel among its attributes."""
 
@@ -60,6 +65,10 @@ class Doubled(solvers.Solver):
 
     def adjoint(self, x, u, y_bar):
         return 2 * y_bar
+
+
+def sum_of_four(*arrays):
+    return sum(arrays)
 
 
 def interrupt():
@@ -76,7 +85,8 @@ def noted():
 
 EXAMPLES = {
     higcore.Batch: [PROBLEM.train],
-    Checkpoints: [Checkpoints("run.npz", every=5)],
+    higcore.Best: [RESULT.best],
+    Checkpoints: [Checkpoints("run.npz", every=5), Checkpoints("best.npz", keep="best")],
     higcore.DoesNotFitError: [higcore.DoesNotFitError("too large", "no memory")],
     higcore.Epoch: [RESULT.history[-1]],
     FreshData: [SMALL["poisson"].problem().train],
@@ -84,9 +94,11 @@ EXAMPLES = {
     higcore.History: [RESULT.history],
     higcore.Linearisation: [AT],
     higcore.MemoryEstimate: [higcore.memory_estimate(PROBLEM, 4)],
+    higcore.Profile: [higcore.Profile({"network": 0.1}, 4)],
     higcore.NonFiniteError: [higcore.NonFiniteError("theta holds NaN")],
     higcore.Problem: [PROBLEM, *(experiment.problem() for experiment in SMALL.values())],
     higcore.Result: [RESULT, fit(PROBLEM, Adam(), batch=4, steps=2)],
+    Scheduled: [Scheduled(HIG(), halving)],
     higcore.StackedJacobian: [JACOBIAN, AT.jacobian(tile=2)],
     higcore.StepDiagnostics: [RESULT.diagnostics[0]],
     TrainingError: [TrainingError(RESULT), noted()],
@@ -94,11 +106,16 @@ EXAMPLES = {
     nets.MLP: [PROBLEM.network],
     nets.ConvNet1d: [SMALL["dipole-cnn"].problem().network],
     solvers.Solver: [Doubled()],
+    solvers.Stepper: [solvers.OscillatorChain().stepper()],
+    solvers.RungeKutta4: [solvers.RungeKutta4(np.add, sum_of_four, 1, 1, 0.1)],
+    solvers.Rollout: [solvers.Rollout(nets.MLP((4, 1)), solvers.QuantumDipole(4).stepper(), 2)],
+    solvers.DifferencedSolver: [solvers.DifferencedSolver(np.multiply, 2, 2, 2, step=(1, 2))],
     losses.ComponentError: [losses.ComponentError(np.ones(4))],
 }
 BEHIND = [  # what public functions hand out or raise without being named in an __all__
     RESULT.diagnostics,
     RESULT.state,
+    Shuffled(*PROBLEM.train, seed=2),
     JACOBIAN.blocks[0],
     DenseJacobian(np.eye(2)),
     higcore.check_solver(PROBLEM.solver, show=False),

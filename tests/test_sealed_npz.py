@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from higcore import Result, load_checkpoint, save_checkpoint
 from higcore.half_inverse import HalfInverseInfo
 from higcore.training import files
-from higcore.training.result import Epoch, State
+from higcore.training.result import Best, Epoch, State
 
 THETA = np.array([1.0, -2.0, 3.0])
 INFO = HalfInverseInfo("gram", 3, 1.0, 0.5, 1e-6, float("inf"))
 RESULT = Result(
     State(THETA, {"mean": THETA / 2, "updates": 7}, 7, 0.5, info=INFO),
-    [Epoch(0.0, 0, 0.0, None, 2.0), Epoch(1.0, 7, 0.5, 1.5, 1.0)],
+    [Epoch(0.0, 0, 0.0, None, 2.0), Epoch(1.0, 7, 0.5, 1.5, 1.0, 1.25)],
     batch=4,
     identity={"problem": "toy"},
+    best=Best(THETA / 4, 1.25, 1.0, 7),
 )
 
 
@@ -78,9 +79,11 @@ def assert_refused(path, reason=""):
 def test_numpy_opens_it(path):
     header, arrays = parts(path)
     assert (header["format"], header["version"], header["higcore"]) == (
-        "higcore checkpoint", 2, "0.1.0",
+        "higcore checkpoint", 3, "0.1.0",
     )  # fmt: skip
-    assert set(arrays) == {"theta", "optimizer.mean"}
+    assert set(arrays) == {"theta", "best.theta", "optimizer.mean"}
+    assert header["best"] == {"theta": None, "loss": 1.25, "epoch": 1.0, "step": 7}
+    assert arrays["best.theta"].tobytes() == (THETA / 4).tobytes()
     assert arrays["theta"].tobytes() == THETA.tobytes()
     assert arrays["optimizer.mean"].tobytes() == (THETA / 2).tobytes()
 
@@ -226,7 +229,7 @@ def test_pickles_are_never_opened(path, tmp_path):
 def test_versions(path):
     header, arrays = parts(path)
     files.write_sealed(path, header | {"version": 7, "higcore": "9.1"}, arrays)
-    reason = "it is of version 7, written by higcore 9.1; this higcore 0.1.0 reads up to version 2"
+    reason = "it is of version 7, written by higcore 9.1; this higcore 0.1.0 reads up to version 3"
     assert_refused(path, reason + ", so upgrade higcore")
     for version in (1, 0, -1, "2", None, 2.5, True):
         files.write_sealed(path, header | {"version": version}, arrays)
@@ -248,7 +251,12 @@ def test_versions(path):
         ("state", "seconds", "0.5", "seconds is of type .*str.*, not .*float"),
         ("state", "optimizer", [1], "TypeError"),
         ("fields", "history", [[0.0, 0, 0.0, None, "2.0"]], "hold numbers, not .*str"),
-        ("fields", "history", [[0.0, 0, 0.0, None]], "Expected 5 arguments, got 4"),
+        ("fields", "history", [[0.0, 0, 0.0, None]], "missing 1 required positional argument"),
+        ("fields", "history", [[0.0] * 7], "takes from 6 to 7 positional arguments but 8"),
+        ("best", "loss", "1", "loss is of type .*str.*, not .*float"),
+        ("best", "epoch", None, "epoch is of type .*NoneType.*, not .*float"),
+        ("best", "step", 0.5, "step is of type .*float.*, not .*int"),
+        ("best", "more", 1, "unexpected keyword argument 'more'"),
         ("fields", "diagnostics", [[[]] * 9], "hold numbers, not .*list"),
         ("fields", "more", 1, "unexpected keyword argument 'more'"),
     ],
@@ -260,7 +268,23 @@ def test_headers_of_something_else(path, part, name, value, reason):
     assert_refused(path, reason)
 
 
-def test_a_version_2_without_its_checksum(path):
+def test_what_version_2_did_not_know(path):
+    header, arrays = parts(path)
+    header["version"], best = 2, header.pop("best")
+    header["fields"]["history"] = [row[:5] for row in header["fields"]["history"]]
+    files.write_sealed(path, header, arrays)
+    assert_refused(path, "array 'best.theta' does not belong in a checkpoint")
+    theta_of_best = arrays.pop("best.theta")
+    files.write_sealed(path, header, arrays)
+    loaded = load_checkpoint(path)
+    assert (loaded.best, loaded.history[-1].validation_loss) == (None, None)
+    files.write_sealed(path, header | {"best": best}, arrays)
+    assert_refused(path, "array 'best.theta' is missing")
+    files.write_sealed(path, header | {"best": {}}, arrays | {"best.theta": theta_of_best})
+    assert_refused(path, "TypeError")
+
+
+def test_a_file_without_its_checksum(path):
     header, arrays = parts(path)
     np.savez(path, header=json.dumps(header), **arrays)
     assert_refused(path, "its checksum is missing")
@@ -276,6 +300,10 @@ def test_a_version_2_without_its_checksum(path):
         ({"theta": THETA[:, None]}, "theta must have shape"),
         ({"theta": THETA[:0]}, "theta is empty"),
         ({"theta": THETA.astype("f2")}, "theta must be a float32 or float64 array, got dtype fl"),
+        ({"best.theta": None}, "array 'best.theta' is missing"),
+        ({"best.theta": THETA[:2]}, r"best.theta must have shape \(3,\), got \(2,\)"),
+        ({"best.theta": THETA * np.inf}, "best.theta holds 3 non-finite value"),
+        ({"best.theta": THETA.astype("f4")}, "best.theta is float32|share one dtype"),
     ],
 )
 def test_wrong_arrays(path, changes, reason):

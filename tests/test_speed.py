@@ -20,6 +20,7 @@ def invoke(*options):
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(parts, "RACES", {"toy": 1})
+    monkeypatch.setattr(parts, "LOOP_RACES", {})
     monkeypatch.setattr(race, "ROUNDS", 2)
     monkeypatch.setattr(race, "STEPS_A_TURN", 3)
 

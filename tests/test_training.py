@@ -170,7 +170,7 @@ def test_float32_training(problem):
         ({"steps": 1, "batch": 0}, "batch must be at least 1, got 0"),
         ({"steps": 1, "batch": 41}, "batch must be at most the number of training samples, 40; g"),
         ({"steps": 1, "seed": -1}, "seed must be at least 0"),
-        ({"steps": 1, "evaluate_every": 0}, "evaluate_every must be at least 1"),
+        ({"steps": 1, "evaluate_every": 0}, "evaluate_every must be a finite number"),
         ({"steps": 1, "resume": "run.npz"}, "resume must be a Result, such as load_checkpoint"),
         ({"steps": 1, "on_epoch": print}, "on_epoch must be a list of callables"),
         ({"steps": 1, "theta": np.zeros(3)}, r"theta must have shape \(114,\), got \(3,\)"),

@@ -19,7 +19,10 @@ from solvers import dipole, oscillators
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("higcore", "nets", "solvers")
 # What is behind `check_solver` and `check_network`, of which only `CheckReport` is handed out.
-BEHIND = ("diagnosis", "differences", "differentiable", "examination", "network", "solver")
+BEHIND = (
+    "diagnosis", "differences", "differentiable", "examination", "loss", "network", "solver",
+    "stepper",
+)  # fmt: skip
 INTERNAL = {f"higcore/examination/{name}.py" for name in BEHIND}
 FILES = sorted(str(p.relative_to(ROOT)) for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
 KERNELS = [k for m in (oscillators, dipole) for k in vars(m).values() if isinstance(k, RangeKernel)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from solvers import OscillatorChain, ScaledOutputs
 
 from .dipole import Dipole
+from .loops import LOOPS as LOOPS
 from .oscillators import LinearChain, Oscillators
 from .poisson import Poisson
 from .setting import OPTIMIZERS as OPTIMIZERS

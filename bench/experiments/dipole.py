@@ -40,10 +40,10 @@ class Dipole:
         """Those of B.4: figures 4c and 8-11."""
         if self.convolutional:
             hig = Setting(16, HIG(lr=0.7, tau=1e-4))
-            gn, adam = Setting(16, GaussNewton(tau=1e-4)), Setting(256, Adam(lr=2e-4))
+            gn, adam = Setting(16, GaussNewton(tau=1e-4, paper=True)), Setting(256, Adam(lr=2e-4))
         else:
             hig = Setting(16, HIG(lr=0.5, tau=1e-5))
-            gn = Setting(16, GaussNewton(lr=0.5, tau=1e-5))
+            gn = Setting(16, GaussNewton(lr=0.5, tau=1e-5, paper=True))
             adam = Setting(256, Adam(lr=5e-4))
         return settings(hig, gn, adam, adaptive=32)
 

@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 
 from ..style import STYLES
 
+SAMPLES, PANELS = 2000, 8  # at most, where outputs are drawn against targets
+
 
 def oscillator_trajectory(times, states, control, target, title):
     """Figure 2a: positions and momenta of one controlled run, the control behind them.
@@ -63,6 +65,27 @@ def toy_fit(x, y):
     return figure
 
 
+def predictions(y, target, title):
+    """Outputs (b, |y|) against their targets, a panel each, of `PANELS` of them if there are more.
+
+    Where both are equal there is a line.
+    """
+    outputs = np.unique(np.linspace(0, y.shape[1] - 1, min(PANELS, y.shape[1])).astype(int))
+    columns = min(4, len(outputs))
+    rows = -(-len(outputs) // columns)
+    figure = Figure(figsize=(3.2 * columns, 3.1 * rows + 0.3), layout="constrained")
+    for k, j in enumerate(outputs):
+        ax = figure.add_subplot(rows, columns, k + 1)
+        ends = target[:, j].min(), target[:, j].max()
+        ax.plot(ends, ends, color=STYLES[1][0], linestyle=STYLES[1][1])
+        ax.plot(target[:, j], y[:, j], ".", color=STYLES[0][0], ms=3, alpha=0.6)
+        ax.set_title(f"$y_{{{j + 1}}}$", fontsize=10)
+    figure.supxlabel("target", fontsize=10)
+    figure.supylabel("output", fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
 def poisson_fields(fields):
     """Figure 3a: named fields side by side, each with its own colour scale."""
     figure = Figure(figsize=(3.1 * len(fields), 3), layout="constrained")
@@ -103,4 +126,45 @@ def dipole_density(times, positions, density, control, target, title):
     bottom.set_xlabel("time t")
     bottom.set_ylabel("control u(t)")
     figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def law(argument, learned, true, seen):
+    """A law that was learned against the true one, and how often its arguments were met."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    ax = figure.subplots()
+    often = ax.twinx()
+    often.hist(seen, bins=60, color="#9ec3e6", alpha=0.5)
+    often.set_ylabel("times met in training", color="#4a7fb0")
+    often.grid(False)
+    ax.set_zorder(often.get_zorder() + 1)
+    ax.patch.set_visible(False)
+    (color, dash), (other, other_dash) = STYLES[:2]
+    ax.plot(argument, true, dash, color=color, label="true")
+    ax.plot(argument, learned, other_dash, color=other, label="learned")
+    ax.set_xlabel("velocity")
+    ax.set_ylabel("friction")
+    error = abs(learned - true)
+    ax.set_title(f"largest error {error.max():.1e}, of {abs(true).max():.2g}", fontsize=11)
+    ax.legend(frameon=False)
+    return figure
+
+
+def corrected_solver(times, errors, curves, trained):
+    """Errors of a coarse and a corrected solver against time, and solutions at the end."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (color, dash), name, error in zip(STYLES, ("coarse", "corrected"), errors, strict=False):
+        left.semilogy(times[1:], error[1:], dash, color=color, label=name)
+    left.axvline(trained, color="#777777", lw=1, ls=":")
+    left.annotate(" trained span", (trained, left.get_ylim()[0]), fontsize=8, va="bottom")
+    left.set_xlabel("time t")
+    left.set_ylabel("relative error against the fine solver")
+    left.legend(frameon=False)
+    styles = (("#777777", "-"), *STYLES[:2])
+    for (color, dash), (name, values) in zip(styles, curves.items(), strict=True):
+        right.plot(np.arange(len(values)), values, dash, color=color, label=name)
+    right.set_xlabel("cell")
+    right.set_ylabel(f"solution at t = {times[-1]:g}")
+    right.legend(frameon=False)
     return figure

@@ -41,7 +41,7 @@ class Poisson:
         """Step sizes of the code, or of figure 3 for the paper's variant."""
         return settings(
             Setting(64, HIG(lr=self.hig_lr, tau=1e-5)),
-            Setting(64, GaussNewton(lr=self.hig_lr, tau=1e-5)),
+            Setting(64, GaussNewton(lr=self.hig_lr, tau=1e-5, paper=True)),
             Setting(64, Adam(lr=self.adam_lr)),
             adaptive=16,
         )

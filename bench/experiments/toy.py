@@ -29,7 +29,7 @@ class Toy:
         """Those of B.1."""
         return settings(
             Setting(256, HIG(lr=self.hig_lr, tau=1e-6)),
-            Setting(256, GaussNewton(lr=1.0, tau=1e-4)),
+            Setting(256, GaussNewton(lr=1.0, tau=1e-4, paper=True)),
             Setting(256, Adam(lr=0.3)),
             adaptive=self.samples,
         )

@@ -282,9 +282,9 @@ def train(optimizer, seed=2, dtype=np.float64):
 
 taus = (1e-1, 1e-2, 1e-4, 1e-6)
 hig = {tau: train(HIG(tau=tau)) for tau in taus}
-gauss_newton = {tau: train(GaussNewton(tau=tau)) for tau in taus}
+gauss_newton = {tau: train(GaussNewton(tau=tau, paper=True)) for tau in taus}
 single = train(HIG(tau=1e-6), dtype=np.float32)
-others = [train(GaussNewton(tau=1e-6), seed) for seed in (1, 3)]
+others = [train(GaussNewton(tau=1e-6, paper=True), seed) for seed in (1, 3)]
 
 for tau in taus:
     print(

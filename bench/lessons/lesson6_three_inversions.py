@@ -211,16 +211,17 @@ show(figure, "lesson6-scale.png")
 # B.1, and LM is as the library has it. Of Gauss-Newton, B.1 says that it has no rate, or eta = 1.
 # If L is the sum of eq. 2, that is the full step, which takes the linearised error away at once.
 # Here L is the mean over the batch, h = 1 / b, and eta = 1 goes the b-th part of it. Both run:
-# eta = 1 and, last, eta = b.
+# eta = 1 and, last, eta = b. (Without `paper=True`, `GaussNewton` divides by h, and eta = 1 is the
+# full step.)
 
 # %%
 BATCH, EPOCHS, SEEDS = 64, 150, range(5)
 OPTIMIZERS = {
     "Adam": Adam(lr=0.3),
-    "Gauss-Newton": GaussNewton(lr=1.0, tau=1e-4),
+    "Gauss-Newton": GaussNewton(lr=1.0, tau=1e-4, paper=True),
     "HIG": HIG(lr=1.0, tau=1e-6),
     "LM": LevenbergMarquardt(),
-    "Gauss-Newton in full": GaussNewton(lr=BATCH, tau=1e-4),
+    "Gauss-Newton in full": GaussNewton(lr=BATCH, tau=1e-4, paper=True),
 }
 
 
@@ -504,7 +505,7 @@ RACERS = {
     "SIP": ScaleInvariantPhysics(lr=1e-2),
     "HIG": HIG(lr=1.0, tau=1e-6),
     "HIG, eta = 2": HIG(lr=2.0, tau=1e-6),
-    "Gauss-Newton": GaussNewton(lr=1.0, tau=1e-6),
+    "Gauss-Newton": GaussNewton(lr=1.0, tau=1e-6, paper=True),
     "LM": LevenbergMarquardt(),
 }
 race = {

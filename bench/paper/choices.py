@@ -15,6 +15,7 @@ from ..experiments import Setting
 
 BATCH_FACTORS = (0.25, 0.5, 1, 2, 4)  # of the paper's batch
 LR_FACTORS = (0.25, 0.5, 1, 2, 4, 8, 16)  # of the paper's eta
+WITH_BATCH = 0.75  # power of b with which eta goes, for a step of HIG to remain what it is
 TAUS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 KAPPAS = (0.0, -0.25, -0.5, -0.75, -1.0)
 
@@ -30,30 +31,42 @@ ADAPTIVE = {
 def settings(used, most):
     """``{parameter: {value: Setting}}`` around a setting, with batches of ``most`` samples."""
     optimizer, batch = used.optimizer, used.batch
+    batches = [int(factor * batch) for factor in BATCH_FACTORS if factor * batch <= most]
     if isinstance(optimizer, AdaptiveHIG):
         values = ADAPTIVE
     else:
         values = {"lr": [factor * optimizer.lr for factor in LR_FACTORS]}
         values |= {"tau": TAUS, "kappa": KAPPAS}
-    batches = [int(factor * batch) for factor in BATCH_FACTORS if factor * batch <= most]
-    return {"batch": {size: Setting(size, optimizer) for size in batches}} | {
+    found = {"batch": {size: Setting(size, optimizer) for size in batches}} | {
         name: {v: Setting(batch, dataclasses.replace(optimizer, **{name: v})) for v in known}
         for name, known in values.items()
     }
+    if not isinstance(optimizer, AdaptiveHIG):  # of a mean, g falls as 1/b; J has more rows, too
+        scaled = {size: optimizer.lr * (size / batch) ** WITH_BATCH for size in batches}
+        found["batch, lr with it"] = {
+            size: Setting(size, dataclasses.replace(optimizer, lr=lr))
+            for size, lr in scaled.items()
+        }
+    return found
 
 
-def choices(experiment, name, epochs, seeds, say, keep):
+def choices(experiment, name, epochs, seeds, say, keep, found):
     """Train with every setting of an optimizer and seed: ``{parameter: {value: {seed: record}}}``.
 
     Epochs, not seconds: the losses are then those of any machine, whatever else it does. All
-    settings of a seed come before the next seed; ``keep(found)`` is called after every run.
+    settings of a seed come before the next seed. ``found`` is added to, and what it holds is not
+    run again; ``keep(found)`` is called after every run.
     """
     known = settings(experiment.settings[name], experiment.problem().train.count)
-    found = {name: {f"{value:g}": {} for value in values} for name, values in known.items()}
+    for parameter, values in known.items():
+        for value in values:
+            found.setdefault(parameter, {}).setdefault(f"{value:g}", {})
     for seed in seeds:
         problem, trained = experiment.problem(seed), {}  # the setting itself comes up on every axis
         for name, values in known.items():
             for value, setting in values.items():
+                if str(seed) in found[name][f"{value:g}"]:
+                    continue
                 say(f"{experiment.name}, seed {seed}: {name} {value:g}")
                 if setting not in trained:
                     trained[setting] = _train(problem, setting, epochs, seed)

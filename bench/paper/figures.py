@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from higcore.training.plots import draw_diagnostics, draw_losses
+
 from ..style import STYLES
 from .choices import test_losses
 
@@ -88,46 +90,34 @@ def toy_training(curves, recorded, title):
     return figure
 
 
-PANELS = {
-    "loss": "loss of the batch",
-    "step_norm": "norm of the step",
-    "condition": "condition of the kept modes",
-    "ratio": "actual / predicted decrease",
-}
-
-
 def diagnostics(rows, title):
-    """Loss, norm of the step, condition, and actual over predicted decrease against the step.
-
-    The ratio is 1 where the solver is linear over the step; it is cut at -1 and 3.
-    """
+    """The figures of a run's steps; ``rows`` are columns by name, from JSON."""
     figure = Figure(figsize=(12, 3.2), layout="constrained")
-    predicted = np.array(rows["predicted_decrease"], dtype=float)  # null: not finite, or not there
-    actual = np.array(rows["actual_decrease"], dtype=float)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a step of 0 predicts and does nothing
-        rows = rows | {"ratio": np.clip(actual / predicted, -1, 3)}
-    for ax, (name, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-        ax.plot(rows["step"], np.array(rows[name], dtype=float), color=STYLES[0][0])
-        ax.set_yscale("linear" if name == "ratio" else "log")
-        ax.set_xlabel("step")
-        ax.set_title(label, fontsize=10)
-    figure.axes[-1].axhline(1, color="#777777", ls=":")
-    figure.axes[-1].set_ylim(-1.1, 3.1)
+    draw_diagnostics(figure, rows)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def losses(history, title):
+    """Training and test loss of one run against seconds and steps."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    draw_losses(figure, history)
     figure.suptitle(title, fontsize=11)
     return figure
 
 
 CHOICES = {
-    "batch": "b (batch)", "lr": "η (lr)", "tau": "τ (tau)", "kappa": "κ (kappa)",
-    "mu": "μ (mu)", "momentum": "m (momentum)",
+    "batch": "b (batch)", "batch, lr with it": "b, η with $b^{3/4}$", "lr": "η (lr)",
+    "tau": "τ (tau)", "kappa": "κ (kappa)", "mu": "μ (mu)", "momentum": "m (momentum)",
 }  # fmt: skip
-BASES = {"batch": 2, "lr": 2, "tau": 10, "reach": 2, "others": 2}  # of logarithmic axes
+TWOFOLD = ("batch", "batch, lr with it", "lr", "reach", "others")
+BASES = dict.fromkeys(TWOFOLD, 2) | {"tau": 10}  # of logarithmic axes
 
 
 def choices(found, setting, title):
     """Test loss at the end against each parameter, median and range over seeds."""
     figure = Figure(figsize=(2.8 * len(found), 3.4), layout="constrained")
-    used = {"batch": setting.batch} | vars(setting.optimizer)
+    used = {"batch": setting.batch, "batch, lr with it": setting.batch} | vars(setting.optimizer)
     panels = figure.subplots(1, len(found), sharey=True)
     for ax, (name, runs) in zip(panels, found.items(), strict=True):
         _choice(ax, runs, used[name])

@@ -47,7 +47,9 @@ def train(
 
 def sample_losses(problem, theta):
     """Median and largest of the losses whose mean is the test loss."""
-    with np.errstate(over="ignore", invalid="ignore"):  # of a run that diverged
+    losses = np.full(1, np.nan)
+    # Of a run that diverged, or that a part of the problem ended.
+    with np.errstate(over="ignore", invalid="ignore"), suppress(Exception):
         _, y = problem.predict(theta, problem.test)
         losses = to_host(problem.loss.value(y, problem.test.target))
     ends = {"median": np.median(losses), "largest": losses.max()}
@@ -79,16 +81,20 @@ def leave_files(out, stem, experiment, problem, result, record):
     """Write checkpoint, JSON, loss curve and picture of a run, also of an interrupted one.
 
     They are ``out/stem.npz``, ``.json``, ``-loss.png``, ``-picture.png`` and, if there are any,
-    ``-diagnostics.png``.
+    ``-diagnostics.png``. Returns a sentence if there is no picture of what was learned, else "".
     """
     save_checkpoint(out / f"{stem}.npz", result)
     records.write_json(out / f"{stem}.json", record | records.environment())
     label, title = record["optimizer"], f"{problem.name}, batch {record['batch']}"
-    save(figures.loss_curves({label: record["curve"]}, title), out / f"{stem}-loss.png")
+    save(figures.losses(result.history.to_dict(), f"{label}, {title}"), out / f"{stem}-loss.png")
     if rows := record.get("diagnostics"):
         save(figures.diagnostics(rows, f"{label}, {title}"), out / f"{stem}-diagnostics.png")
-    picture = experiment.picture(problem.on("cpu"), to_host(result.theta))
+    try:
+        picture = experiment.picture(problem.on("cpu"), to_host(result.theta))
+    except Exception as error:  # of somebody's own problem
+        return f"There is no picture: to draw it raised {type(error).__name__}: {error}"
     save(picture, out / f"{stem}-picture.png")
+    return ""
 
 
 def survey(experiment, optimizers, seeds, path, **budget):
@@ -122,7 +128,7 @@ def survey_figure(runs, title):
     first = {name: next(iter(by_seed.values())) for name, by_seed in runs.items()}
     labels = {name: f"{record['optimizer']}, b {record['batch']}" for name, record in first.items()}
     curves = {labels[name]: record["curve"] for name, record in first.items()}
-    if title.startswith("toy"):
+    if title.startswith("toy") and all("recorded" in record for record in first.values()):
         recorded = {labels[name]: record["recorded"] for name, record in first.items()}
         return figures.toy_training(curves, recorded, title)
     return figures.loss_curves(curves, title)

@@ -111,8 +111,8 @@ class Limited(AdaptiveHIG):
         if length <= most:
             return trial
         step = most / length * trial.step
-        Jd = model.J.matvec(step)
-        return trial._replace(step=step, predicted=float((model.g - at.curvature / 2 * Jd) @ Jd))
+        Jd, h = model.J.matvec(step), at.unit_curvature
+        return trial._replace(step=step, predicted=float((model.g - h / 2 * Jd) @ Jd))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from higcore.optimizers import Adam
 
 from .. import records
 from ..experiments import EXPERIMENTS, VARIANTS, Oscillators
+from ..experiments.loops import TIMED
 from . import peers
 
 SETTLE_SECONDS = 0.25
@@ -37,7 +38,7 @@ def experiment(name):
     if name.startswith("wide-"):
         return Oscillators(hidden=(int(name[5:]),) * 3, test_samples=16, name=name)
     variants = {v.name: v for known in VARIANTS.values() for v in known.values()}
-    return (EXPERIMENTS | variants)[name]
+    return (EXPERIMENTS | variants | TIMED)[name]
 
 
 def higcore_step(problem, tau):
@@ -84,9 +85,9 @@ def main(label, name, batch, folder, device="cpu"):
     data = problem.batch(0, int(batch))
     before = records.peak_memory_mb()
     step = make_step(label, problem, chosen.settings["hig"].optimizer.tau, device)
-    size, batch = problem.network.size, int(batch)
+    size, batch = problem.size, int(batch)
     # As `fit` does; the rivals keep the threads that their libraries take.
-    policy = thread_policy(2 * batch * size, min(batch * problem.solver.output_size, size))
+    policy = thread_policy(2 * batch * size, min(batch * problem.output_size, size))
     with policy if label.startswith("higcore") else nullcontext():
         found = step(theta, data)
         synchronize(theta)

@@ -18,7 +18,7 @@ from ..paper import tables
 from . import peers, race
 from .contestants import experiment, higcore_step
 from .crossovers import CASES, applied, gram_matrix, timed
-from .profile import STAGES, solver_operations, stage_operations, timed_stages
+from .profile import solver_operations, stage_operations, stage_seconds
 
 # Experiment -> batch sizes; the first is the paper's.
 BATCHES = {
@@ -109,9 +109,7 @@ def step_row(name, batch, repeats):
     rows = min(batch * problem.solver.output_size, problem.network.size)
     with thread_policy(2 * batch * problem.network.size, rows):
         whole = timed(waited(lambda: step(theta, data), theta), most=repeats)
-        timed_stages(problem, theta, data, tau)
-        stages = [timed_stages(problem, theta, data, tau) for _ in range(repeats)]
-    row = {"step": whole} | dict(zip(STAGES, np.median(stages, axis=0).tolist(), strict=True))
+    row = {"step": whole} | stage_seconds(problem, setting.optimizer, batch, repeats, 3)
     row["peak MB"] = peak_of(lambda: step(theta, data), theta)
     row["estimated MB"] = memory_estimate(problem, batch, tau=tau).total / 1e6
     needed = stage_operations(chosen.problem(), batch, tau >= AUTO_SQUARES_FROM)

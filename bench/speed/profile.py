@@ -8,12 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 from scipy.linalg.blas import dgemm
 
-from higcore import StackedJacobian, fit
-from higcore.backend import is_host, synchronize, thread_policy
-from higcore.half_inverse import AUTO_SQUARES_FROM, SQUARING, choose_method
+import higcore
+from higcore.half_inverse import AUTO_SQUARES_FROM
 from higcore.kernels import RangeKernel
-from higcore.spectral import qr
-from higcore.spectral.filters import TruncatedPower
 
 STAGES = (
     "network", "solver", "sweep", "row pull-back", "Gram", "decomposition", "pull-down", "update",
@@ -26,15 +23,9 @@ def profile(experiment, repeats=40, train_steps=20):
     Medians over ``repeats``; the floor is the number of operations over the rate of large matrix
     products, measured here.
     """
-    problem, setting = experiment.problem(), experiment.settings["hig"]
-    theta = fit(problem, setting.optimizer, batch=setting.batch, steps=train_steps).theta
-    data = problem.batch(0, setting.batch)
-    n = min(setting.batch * problem.solver.output_size, problem.network.size)
-    with thread_policy(2 * setting.batch * problem.network.size, n):
-        rows = [timed_stages(problem, theta, data, setting.optimizer.tau) for _ in range(repeats)]
-    seconds = dict(zip(STAGES, np.median(rows, axis=0).tolist(), strict=True))
-    squares = setting.optimizer.tau >= AUTO_SQUARES_FROM
-    operations = stage_operations(problem, setting.batch, squares)
+    problem, (batch, optimizer) = experiment.problem(), experiment.settings["hig"]
+    seconds = stage_seconds(problem, optimizer, batch, repeats, train_steps)
+    operations = stage_operations(problem, batch, optimizer.tau >= AUTO_SQUARES_FROM)
     rate = matrix_product_rate()
     return {
         stage: {
@@ -46,34 +37,15 @@ def profile(experiment, repeats=40, train_steps=20):
     }
 
 
-def timed_stages(problem, theta, data, tau):
-    """Seconds of every stage of one step, done one by one as `half_inverse` does them."""
-    marks = [time.perf_counter()]
+def stage_seconds(problem, optimizer, batch, repeats, train_steps):
+    """Seconds of every stage of a step; what is none of the others, such as the loss, in the last.
 
-    def mark(value):
-        synchronize(theta)
-        marks.append(time.perf_counter())
-        return value
-
-    control, net_tape = mark(problem.network.forward(theta, data.net_input))
-    y, tape = mark(problem.solver.forward(data.x, control))
-    S = mark(problem.solver.rows(tape))
-    J = StackedJacobian(problem.network, theta, net_tape, S)
-    mark(J.blocks)
-    g = problem.loss.gradient(y, data.target).reshape(-1) / len(y)
-    m, t = J.shape
-    method, f = choose_method("auto", m, t, tau, is_host(theta)), TruncatedPower(-0.5, tau)
-    if method == "qr":  # no Gram matrix, and the pull-down is part of it
-        mark(None)
-        step = mark(qr.decompose(J, g).apply(f)[0])
-        mark(None)
-    else:
-        K = mark(J.gram(mirrored=False) if m <= t else J.gram_of_parameters())
-        g = g if m <= t else J.rmatvec(g)
-        weights, _ = mark(SQUARING[method].decompose(K, g).apply(f))
-        step = mark(J.rmatvec(weights) if m <= t else weights)
-    mark(theta - 1e-3 * step)
-    return np.diff(marks)
+    Without a squaring there is no Gram matrix.
+    """
+    found = higcore.profile(problem, optimizer, batch=batch, steps=repeats, after=train_steps)
+    *stages, last = STAGES
+    seconds = {stage: found.parts.get(stage, 0.0) for stage in stages}
+    return seconds | {last: found.total - sum(seconds.values())}
 
 
 def stage_operations(problem, b, squares):

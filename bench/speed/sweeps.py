@@ -6,13 +6,11 @@ import tracemalloc
 
 import numpy as np
 
-from higcore import memory_estimate
-from higcore.backend import thread_policy
+from higcore import HIG, memory_estimate, profile
 
 from . import race
 from .contestants import experiment
 from .crossovers import timed
-from .profile import timed_stages
 
 WIDTHS = (20, 70, 220, 700, 2200, 7000)  # 3e3 to 1e8 parameters
 POISSON_BATCHES = (4, 8, 16, 32, 64, 128, 256)  # m = 64 b, to 16384
@@ -47,10 +45,8 @@ def width_sweep(report, keep, widths=WIDTHS, batch=128):
 
 def decomposition_seconds(problem, batch, repeats=5):
     """Median seconds of the decomposition alone, at the first parameters."""
-    theta, data = first_parameters(problem), problem.batch(0, batch)
-    with thread_policy(2 * batch * problem.network.size):
-        rows = [timed_stages(problem, theta, data, 1e-6) for _ in range(repeats)]
-    return float(np.median(rows, axis=0)[5])
+    still = HIG(lr=1e-6)  # theta hardly moves
+    return profile(problem, still, batch=batch, steps=repeats, after=1).parts["decomposition"]
 
 
 def first_parameters(problem):

@@ -1,7 +1,15 @@
-"""Are the derivatives of a solver or a network right? By numbers, for our tests and for users."""
+"""Are the derivatives of a solver, network or loss right? By numbers, for tests and for users."""
 
-from .checks import check_network, check_solver
+from .checks import check_loss, check_network, check_solver, check_stepper
 from .derivative_tests import dot_test, taylor_test
 from .report import CheckReport
 
-__all__ = ["CheckReport", "check_network", "check_solver", "dot_test", "taylor_test"]
+__all__ = [
+    "CheckReport",
+    "check_loss",
+    "check_network",
+    "check_solver",
+    "check_stepper",
+    "dot_test",
+    "taylor_test",
+]

@@ -1,13 +1,17 @@
-"""The examination of a user's solver or network: what is asked for."""
+"""The examination of a user's solver, network or loss: what is asked for."""
 
 from __future__ import annotations
 
 from ..backend import Array
-from ..protocols import Network, Solver
-from ..validation import check_array
+from ..losses import check_is_loss, target_size
+from ..model import Model
+from ..protocols import Loss, Network, Solver, Stepper
+from ..validation import check_array, check_arrays
+from .loss import SampleLoss
 from .network import ParametrisedNetwork
 from .report import CheckReport
 from .solver import ControlledSolver
+from .stepper import JointStep
 
 SAMPLES = 3
 
@@ -71,6 +75,47 @@ def check_solver(
     return exam.report
 
 
+def check_stepper(
+    stepper: Stepper,
+    x: Array | None = None,
+    u: Array | None = None,
+    *,
+    seed: int = 0,
+    show: bool = True,
+) -> CheckReport:
+    """Check everything about a time step that can be checked by numbers; print and return a table.
+
+    As `check_solver`, with the derivative of ``step`` with respect to x and u side by side:
+    ``tangent``, ``adjoint`` and ``jacobian`` against differences and each other, and ``pull`` of
+    several cotangents, which is what a rollout calls.
+
+    Parameters
+    ----------
+    stepper : object
+        A `solvers.Stepper`, or an object with ``state_size``, ``control_size``, ``step``,
+        ``tangent``, ``adjoint``, ``jacobian`` and ``pull``.
+    x, u : arrays (b, |x|) and (b, |u|), optional
+        Where to check; by default normal random numbers, 3 samples.
+    seed, show
+        As for `check_solver`.
+
+    Returns
+    -------
+    CheckReport
+        True if all passed.
+    """
+    exam = JointStep("stepper", stepper, seed, x=x, u=u)
+    sizes = exam.run("sizes", exam.sizes, "state_size", "control_size")
+    if sizes:
+        samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
+        x = exam.points("x", x, (samples, sizes[0]))
+        u = exam.points("u", u, (samples, sizes[1]))
+        exam.at(x, exam.xp.concatenate([x, u], axis=1)).examine()
+    if show:
+        print(exam.report)
+    return exam.report
+
+
 def check_network(
     network: Network,
     theta: Array | None = None,
@@ -106,6 +151,11 @@ def check_network(
     TypeError, ValueError
         For a class, and for theta and x that the network's sizes do not allow.
     """
+    if isinstance(network, Model):
+        raise TypeError(
+            f"network must take arrays, and a {type(network).__name__} takes a Batch: check its "
+            "network by check_network and its stepper by check_stepper"
+        )
     exam = ParametrisedNetwork("network", network, seed, theta=theta, x=x)
     sizes = exam.run("sizes", exam.sizes, "size", "input_size", "output_size")
     if sizes:
@@ -116,6 +166,56 @@ def check_network(
         theta = drawn if theta is None else theta
         if theta is not None:
             exam.at(x, theta).examine()
+    if show:
+        print(exam.report)
+    return exam.report
+
+
+def check_loss(
+    loss: Loss, y: Array, target: Array, *, seed: int = 0, show: bool = True
+) -> CheckReport:
+    """Check everything about a loss that can be checked by numbers; print and return a table.
+
+    - Shapes, dtypes and finiteness of ``value`` and ``gradient``; float32 too, if it is taken.
+    - Each sample stands alone, and nothing is divided by the number of samples, which `Problem`
+      does; a second call gives the same, no argument is written to.
+    - ``gradient`` against central differences of ``value``, every component of y in its own units.
+    - The curvature against differences of ``gradient``: ``curvatures`` must nowhere be less than
+      they are, ``curvature`` nowhere by more than a factor of 1.5, nor may it be larger by more
+      than that everywhere, or in one of its components.
+
+    A wrong sign and a factor are named, and else the worst component. Give points that are as those
+    of a training, with errors on both sides of every kink or switch in the loss.
+
+    Parameters
+    ----------
+    loss : object
+        Such as those of `higcore.losses`, or as `protocols.Loss` says.
+    y : array (b, |y|)
+        Outputs of a solver, float64 or float32, NumPy or CuPy; of two samples or more.
+    target : array (b, |y|)
+        Their targets, or as wide as ``target_size`` of the loss says.
+    seed : int
+        Draws the components that are checked, if there are more than 512.
+    show : bool
+        Whether to print the table.
+
+    Returns
+    -------
+    CheckReport
+        True if all passed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a class, what is no loss, and arrays of other shapes. What the loss raises is in the
+        table.
+    """
+    exam = SampleLoss("loss", loss, seed, y=y, target=target)
+    check_is_loss("loss", loss)
+    check_arrays(y=(y, ("b", "|y|")))
+    check_arrays(y=(y, ("b", "|y|")), target=(target, ("b", target_size(loss, y.shape[1]))))
+    exam.at(y, target).examine()
     if show:
         print(exam.report)
     return exam.report

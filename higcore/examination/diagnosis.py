@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,17 +12,28 @@ from ..backend import array_module
 
 def flaw(array, shape, dtype):
     """What keeps an array from having this shape and dtype and being finite; "" if nothing."""
+    summed = getattr(array, "shape", None) == shape[1:]
+    hint = "; is the sample axis summed away?" if summed else ""
     try:
         xp = array_module(it=array)
     except TypeError:
-        return f"is no NumPy or CuPy array but of type {type(array).__name__}"
+        return f"is no NumPy or CuPy array but of type {type(array).__name__}{hint}"
     if array.shape != shape:
-        hint = "; is the sample axis summed away?" if array.shape == shape[1:] else ""
         return f"has shape {array.shape} in place of {shape}{hint}"
     if array.dtype != dtype:
         return f"has dtype {array.dtype} for inputs of {np.dtype(dtype)}"
     bad = int((~xp.isfinite(array)).sum())
     return f"holds {bad} NaN or Inf of {array.size} values" if bad else ""
+
+
+def advice(array, dtype):
+    """What to do about an array that came out in float64 alone; "" of any other."""
+    if (getattr(array, "dtype", None), np.dtype(dtype)) != (np.float64, np.float32):
+        return ""
+    return (
+        ": it computes in float64, as by float64 constants of NumPy, or by SciPy; let it return "
+        "astype(x.dtype) of what it finds, or train in float64"
+    )
 
 
 class Claim(NamedTuple):
@@ -35,8 +46,23 @@ class Claim(NamedTuple):
     subject: str
     reference: str
     axis: str = ""
-    mistakes: Sequence[tuple[str, Any]] = ()
+    mistakes: Iterable[tuple[str, Any]] = ()
     numbers: Any = None
+
+
+def disordered(expected: np.ndarray, axis: str) -> Iterator[tuple[str, Any]]:
+    """Mistakes in the order of the last axis, which may be an array (k, n) to those who made it."""
+    *others, total = expected.shape
+    yield f"has the components of {axis} in reverse order", expected[..., ::-1]
+    for k in (k for k in range(2, total) if total % k == 0):
+        n = total // k
+        array = expected.reshape(*others, k, n)
+        transposed = f"has {axis} transposed, as an array ({n}, {k}) in place of ({k}, {n})"
+        yield transposed, array.swapaxes(-1, -2).reshape(expected.shape)
+        turned = {"first": array[..., ::-1, :], "last": array[..., ::-1]}
+        for which, mistaken in turned.items():
+            text = f"has {axis}, as an array ({k}, {n}), in reverse order along its {which} axis"
+            yield text, mistaken.reshape(expected.shape)
 
 
 def diagnose(claim, seen, expected, allowed, scale):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend import to_host
 from ..kernels import uncompiled
-from .diagnosis import Claim, flaw
+from .diagnosis import Claim, advice
 from .differences import (
     Estimate,
     NumericalJacobian,
@@ -19,9 +19,8 @@ from .differences import (
     remainder_order,
     step_scale,
 )
-from .examination import EndOfPart, Examination, host
+from .examination import COLUMNS, EndOfPart, Examination, host
 
-COLUMNS = 512  # of a Jacobian taken by differences; drawn, if there are more
 PAIRS = 3  # of the dot test: one would not tell a factor from anything else
 
 
@@ -48,10 +47,15 @@ class Differentiable(Examination):
     shape: tuple[int, int]
     y: Any = None
 
+    @property
+    def width(self):
+        """Number of outputs."""
+        return int(self.given.output_size)
+
     def at(self, x, v):
         """This examination, with the same table, at other arrays."""
         other = copy.copy(self)
-        other.x, other.v, other.shape = x, v, (len(x), int(self.given.output_size))
+        other.x, other.v, other.shape = x, v, (len(x), self.width)
         vars(other).pop("tape", None)  # of a network, made here
         return other
 
@@ -79,9 +83,7 @@ class Differentiable(Examination):
             self.check_kernels()
             if self.dtype == np.float64:
                 self.check_single_precision()
-        methods = ", ".join(sorted(self.changing))
-        wrong = f"{methods} changes the arrays it is given" if methods else ""
-        self.add("arguments after the calls", "unchanged", methods or "unchanged", wrong)
+        self.check_arguments()
 
     def check_value(self):
         name, one = self.name, [slice(i, i + 1) for i in range(len(self.x))]
@@ -110,11 +112,7 @@ class Differentiable(Examination):
             raise EndOfPart
         J = NumericalJacobian(numbers, total, columns, rounding, self.truncation)
         self.jacobian, self.units = J, J.units
-        which = J.unresolved.nonzero()[0]
-        if 0 < len(which) < self.shape[1]:
-            span = f"{which[0]} to {which[-1]}" if len(which) > 1 else which[0]
-            what = f"{len(which)} of {self.shape[1]} components of {y_letter}, {span}"
-            self.skip(what, J.why_unresolved())
+        self.skip_unresolved(y_letter, np.arange(self.shape[1]))
 
     def swapped(self, text, subscripts, *weights):
         """The mistake of taking S for its transpose, or this for S, where it can be made."""
@@ -218,8 +216,8 @@ class Differentiable(Examination):
     def check_results_in_float32(self, what, w):
         """The dtypes of what the methods return, and whether they are transposes of each other."""
         found = self.results(w)
-        flaws = {name: flaw(array, shape, np.float32) for name, (array, shape) in found.items()}
-        wrong = "; ".join(f"{name} {text}" for name, text in flaws.items() if text)
+        wrong = self.flaws(found, np.float32)
+        wrong += max(advice(array, np.float32) for array, _ in found.values())  # once, if any
         if self.has_tangent and not wrong:
             along, back = found["tangent"][0], found[self.pullback][0]
             forward, backward, size = _dot_products(self.v, along, w, back)

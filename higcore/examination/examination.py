@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from ..backend import array_module, to_host
 from ..validation import check_array, check_count, check_same_dtype
-from .diagnosis import diagnose, flaw
+from .diagnosis import advice, diagnose, disordered, flaw
 from .differences import CANCELLING, Estimate, max_norms
 from .report import CheckReport, Finding
 
+COLUMNS = 512  # of a Jacobian taken by differences; drawn, if there are more
 HEAVIEST = 1e30  # cotangent, or it would overflow
 
 
@@ -106,6 +108,26 @@ class Examination:
         """Add a row for what cannot be checked."""
         self.report.rows.append(Finding(what, "-", "-", f"skipped: {why}", None))
 
+    def skip_unresolved(self, letter, numbers):
+        """Add a row for the outputs that differences cannot judge, unless they are all or none."""
+        J = self.jacobian
+        which = numbers[J.unresolved]
+        if 0 < len(which) < len(numbers):
+            span = f"{which[0]} to {which[-1]}" if len(which) > 1 else which[0]
+            what = f"{len(which)} of {len(numbers)} components of {letter}, {span}"
+            self.skip(what, J.why_unresolved())
+
+    def check_arguments(self):
+        """Whether some method wrote into what it was given."""
+        methods = ", ".join(sorted(self.changing))
+        wrong = f"{methods} changes the arrays it is given" if methods else ""
+        self.add("arguments after the calls", "unchanged", methods or "unchanged", wrong)
+
+    def flaws(self, found, dtype):
+        """What `flaw` says of arrays by name, each with the shape that is expected."""
+        flaws = {name: flaw(array, shape, dtype) for name, (array, shape) in found.items()}
+        return "; ".join(f"{name} {text}" for name, text in flaws.items() if text)
+
     def lacks(self, method, what, why="no {} is given; it is optional"):
         """True if there is no such method, and a row says so."""
         if hasattr(self.given, method):
@@ -117,7 +139,9 @@ class Examination:
         """A float64 copy of the user's array on the host; without a flaw, or the part ends."""
         wrong = flaw(array, shape, self.dtype)
         seen = f"{array.shape} {array.dtype}" if hasattr(array, "dtype") else type(array).__name__
-        self.add(what, f"{shape} {self.dtype}", seen, wrong and f"{what} {wrong}")
+        if wrong:
+            wrong = f"{what} {wrong}{advice(array, self.dtype)}"
+        self.add(what, f"{shape} {self.dtype}", seen, wrong)
         if wrong:
             raise EndOfPart
         return host(array)
@@ -157,9 +181,9 @@ class Examination:
 
     def compare_columns(self, name, claim, seen, expected, scale=None):
         """`compare` what has an entry for every column of the Jacobian with differences."""
-        J, text = self.jacobian, f"has the components of {claim.axis} in reverse order"
-        mistakes = [(text, expected.value[..., ::-1]), *claim.mistakes]
-        claim = claim._replace(mistakes=mistakes, numbers=J.numbers)
+        J = self.jacobian
+        order = disordered(expected.value, claim.axis) if J.complete else ()
+        claim = claim._replace(mistakes=chain(order, claim.mistakes), numbers=J.numbers)
         what = f"{name} against differences{J.share}"
         self.compare(what, claim, seen[..., J.numbers], expected, scale)
 

@@ -18,7 +18,7 @@ class Finding(NamedTuple):
 
 @dataclass
 class CheckReport:
-    """What `check_solver` and `check_network` found; ``print`` shows a table.
+    """What `check_solver`, `check_network` or `check_loss` found; ``print`` shows a table.
 
     True in a condition if nothing failed, so that ``assert check_solver(solver)`` is a test.
 
@@ -28,10 +28,13 @@ class CheckReport:
         What was checked.
     rows : list of Finding
         what, expected, seen, verdict, passed.
+    remarks : list of str
+        What is right, but might cost less.
     """
 
     title: str
     rows: list[Finding] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[Finding]:
@@ -56,7 +59,7 @@ class CheckReport:
         table = [Finding._fields[:4], *(row[:4] for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in table]
-        return "\n".join([self.title, *lines, self._summary()])
+        return "\n".join([self.title, *lines, *self.remarks, self._summary()])
 
     def _summary(self):
         if self.failed:

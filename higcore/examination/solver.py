@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ..backend import synchronize
 from .diagnosis import Claim
 from .differentiable import Differentiable
 from .examination import host
 
 AT_ONCE = 2  # cotangents a sample
+MANY, TIMED = 4, 3  # products that are worth a remark, and how often they are timed
 MAKERS = {  # what `solvers.Solver` makes a derivative of that is not given, first choice first
     "tangent": ("jacobian", "rows", "adjoint", "backward"),
     "adjoint": ("backward", "rows", "tangent"),
@@ -62,6 +65,8 @@ class ControlledSolver(Differentiable):
         """S of rows against differences, tangent and adjoint, and S of jacobian against it."""
         self.run("rows", self.check_rows)
         self.run("jacobian", self.check_own_jacobian)
+        if self.S is not None and (products := _products(self.given)):
+            self.report.remarks.append(self.cost(*products))
 
     def check_rows(self):
         """S against differences, then S du and S^T y_bar against tangent and adjoint."""
@@ -95,6 +100,19 @@ class ControlledSolver(Differentiable):
             claim, scale = Claim("S of jacobian", "that of rows", "u"), self.per_output(self.S)
             self.compare("S of jacobian = rows", claim, S, self.S, scale)
 
+    def cost(self, count, product):
+        """What S takes of products one after the other, measured here, and what would save it."""
+        x, u = self.x.copy(), self.v.copy()
+        _, tape = self.given.forward(x, u)
+        solve = _seconds(lambda: self.given.solve(x, u), u)
+        rows = _seconds(lambda: self.given.rows(tape), u)
+        sweep = ", or backward of (b, r, |y|) in one sweep" if product == "adjoints" else ""
+        return (
+            f"S is made of {count} {product}, one after the other: {1e3 * rows:.3g} ms for these "
+            f"{len(u)} samples, where solve takes {1e3 * solve:.3g} ms. If that is too long, give "
+            f"jacobian(x, u) -> (y, S){sweep}."
+        )
+
     def check_y(self, method, y):
         what = f"y of {method}"
         self.compare_values(what, Claim(what, "solve's", "y"), host(y), self.y)
@@ -118,10 +136,39 @@ class ControlledSolver(Differentiable):
         self.compare("backward, the same tape again", forgets, again, one_by_one[0])
 
 
+def _products(solver):
+    """How many adjoints or tangents `solvers.Solver` makes S of, if they are many; else None."""
+    own = {name: _own(solver, name) for name in ("adjoint", "tangent", *MAKERS["adjoint"])}
+    if own["rows"] or _own(solver, "jacobian"):
+        return None
+    by_adjoints = own["adjoint"] or own["backward"]
+    y, u = int(solver.output_size), int(solver.control_size)
+    if own["tangent"] and (u < y or not by_adjoints):
+        return (u, "tangents") if u >= MANY else None
+    return (y, "adjoints") if y >= MANY and not own["backward"] else None
+
+
+def _own(solver, name):
+    """True if there is such a method, and it is not the default of `solvers.Solver`."""
+    method = getattr(solver, name, None)
+    return method is not None and getattr(method, "__module__", "") != "solvers.base"
+
+
+def _seconds(call, array):
+    """Seconds of a call, the fewest of some; a device is waited for."""
+    seconds = []
+    for _ in range(TIMED):
+        synchronize(array)
+        begin = time.perf_counter()
+        call()
+        synchronize(array)
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
 def _made(name, solver):
     """What to call a derivative, and the method that it is or that `solvers.Solver` makes it of."""
     for method in (name, *MAKERS[name]):
-        given = getattr(solver, method, None)
-        if given is not None and getattr(given, "__module__", "") != "solvers.base":
+        if _own(solver, method):
             return (name if method == name else f"{name} (made from {method})"), method
     return name, name

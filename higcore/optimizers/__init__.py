@@ -3,6 +3,7 @@
 from .adaptive import AdaptiveHIG
 from .damped import LevenbergMarquardt
 from .first_order import SGD, Adadelta, Adagrad, Adam, RMSprop
+from .scheduled import Scheduled
 from .second_order import HIG, GaussNewton
 from .sip import ScaleInvariantPhysics
 
@@ -17,4 +18,5 @@ __all__ = [
     "LevenbergMarquardt",
     "RMSprop",
     "ScaleInvariantPhysics",
+    "Scheduled",
 ]

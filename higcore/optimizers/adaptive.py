@@ -69,7 +69,8 @@ class AdaptiveHIG:
     - Every ``average`` steps, theta becomes the mean of the last ones if that is better for the
       others, which takes the noise of the batches out.
 
-    The step does not depend on whether L is a mean or a sum, nor on the loss's factor.
+    The step does not depend on whether L is a mean or a sum, nor on the loss's factor: h holds what
+    g holds. Where h is no single number, the rows of J are multiplied by its roots.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ class AdaptiveHIG:
         512 rows or 32 samples, whichever is more, but at most 1024 rows; with few parameters t as
         many more rows m as leave the cost m t^2 of a step at 512^3.
         """
-        r, t = problem.solver.output_size, problem.network.size
+        r, t = problem.output_size, problem.size
         wanted = max(FEWEST, FEW_ROWS // r)
         if t < FEW_ROWS:
             wanted = max(wanted, FEW_ROWS**3 // (t * t * r))
@@ -152,7 +153,7 @@ class AdaptiveHIG:
         at, state = linearisation, dict(state)
         for name in ("damping", "reach", "level", "least"):
             check_finite(f"the optimizer's {name}", state[name])
-        state["batch"] = state["batch"] or len(at.control)
+        state["batch"] = state["batch"] or len(at.output)
         state["reach"] = state["reach"] or self.reach * _typical_distance(at)
         others = self._others(at, state)
         if others is None:  # the last step knows nothing that such a batch does not
@@ -194,9 +195,10 @@ class AdaptiveHIG:
 
     def _model(self, at, state):
         """The `Model` around a point, for the momentum and the reach of a state."""
-        method, J = plan_step(at, self.method, Damped(1.0, self.mu), self.memory_limit)
+        f = Damped(1.0, self.mu)
+        method, J = plan_step(at, self.method, f, self.memory_limit, unit=True)
         carried = self._momentum(state) * state["last"]
-        g, h = at.loss_gradient.astype(np.float64, copy=False), at.curvature
+        g, h = at.unit_gradient.astype(np.float64, copy=False), at.unit_curvature
         asked = shortened(g, state["reach"] * h).reshape(-1)
         beyond = asked - h * J.matvec(carried) if carried.any() else asked
         decomposed = decompose(J, beyond, method, self.memory_limit)
@@ -216,7 +218,7 @@ class AdaptiveHIG:
 
     def _penalty(self, model, state):
         """`Damped` with the lambda of a state, in the units of a decomposition."""
-        h, decomposed = model.at.curvature, model.decomposed
+        h, decomposed = model.at.unit_curvature, model.decomposed
         exponent, scale = 2 * decomposed.exponent, decomposed.J.norm_squared() or 1.0
         damping = in_range(state["damping"], state["exponent"] - exponent)
         damping = damping or self.damping * h * scale
@@ -239,11 +241,11 @@ class AdaptiveHIG:
     def _judged(self, trial, at, others, state):
         """A trial with what its batch, and samples that the batch does not hold, say of it."""
         rounding = ROUNDING * float(np.finfo(at.output.dtype).eps)
-        if trial.predicted <= noise_of_loss(at, at.curvature, rounding):  # NaN is no such thing
+        if trial.predicted <= noise_of_loss(at, rounding):  # NaN is no such thing
             return trial
         theta = at.theta - trial.step
         before, after = at.loss, loss_at(at, theta)
-        total = at.scale * len(at.control)  # L over its mean per sample
+        total = at.scale * len(at.output)  # L over its mean per sample
         gain = total * (before - after) / trial.predicted
         if others is not None:  # else the batch is all there is
             before, after = state["loss_of_others"], losses(at, others, theta)[0]
@@ -272,7 +274,10 @@ class AdaptiveHIG:
 
 @dataclass(frozen=True)
 class Model:
-    """L - g.Jd + h/2 |Jd|^2, and J decomposed for what is ``asked`` of it beyond ``carried``."""
+    """L - g.Jd + h/2 |Jd|^2, and J decomposed for what is ``asked`` of it beyond ``carried``.
+
+    g, h and J are the ``unit_gradient``, ``unit_curvature`` and ``unit_jacobian``.
+    """
 
     at: Linearisation
     g: Array
@@ -301,12 +306,14 @@ class Model:
         beside = or_else(lambda: problem.predict(at.theta - e * step, at.batch)[1], None)
         if beside is None:
             return None
-        straight = at.output - (e * Jd).reshape(at.output.shape).astype(beside.dtype, copy=False)
+        change = at.over_roots((e * Jd).reshape(at.output.shape))
+        straight = at.output - change.astype(beside.dtype, copy=False)
         noise = ROUNDING * float(np.finfo(beside.dtype).eps) * float(abs(at.output).max())
         if not noise < float(abs(beside - straight).max()) < math.inf:
             return None
         g, g_straight = (problem.loss.gradient(y, at.batch.target) for y in (beside, straight))
-        return at.scale / e**2 * (g - g_straight).reshape(-1).astype(np.float64, copy=False)
+        bend = at.over_roots(g - g_straight)
+        return at.scale / e**2 * bend.reshape(-1).astype(np.float64, copy=False)
 
 
 class Trial(NamedTuple):
@@ -366,4 +373,4 @@ def shortened(g: Array, longest: float) -> Array:
 
 def _typical_distance(at):
     """Root mean square over samples of the distance of y from where a loss of curvature h is 0."""
-    return (2 * abs(at.loss) * at.scale / at.curvature) ** 0.5
+    return (2 * abs(at.loss) * at.scale / at.unit_curvature) ** 0.5

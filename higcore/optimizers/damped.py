@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,10 @@ class LevenbergMarquardt:
     decrease. A batch that is solved already, or at its minimum, says nothing about lambda: where
     rounding cannot tell the predicted decrease from 0, or growing does not help either, it stays
     as it was.
+
+    h holds what g holds, the factor and weights of the loss and the 1/b of a mean, so that the step
+    depends on none of them but the weights. Where h is no single number, the rows of J are
+    multiplied by its roots; see `Linearisation`.
 
     Parameters
     ----------
@@ -80,12 +84,12 @@ class LevenbergMarquardt:
         """Return (step, state, None); the step is 0 if no damping gave a decrease."""
         for name in ("damping", "growth"):
             check_finite(f"the optimizer's {name}", state[name])
-        h = linearisation.curvature
-        total = linearisation.scale * len(linearisation.control)  # L over its mean per sample
+        h = linearisation.unit_curvature
+        total = linearisation.scale * len(linearisation.output)  # L over its mean per sample
         decomposition, largest = self._decompose(linearisation, h)
         exponent = 2 * decomposition.exponent  # of the unit of lambda
         rounding = ROUNDING * float(np.finfo(linearisation.output.dtype).eps)
-        noise = noise_of_loss(linearisation, h, rounding)
+        noise = noise_of_loss(linearisation, rounding)
         # Under the floor K + lambda I may be singular to rounding; over the cap nothing moves.
         floor, cap = 10 * decomposition.J.shape[0] * EPS * largest, largest / (10 * rounding)
         damping = in_range(state["damping"], state.get("exponent", 0) - exponent)
@@ -109,9 +113,8 @@ class LevenbergMarquardt:
     def _decompose(self, linearisation, h):
         """The `Decomposition` at a point, within the limit of memory, and max diag h J J^T."""
         f = Damped(1.0, curvature=h)
-        _, J = plan_step(linearisation, self.method, f, self.memory_limit)
-        g = linearisation.loss_gradient
-        decomposition = decompose(J, g, self.method, self.memory_limit)
+        _, J = plan_step(linearisation, self.method, f, self.memory_limit, unit=True)
+        decomposition = decompose(J, linearisation.unit_gradient, self.method, self.memory_limit)
         return decomposition, h * float(decomposition.J.row_norms_squared().max()) or 1.0
 
 
@@ -145,12 +148,14 @@ def or_else(call: Callable[[], T], instead: S) -> T | S:
         return instead
 
 
-def noise_of_loss(linearisation: Linearisation, curvature: float, rounding: float) -> float:
+def noise_of_loss(linearisation: Linearisation, rounding: float) -> float:
     """How much of L a relative rounding error of y, of every sample, and of L itself may be."""
     y, g = (
         array.astype(np.float64, copy=False)
         for array in (linearisation.output, linearisation.loss_gradient)
     )
+    h: Any = linearisation.curvature
+    curvature = h if linearisation.roots is None else h.mean(axis=1)
     error = rounding * abs(y).max(axis=1)  # (b,)
     change = error * (abs(g).sum(axis=1) + curvature / 2 * y.shape[1] * error)
     total = linearisation.scale * len(y) * linearisation.loss

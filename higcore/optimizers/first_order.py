@@ -3,7 +3,9 @@
 An optimizer has ``init(theta) -> state``, a dict of arrays and numbers, and
 ``update(linearisation, state) -> (step, state, info)``; the caller does theta <- theta - step.
 It never changes the state it is given, so an update that is not taken leaves nothing behind.
-G is the gradient dL/dtheta.
+G is the gradient dL/dtheta, which holds the factor of the loss and, where L is a mean, 1/b: SGD's
+lr goes with one over these. The others divide by the size of G, so that only their epsilon, and
+Adagrad's initial accumulator, are in its units.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class FirstOrder:
 
 @dataclass(frozen=True)
 class SGD(FirstOrder):
-    """Gradient descent (eq. 1): step = lr G."""
+    """Gradient descent (eq. 1): step = lr G; lr goes with 1/c for c times the loss."""
 
     lr: float = 0.01
 

@@ -106,18 +106,18 @@ def memory_estimate(
     if tile is not None:
         check_count("tile", tile)
     sample = problem.sample.x
-    network: Any = problem.network  # `factor_shapes` is optional in a `Network`
-    solver = problem.solver
-    m, t, r = batch * solver.output_size, network.size, solver.output_size
+    model: Any = problem.model  # `factor_shapes` is optional in a `Network`
+    t, r = problem.size, problem.output_size
+    m = batch * r
     on_host = is_host(sample)
     method = choose_method(method, m, t, tau, on_host)
     # A pair of tiles meets in K; methods that read J itself take the factors of all samples.
     tiles = batch if tile is None or method not in IN_TILES else min(batch, 2 * tile)
     numbers = {
         "parameters": 3 * t,
-        "network": batch * sum(p * (n_in + n_out) for p, n_in, n_out in network.factor_shapes),
-        "solver": batch * (getattr(solver, "tape_size", 0) + 2 * r * solver.control_size),
-        "row factors": tiles * factor_numbers(network.factor_shapes, r),
+        "network": batch * sum(p * (n_in + n_out) for p, n_in, n_out in model.factor_shapes),
+        "solver": batch * model.tape_size + tiles * getattr(model, "passing_size", 0),
+        "row factors": tiles * factor_numbers(model.factor_shapes, r),
     }
     parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
     if t < m:  # some rows of J, whole
@@ -151,7 +151,7 @@ def fitting_tile(
         If no tile is small enough; the message says which batch size would fit.
     """
     check_memory_limit(memory_limit)
-    if not hasattr(problem.network, "factor_shapes"):
+    if not hasattr(problem.model, "factor_shapes"):
         return None
 
     def fits(samples, tile):
@@ -160,33 +160,36 @@ def fitting_tile(
 
     if fits(batch, None):
         return None
-    needed = memory_estimate(problem, batch, method=method, tau=tau, tile=1).total
+    least = 1 if hasattr(problem.network, "part") else None  # which is optional
+    needed = memory_estimate(problem, batch, method=method, tau=tau, tile=least).total
     there = short_of_memory(needed, problem.sample.x, memory_limit)
     if there is None:
         return largest_batch(lambda tile: fits(batch, tile), batch)
-    best = largest_batch(lambda samples: fits(samples, 1), batch)
+    best = largest_batch(lambda samples: fits(samples, least), batch)
     raise _step_does_not_fit(batch, needs(needed, there), best)
 
 
 def plan_step(
-    at: Linearisation, method: str, f: Filter, memory_limit: float | None
+    at: Linearisation, method: str, f: Filter, memory_limit: float | None, *, unit: bool = False
 ) -> tuple[str, StackedJacobian]:
     """Return the method of a step, and J with as many row factors at a time as fit beside it.
+
+    If ``unit``, J is the ``unit_jacobian`` of the `Linearisation`.
 
     The choice of ``"auto"`` is made here once, for the estimate of memory and for the step. If it
     depends on the size of J, because tau is absolute, J is first taken in the tiles of a method
     that squares, the least that any step needs.
     """
-    m, t = len(at.control) * at.problem.solver.output_size, at.problem.network.size
+    m, t = at.output.size, at.problem.size
 
     def choose(tau):
         return choose_method(method, m, t, tau, is_host(at.theta))
 
     def tile_of(chosen):
-        return fitting_tile(at.problem, len(at.control), method=chosen, memory_limit=memory_limit)
+        return fitting_tile(at.problem, len(at.output), method=chosen, memory_limit=memory_limit)
 
     chosen = choose(f.tau if f.relative else math.inf)
-    J = at.jacobian(tile_of(chosen))
+    J = (at.unit_jacobian if unit else at.jacobian)(tile_of(chosen))
     if method == "auto" and not f.relative:
         best = choose(relative_tau(f, J))
         if best != chosen:
@@ -199,7 +202,7 @@ def ran_out_of_memory(
 ) -> DoesNotFitError:
     """The `DoesNotFitError` for a step that ran out of memory though the estimate let it pass."""
     best = batch // 2
-    if hasattr(problem.network, "factor_shapes"):
+    if hasattr(problem.model, "factor_shapes"):
         options = _options_of(optimizer)
         there = available_memory(problem.sample.x) / SAFETY_MARGIN
         best = largest_batch(lambda b: memory_estimate(problem, b, **options).total <= there, best)

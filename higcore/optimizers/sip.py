@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from .first_order import Adam
 class ScaleInvariantPhysics:
     """SIP: invert the solver sample by sample, then teach the network the inverted control.
 
-    du_i = pinv(S_i) g_i / h, with h the curvature of L in y, is the Gauss-Newton step of sample i's
-    control alone, which solves a linear solver exactly. Adam then takes a step on the proxy loss
-    mean_i |u_i - (u_i - du_i)|^2, the target u_i - du_i held constant, so that the network's
-    cotangent is 2 du_i / b (Holl, Koltun and Thuerey 2021; the paper's inversion approach).
+    du_i = pinv(sqrt(h) S_i) g_i / sqrt(h), with h the curvature of L in y, is the Gauss-Newton step
+    of sample i's control alone, which solves a linear solver exactly. Adam then takes a step on the
+    proxy loss mean_i |u_i - (u_i - du_i)|^2, the target u_i - du_i held constant, so that the
+    network's cotangent is 2 du_i / b (Holl, Koltun and Thuerey 2021; the paper's inversion
+    approach).
 
     Parameters
     ----------
@@ -31,6 +33,7 @@ class ScaleInvariantPhysics:
         Singular values of S_i up to rcond times the largest are not inverted.
     """
 
+    needs_solver: ClassVar[bool] = True
     lr: float = 0.001
     rcond: float = 1e-5
     adam: Adam = field(init=False, repr=False)
@@ -54,10 +57,10 @@ class ScaleInvariantPhysics:
 
 def inverted_control_step(linearisation: Linearisation, rcond: float = 1e-5) -> Array:
     """Return du (b, |u|), the Gauss-Newton step of every sample's control by itself."""
-    S, g = linearisation.solver_rows(), linearisation.loss_gradient
+    S, g = linearisation.unit_rows(), linearisation.unit_gradient
     check_finite("the solver's Jacobian", S)
     xp, on_host = module_of(S), to_host(S)
-    mantissa, exponent = math.frexp(linearisation.curvature)
+    mantissa, exponent = math.frexp(linearisation.unit_curvature)
     # In units of every sample's own, powers of two, no power of a size over- or underflows.
     of_S, of_g = (
         np.frexp(abs(a).reshape(len(a), -1).max(axis=1))[1] for a in (on_host, to_host(g))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import textwrap
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..linearisation import Linearisation
+from ..model import NetworkThenSolver
 from ..problem import NETWORK, SOLVER, FreshData, Problem
 from ..protocols import Optimizer
 from ..spectral.spectrum import DecompositionError
@@ -20,6 +22,10 @@ from .updates import Updates
 
 DECOMPOSITION = "a decomposition"
 PACKAGES = ("higcore", "nets", "solvers")
+NETWORK_METHODS = (*NETWORK, "tangent", "part")
+LOSS = ("value", "gradient", "curvatures", "target_size")
+SIGHT = ("width", "look", "value", "tangent", "pull")
+STEPPER = ("step", "tangent", "adjoint", "jacobian", "pull", "rate", "rate_tangent")
 TEXT_SHOWN = 300  # characters of an exception's own text
 
 
@@ -35,14 +41,15 @@ def origin(error: BaseException, problem: Problem, optimizer: Optimizer) -> str:
         if frame.f_code in owners:
             return owners[frame.f_code]
     modules = [frame.f_globals.get("__name__", "") for frame in frames]
-    innermost = [name for name in modules if name.startswith("higcore.")][-1:]
-    if innermost == [Linearisation.__module__]:
+    ours = [name for name in modules if name.startswith("higcore.")]
+    innermost = [name for name in ours if name != "higcore.validation"][-1:]  # whose door it was
+    if innermost in ([Linearisation.__module__], [NetworkThenSolver.__module__]):
         return ""  # it calls all parts: one that leaves no frame, as compiled code
     failed = isinstance(error, (DecompositionError, np.linalg.LinAlgError))
     if failed and innermost != [Updates.__module__]:  # which call the optimizer
         return DECOMPOSITION
     called = {frame.f_code for frame in frames}
-    return "the optimizer" if called & {*_codes(optimizer, ("update",))} else ""
+    return "the optimizer" if called & {*codes(optimizer, ("update",))} else ""
 
 
 def is_own_check(error: Exception) -> bool:
@@ -63,21 +70,34 @@ def clause(error: BaseException, who: str, steps: int) -> str:
 
 def _owners(problem: Problem) -> dict[CodeType, str]:
     """The parts of a problem by the code of what is called of them."""
-    found = dict.fromkeys(_codes(problem.network, (*NETWORK, "tangent", "part")), "the network")
-    found |= dict.fromkeys(_codes(problem.solver, (*SOLVER, "tangent")), "the solver")
-    found |= dict.fromkeys(_codes(problem.loss, ("value", "gradient")), "the loss")
+    found = _owners_in_model(problem.network)
+    if problem.solver is not None:
+        found = dict.fromkeys(codes(problem.network, NETWORK_METHODS), "the network")
+        found |= dict.fromkeys(codes(problem.solver, (*SOLVER, "tangent")), "the solver")
+    found |= dict.fromkeys(codes(problem.loss, LOSS), "the loss")
     if isinstance(problem.train, FreshData):
-        found |= dict.fromkeys(_codes(problem.train, ("take", "draw")), "draw")
+        found |= dict.fromkeys(codes(problem.train, ("take", "draw")), "draw")
     return found
 
 
-def _codes(part: Any, names: tuple[str, ...]) -> Iterator[CodeType]:
+def _owners_in_model(model: Any) -> dict[CodeType, str]:
+    """A model that is none of this library's, and network and stepper inside another."""
+    if type(model).__module__.partition(".")[0] not in PACKAGES:
+        return dict.fromkeys(codes(model, (*NETWORK_METHODS, "predict", "jacobian")), "the model")
+    network, stepper = getattr(model, "network", None), getattr(model, "stepper", None)
+    found = dict.fromkeys(codes(network, (*NETWORK_METHODS, "pull")), "the network")
+    for name in ("sees", "observe"):
+        found |= dict.fromkeys(codes(getattr(model, name, None), SIGHT), f"{name} of the rollout")
+    return found | dict.fromkeys(codes(stepper, STEPPER), "the stepper")
+
+
+def codes(part: Any, names: tuple[str, ...]) -> Iterator[CodeType]:
     """The code of those attributes that are functions of Python, or made of one."""
     for name in names:
         with suppress(Exception):  # what a part of somebody's own may not have, or refuse
             call = getattr(part, name)
             while isinstance(call, functools.partial):
                 call = call.func
-            for function in (call, type(call).__call__):
+            for function in (call, type(call).__call__, inspect.unwrap(call)):
                 if isinstance(code := getattr(function, "__code__", None), CodeType):
                     yield code

@@ -1,7 +1,8 @@
 """Runs on disk: save, load, and a callback that saves from time to time.
 
-A checkpoint is one sealed npz file (`files`): ``theta``, the optimizer's arrays under
-``optimizer.<name>``, and a header with everything else. Loading executes nothing.
+A checkpoint is one sealed npz file (`files`): ``theta``, that of the best state as ``best.theta``,
+the optimizer's arrays under ``optimizer.<name>``, and a header with everything else. Loading
+executes nothing. Version 2 knows no best state, and no validation loss in a row of the history.
 """
 
 from __future__ import annotations
@@ -21,15 +22,22 @@ import numpy as np
 
 from ..backend import same, to_host
 from ..half_inverse import HalfInverseInfo
-from ..validation import NonFiniteError, check_array, check_finite, check_real
+from ..validation import (
+    NonFiniteError,
+    check_array,
+    check_choice,
+    check_finite,
+    check_like,
+    check_real,
+)
 from ..version import __version__
 from .diagnostics import Diagnostics, StepDiagnostics
 from .files import file_path, make_folder, read_sealed, write_sealed
 from .progress import tell
-from .result import Epoch, History, Result, State, is_lost
+from .result import Best, Epoch, History, Result, State, is_lost
 
-FORMAT, VERSION = "higcore checkpoint", 2
-PREFIX = "optimizer."  # of the names of its arrays
+FORMAT, OLDEST, VERSION = "higcore checkpoint", 2, 3
+PREFIX, BEST = "optimizer.", "best.theta"  # in the names of arrays
 # What JSON may hold for the annotations of a result and its state.
 KINDS = {int: (int,), float: (int, float), str: (str,), dict[str, Any]: (dict,)}
 
@@ -106,35 +114,50 @@ class Checkpoints:
     every : float
         Least time between two saves in seconds; 0 saves at every call. The first save is made this
         long after the making of the callback.
+    keep : {"last", "best"}
+        ``"best"`` saves whenever an evaluation is the best so far, at once, and nothing else; so
+        give it to ``on_epoch``. Its ``theta`` is then that of the best state. With ``"last"`` it is
+        the latest, and ``Result.best`` beside it.
 
     Examples
     --------
     >>> callback = Checkpoints("run.npz", every=60.0)  # fit(..., on_epoch=[callback])
     """
 
-    def __init__(self, path: str | Path, every: float = 30.0) -> None:
+    def __init__(self, path: str | Path, every: float = 30.0, keep: str = "last") -> None:
         check_real("every", every, 0.0)
-        self.path, self.every = file_path(path), every
+        check_choice("keep", keep, ("last", "best"))
+        self.path, self.every, self.keep = file_path(path), every, keep
         make_folder(self.path)
         self._last_try, self._failing = time.monotonic(), False
+        self._best_saved: tuple[int, float] | None = None  # its step and loss
 
     def __call__(self, result: Result) -> None:
-        """Save ``result`` if it is time to."""
+        """Save ``result`` if it is time to, or the best so far."""
         # The clock of another machine, on which the callback was made, may be ahead of this one.
-        if not 0 <= time.monotonic() - self._last_try < self.every:
+        is_time = not 0 <= time.monotonic() - self._last_try < self.every
+        if self._is_new_best(result) if self.keep == "best" else is_time:
             self._save(result)
 
     def finish(self, result: Result) -> None:
         """Save the end of a run, if it got anywhere."""
         row = next(iter(result.history), None)
-        if result.steps and row and not is_lost(result.test_loss, row.test_loss):
+        got_anywhere = result.steps and row and not is_lost(result.test_loss, row.test_loss)
+        if self._is_new_best(result) if self.keep == "best" else got_anywhere:
             self._failing = False  # the end is worth a warning of its own
             self._save(result)
+
+    def _is_new_best(self, result):
+        """Whether the latest evaluation is the best of the run, and not saved yet."""
+        best, rows = result.best, result.history
+        is_latest = best is not None and bool(rows) and rows[-1].step == best.step
+        return is_latest and self._best_saved != (best.step, best.loss)
 
     def _save(self, result):
         try:
             save_checkpoint(self.path, result)
             self._failing = False
+            self._best_saved = result.best and (result.best.step, result.best.loss)
         except OSError as error:
             if not self._failing:
                 tell(logging.WARNING, "The run was not saved: %s", error)
@@ -143,7 +166,8 @@ class Checkpoints:
 
 
 def _pack(result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    state, plain, arrays = result.state, {}, {"theta": to_host(result.theta)}
+    state, best, plain = result.state, result.best, {}
+    arrays = {"theta": to_host(result.theta)} | ({BEST: to_host(best.theta)} if best else {})
     for name, value in state.optimizer.items():
         if not (isinstance(name, str) and name.isprintable()):
             raise TypeError(f"names in the optimizer's state must be printable text, got {name!r}")
@@ -157,9 +181,10 @@ def _pack(result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "format": FORMAT,
         "version": VERSION,
         "higcore": __version__,
-        "fields": {name: value for name, value in vars(result).items() if name != "state"},
+        "fields": {k: value for k, value in vars(result).items() if k not in ("state", "best")},
         "state": state._replace(theta=None, optimizer=plain, info=None)._asdict(),
         "info": dataclasses.asdict(state.info) if known_info else None,
+        "best": best and best._replace(theta=None)._asdict(),
     }
     return header, arrays
 
@@ -181,7 +206,7 @@ def _check_version(header, is_sealed):
     if header.get("format") != FORMAT:
         raise ValueError(f"its header says format {header.get('format')!r}, not {FORMAT!r}")
     version = header.get("version")
-    if not isinstance(version, int) or version < VERSION:
+    if not isinstance(version, int) or version < OLDEST:
         raise ValueError(f"its version is {version!r}, which there never was")
     if version > VERSION:
         raise ValueError(
@@ -194,34 +219,44 @@ def _check_version(header, is_sealed):
 
 def _unpack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Result:
     """The `Result` of a header and arrays, after checks that it is one."""
-    if "theta" not in arrays:
-        raise ValueError("array 'theta' is missing")
-    check_array("theta", arrays["theta"], ("t",))
-    check_finite("theta", arrays["theta"])
-    others = [name for name in arrays if name != "theta"]
-    if odd := [name for name in others if not name.startswith(PREFIX)]:
-        raise ValueError(f"array {odd[0]!r} does not belong in a checkpoint")
-    entries = {name.removeprefix(PREFIX): arrays[name] for name in others}
     fields, state, info = header["fields"], header["state"], header["info"]
+    best = header.get("best")  # None in version 2
+    entries = _check_arrays(arrays, best is not None)
     result = Result(**fields | {
         "state": State(**state | {
             "theta": arrays["theta"],
             "optimizer": state["optimizer"] | entries,
             "info": None if info is None else HalfInverseInfo(**info),
         }),
-        "history": History(map(Epoch._make, fields["history"])),
+        "history": History(starmap(Epoch, fields["history"])),
         "diagnostics": Diagnostics(starmap(StepDiagnostics, fields["diagnostics"])),
+        "best": None if best is None else Best(**best | {"theta": arrays[BEST]}),
     })  # fmt: skip
     _check_kinds(result)
     return result
 
 
+def _check_arrays(arrays, has_best):
+    """Those of the optimizer by name, after a look at the others, all of which must be there."""
+    names = ("theta", BEST) if has_best else ("theta",)
+    if missing := [name for name in names if name not in arrays]:
+        raise ValueError(f"array {missing[0]!r} is missing")
+    check_array("theta", arrays["theta"], ("t",))
+    for name in names:
+        check_like(name, arrays[name], arrays["theta"].shape, theta=arrays["theta"])
+        check_finite(name, arrays[name])
+    others = [name for name in arrays if name not in names]
+    if odd := [name for name in others if not name.startswith(PREFIX)]:
+        raise ValueError(f"array {odd[0]!r} does not belong in a checkpoint")
+    return {name.removeprefix(PREFIX): arrays[name] for name in others}
+
+
 def _check_kinds(result):
-    values = vars(result) | result.state._asdict()
-    for name, hint in (get_type_hints(Result) | get_type_hints(State)).items():
-        kinds = KINDS.get(hint, (object,))
-        if not isinstance(values[name], kinds):
-            raise ValueError(f"{name} is of type {type(values[name])}, not {kinds[-1]}")
+    for record in (result, result.state, *filter(None, [result.best])):
+        for name, hint in get_type_hints(type(record)).items():
+            value, kinds = getattr(record, name), KINDS.get(hint, (object,))
+            if not isinstance(value, kinds):
+                raise ValueError(f"{name} is of type {type(value)}, not {kinds[-1]}")
     found = {type(figure) for row in (*result.history, *result.diagnostics) for figure in row}
     if odd := [kind for kind in found if not issubclass(kind, (int, float, NoneType))]:
         raise ValueError(f"history and diagnostics hold numbers, not {odd[0]}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 from ..backend import Array
-from ..linearisation import Linearisation
+from ..linearisation import Linearisation, weighted
+from ..losses import curvature_of
 from .table import Table
 
 
@@ -61,11 +62,18 @@ class Diagnostics(Table[StepDiagnostics]):
     }  # fmt: skip
 
 
+def _bent(at, Jd):
+    """h |J d|^2, 0 for a loss that says no curvature."""
+    if curvature_of(at.problem.loss, at.output, at.batch.target) is None:
+        return 0.0
+    Jd = weighted(Jd, at.roots)
+    return at.unit_curvature * (Jd * Jd).sum()
+
+
 def diagnose(number: int, at: Linearisation, change: Array, info: Any) -> StepDiagnostics:
     """The `StepDiagnostics` of update ``number``, theta - change, linearised ``at`` theta."""
     Jd = at.tangent(change)  # (b, |y|)
-    curvature = getattr(at.problem.loss, "curvature", 0.0) * at.scale
-    predicted = float((at.gradient() * change).sum() - curvature * (Jd * Jd).sum() / 2)
+    predicted = float((at.gradient() * change).sum() - _bent(at, Jd) / 2)
     spectrum: dict[str, Any] = {}
     if hasattr(info, "sigma_min"):
         names = ("sigma_max", "condition", "gap_to_cutoff")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -21,11 +22,11 @@ MESSAGES = {
     "stopped": "Stopped because a callback asked for it.",
     "interrupted": "Interrupted from the keyboard; this is the last complete state.",
     "stagnated": (
-        "Stopped because the test loss did not improve in {reason}. It may have converged: look at "
-        "the history; else try a smaller tau, which lets more modes move, or another lr or batch."
+        "Stopped because the {reason}. It may have converged: look at the history; else try a "
+        "smaller tau, where there is one, which lets more modes move, or another lr or batch."
     ),
     "diverged": (
-        "Stopped because the test loss {reason}. Try a smaller lr or a larger tau, or start from "
+        "Stopped because the {reason}. Try a smaller lr or a larger tau, or start from "
         "the parameters of a few epochs with Adam; a wrong derivative does this too: check_solver."
     ),
     "failed": (
@@ -54,7 +55,8 @@ class Epoch(NamedTuple):
     """One row of a history.
 
     ``seconds`` are training seconds, test evaluation not counted; ``train_loss`` is the mean over
-    the steps since the row before, None in the first row.
+    the steps since the row before, None in the first row; ``validation_loss`` is None unless `fit`
+    was given validation data.
     """
 
     epoch: float
@@ -62,6 +64,12 @@ class Epoch(NamedTuple):
     seconds: float
     train_loss: float | None
     test_loss: float
+    validation_loss: float | None = None
+
+    @property
+    def judged_loss(self) -> float:
+        """What patience and the best state go by: the validation loss or else the test loss."""
+        return self.test_loss if self.validation_loss is None else self.validation_loss
 
 
 class History(Table[Epoch]):
@@ -73,8 +81,28 @@ class History(Table[Epoch]):
     kind = Epoch
     shown: ClassVar = {
         "epoch": ">10.6g", "step": ">9", "seconds": ">9.4g", "train_loss": ">11.4e",
-        "test_loss": ">11.4e",
+        "test_loss": ">11.4e", "validation_loss": ">15.4e",
     }  # fmt: skip
+
+
+class Best(NamedTuple):
+    """The state of a run whose judged loss was the lowest of all its evaluations.
+
+    ``theta`` (t,) are its parameters, ``loss`` its validation loss or, without validation data, its
+    test loss; ``epoch`` and ``step`` say when it was.
+    """
+
+    theta: Array
+    loss: float
+    epoch: float
+    step: int
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all entries are equal, arrays by dtype and values."""
+        return same_fields(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 class State(NamedTuple):
@@ -135,6 +163,9 @@ class Result:
         A row of `StepDiagnostics` for every step in which `fit` was asked for it.
     error : str
         The traceback of the exception that ended the run as "raised" or "failed", else "".
+    best : Best or None
+        The state with the lowest validation loss or, without validation data, test loss, whatever
+        became of the run; None before the first evaluation.
     """
 
     state: State
@@ -148,6 +179,7 @@ class Result:
     fallbacks: int = 0
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     error: str = ""
+    best: Best | None = None
 
     __eq__ = same_fields
 
@@ -202,7 +234,9 @@ class Result:
         state = self.state
         moved = {name: to_device(array, device) for name, array in state.optimizer_arrays.items()}
         theta, optimizer = to_device(self.theta, device), state.optimizer | moved
-        return dataclasses.replace(self, state=state._replace(theta=theta, optimizer=optimizer))
+        state, best = state._replace(theta=theta, optimizer=optimizer), self.best
+        best = best and best._replace(theta=to_device(best.theta, device))
+        return dataclasses.replace(self, state=state, best=best)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the arrays, as plain numbers, text, lists and dicts; JSON takes it."""
@@ -212,6 +246,7 @@ class Result:
             "batch": self.batch,
             "identity": self.identity,
             "error": self.error,
+            "best": _plain(self.best._asdict()) if self.best else None,
             "info": _plain(dataclasses.asdict(info)) if is_record else None,
             "history": self.history.to_dict(),
             "diagnostics": self.diagnostics.to_dict(),
@@ -222,16 +257,40 @@ class Result:
         row = self.identity | self._figures()
         return to_pandas({name: [value] for name, value in row.items()})
 
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw the losses against seconds and steps and, if they were recorded, the diagnostics.
+
+        Returns the matplotlib Figure; with a ``path``, such as "run.png", saves it there, too.
+        ImportError without matplotlib, which the extra ``plot`` installs.
+        """
+        from . import plots  # matplotlib: not for training
+
+        figure = plots.run_picture(self.history.to_dict(), self.diagnostics.to_dict())
+        optimizer = str(self.identity.get("optimizer", "")).partition("(")[0]
+        name = ", ".join(filter(None, (self.identity.get("problem"), optimizer)))
+        figure.suptitle(f"{name or 'a run'}, batch {self.batch}", fontsize=11)
+        if path is not None:
+            plots.save(figure, path)
+        return figure
+
     def _figures(self) -> dict[str, Any]:
         names = ("status", "message", "steps", "seconds", "epochs", "test_loss", "best_test_loss",
                  "first_step_seconds", "seconds_per_step", "fallbacks")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
-        return (
-            f"{self.message} {self.steps} steps, {self.epochs:.4g} epochs, {self.seconds:.1f} s; "
-            f"test loss {self.test_loss:.3e}, best {self.best_test_loss:.3e}."
-        )
+        best, losses = self.best, f"test loss {self.test_loss:.3e}"
+        if best and self.history and self.history[-1].validation_loss is not None:
+            losses += f", best validation loss {best.loss:.3e} in epoch {best.epoch:.4g}."
+        else:
+            losses += f", best {self.best_test_loss:.3e}."
+        if best and best.step == 0 < self.steps:
+            losses += (
+                " No state was better than the first: if no lr helps, a derivative may be wrong; "
+                "check_solver, check_network, check_loss."
+            )
+        spent = f"{self.steps} steps, {self.epochs:.4g} epochs, {self.seconds:.1f} s"
+        return f"{self.message} {spent}; {losses}"
 
     def __repr__(self) -> str:
         return f"<Result {self.status}: {self.steps} steps, test loss {self.test_loss:.3e}>"

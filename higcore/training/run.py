@@ -5,25 +5,34 @@ from __future__ import annotations
 import logging
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..problem import Batch
 from ..validation import NonFiniteError
 from .blame import DECOMPOSITION, clause, is_own_check, origin
 from .diagnostics import Diagnostics
 from .interrupts import Interrupts
 from .progress import Show, tell
-from .result import FELL_BACK, MESSAGES, UNSUCCESSFUL, Epoch, History, Result, is_lost
+from .result import FELL_BACK, MESSAGES, UNSUCCESSFUL, Best, Epoch, History, Result, is_lost
 from .updates import STEP_TIMES_KEPT, Updates
 
 CUT_SHORT = ("running", "interrupted", "stopped", "raised")  # by something beside the run
 STEP_TIMES_SEEN = 101  # in a callback, which may be called every millisecond
 
 Callback: TypeAlias = Callable[[Result], object]  # True asks to stop
+
+
+class Interval(NamedTuple):
+    """Between two evaluations: so many "steps", "epochs" or training "seconds"."""
+
+    number: float | Fraction
+    unit: str
 
 
 class Ended(Exception):
@@ -36,8 +45,9 @@ class Run:
 
     updates: Updates
     budget: dict[str, float | None]
-    evaluate_every: int
+    evaluate_every: Interval
     patience: int | None
+    validation: Batch | None = None
     on_step: Sequence[Callback] = ()
     on_epoch: Sequence[Callback] = ()
 
@@ -46,6 +56,10 @@ class Run:
         self.problem, self.clock, self.earlier = updates.problem, updates.clock, updates.earlier
         self.steps_per_epoch = self.problem.steps_per_epoch(updates.batch)
         self.history, state = History(self.earlier.history), self.earlier.state
+        self.best = self.earlier.best
+        if self.evaluate_every.unit == "epochs":
+            steps = self.evaluate_every.number * self.steps_per_epoch
+            self.evaluate_every = Interval(steps, "steps")
         if state.epoch_steps and self.history[-1].step == state.steps:
             self.history.pop()  # the last row of a run that ended within an epoch
         self.cause: Exception | None = None  # of a run that an exception ended
@@ -103,8 +117,12 @@ class Run:
     # Evaluations
 
     def is_time_to_evaluate(self) -> bool:
-        """Whether the steps so far make whole epochs, as many as `fit` was told."""
-        return self.steps % (self.steps_per_epoch * self.evaluate_every) == 0
+        """Whether the last step made an interval whole, of those that `fit` was told."""
+        number, unit = self.evaluate_every
+        if unit == "seconds":
+            then = self.history[-1].seconds if self.history else -number
+            return self.updates.state.seconds // number > then // number
+        return self.steps // number > (self.steps - 1) // number
 
     def evaluate(self, within: bool = False) -> None:
         """Append the losses to the history and call the callbacks, off the clock.
@@ -116,26 +134,42 @@ class Run:
         with self.clock.paused():
             state, epoch = self.updates.state, self.steps / self.steps_per_epoch
             train = float(state.epoch_loss) / state.epoch_steps if state.epoch_steps else None
-            test = self.problem.evaluate(state.theta)
-            self.history.append(Epoch(epoch, state.steps, state.seconds, train, test))
+            row = Epoch(epoch, state.steps, state.seconds, train, *self.losses())
+            self.keep_if_best(row)
+            self.history.append(row)
             if not within:
                 self.updates.trust(state._replace(epoch_loss=0.0, epoch_steps=0))
             line = "epoch %.6g, step %d: train %s, test %.4e"
-            tell(logging.INFO, line, epoch, state.steps, train, test)
+            tell(logging.INFO, line, epoch, state.steps, train, row.test_loss)
             self.call(self.on_epoch)
             self.end_if_hopeless()
 
+    def losses(self) -> Iterator[float]:
+        """Test loss and, where there are data for it, validation loss."""
+        theta = self.updates.state.theta
+        yield self.problem.evaluate(theta)
+        if self.validation is not None:
+            yield self.problem.evaluate(theta, self.validation)
+
+    def keep_if_best(self, row: Epoch) -> None:
+        """Keep a copy of the parameters if no row before was judged to be as good."""
+        loss, best = row.judged_loss, self.best
+        if math.isfinite(loss) and (best is None or loss < best.loss):
+            self.best = Best(self.updates.state.theta.copy(), loss, row.epoch, row.step)
+
     def end_if_hopeless(self) -> None:
         """End the run if its history says that it is lost, or gets nowhere."""
-        losses = [row.test_loss for row in self.history]
-        first, latest = losses[0], losses[-1]
-        if not math.isfinite(first):
-            raise Ended("non-finite", f"the test loss is {first:g} before any step")
-        if is_lost(latest, first):
-            raise Ended("diverged", f"is {latest:.3g}; it began with {first:.3g}")
+        names = ("test_loss",) if self.validation is None else ("test_loss", "validation_loss")
+        for name in names:
+            losses, label = [getattr(row, name) for row in self.history], name.replace("_", " ")
+            first, latest = losses[0], losses[-1]
+            if not math.isfinite(first):
+                raise Ended("non-finite", f"the {label} is {first:g} before any step")
+            if is_lost(latest, first):
+                raise Ended("diverged", f"{label} is {latest:.3g}; it began with {first:.3g}")
         since_best = len(losses) - 1 - losses.index(min(losses))
         if self.patience and since_best >= self.patience:
-            raise Ended("stagnated", f"{self.patience} evaluations")
+            raise Ended("stagnated", f"{label} did not improve in {self.patience} evaluations")
 
     # Callbacks
 
@@ -236,4 +270,5 @@ class Run:
             updates.fallbacks,
             Diagnostics(updates.diagnostics),
             "".join(traceback.format_exception(self.cause)) if self.cause else "",
+            self.best,
         )

@@ -14,7 +14,15 @@ import numpy as np
 from higcore.losses import Infidelity, SquaredError
 from nets.activations import ACTIVATIONS
 from nets.layers import Conv1d
-from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
+from solvers import (
+    AtTimes,
+    OscillatorChain,
+    Poisson2D,
+    QuantumDipole,
+    RungeKutta4,
+    ScaledOutputs,
+    Seen,
+)
 
 
 class Library(NamedTuple):
@@ -44,10 +52,13 @@ class Library(NamedTuple):
 def hig_step(lib, problem, decomposition, tau, kappa):
     """Return the function (theta, x, net_input, target) -> V S^kappa U^T g (t,)."""
     half_inverse = DECOMPOSITIONS[decomposition]
-    layers = problem.network.layers
+    layers = getattr(problem.network, "network", problem.network).layers
 
     def output(pairs, x, net_input):
-        y = simulate(lib, problem.solver, x, control(lib.xp, layers, pairs, net_input))
+        if problem.solver is None:
+            y = closed_loop(lib, problem.model, pairs, x)
+        else:
+            y = simulate(lib, problem.solver, x, control(lib.xp, layers, pairs, net_input))
         return y, y
 
     def step(theta, x, net_input, target):
@@ -127,6 +138,7 @@ def activate(xp, layer, z):
         return xp.tanh(z)
     if layer.activation is ACTIVATIONS["relu"]:
         return xp.where(z > 0, z, 0.0)
+    assert layer.activation is ACTIVATIONS["linear"]
     return z
 
 
@@ -151,6 +163,28 @@ def loss(xp, kind, y, target):
 def simulate(lib, solver, x, u):
     """The solver's output y (|y|,) for one start state x and control u (|u|,)."""
     return SIMULATIONS[type(solver)](lib, solver, x, u)
+
+
+def closed_loop(lib, loop, pairs, x):
+    """The state at the end of a march in which a network sees state and time, x (|x|,)."""
+    xp, stepper = lib.xp, loop.stepper
+    assert isinstance(stepper, RungeKutta4)
+    assert (loop.sees, loop.observe) == (Seen(time=True), AtTimes())
+    h = stepper.dt
+
+    def slope(x, u):  # of the one physics that is raced
+        return xp.stack([x[1], -xp.sin(x[0]) - u[0]])
+
+    def step(x, share):
+        u = control(xp, loop.network.layers, pairs, xp.concatenate([x, share]))
+        k1 = slope(x, u)
+        k2 = slope(x + h / 2 * k1, u)
+        k3 = slope(x + h / 2 * k2, u)
+        k4 = slope(x + h * k3, u)
+        return x + h / 6 * (k1 + 2 * (k2 + k3) + k4)
+
+    shares = constant(xp, np.arange(loop.steps)[:, None] / loop.steps, x)
+    return lib.march(step, x, shares)
 
 
 def scaled_outputs(lib, solver, x, u):

@@ -1,0 +1,184 @@
+"""One time step x -> step(x, u) of a physics that a network acts on while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from higcore.backend import Array, module_of
+from higcore.validation import check_array, check_callable, check_count, check_real
+
+AT_ONCE = 2**17  # numbers of a Jacobian made of tangents at a time, each in some ten arrays
+
+
+class Stepper:
+    """x_(s+1) = step(x_s, u_s), sample by sample: states (b, |x|), controls (b, |u|).
+
+    A subclass has the numbers ``state_size`` and ``control_size`` and gives
+
+    - ``step(x, u) -> x_next`` (b, |x|),
+
+    and one derivative with respect to both arguments:
+
+    - ``tangent(x, u, dx, du) -> dx_next`` = A dx + B du, or
+    - ``adjoint(x, u, next_bar) -> (x_bar, u_bar)`` = (A^T next_bar, B^T next_bar), or
+    - ``jacobian(x, u) -> (A, B)``, A (b, |x|, |x|) and B (b, |x|, |u|).
+
+    The others follow. Several directions or cotangents a sample come as so many samples, in one
+    call, so nothing but (b, |x|) and (b, |u|) has to be thought of. `check_stepper` examines it.
+
+    Raises
+    ------
+    TypeError
+        When a subclass is defined that gives too little; the message says what is missing.
+    """
+
+    if TYPE_CHECKING:  # numbers that a subclass has as attributes or as properties
+
+        @property
+        def state_size(self) -> int: ...
+        @property
+        def control_size(self) -> int: ...
+
+        def step(self, x: Array, u: Array) -> Array: ...
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not hasattr(cls, "step"):
+            raise TypeError(f"stepper {cls.__name__} must give step(x, u) -> x_next (b, |x|)")
+        if not any(_gives(cls, name) for name in ("tangent", "adjoint", "jacobian")):
+            raise TypeError(
+                f"stepper {cls.__name__} must give a derivative beside step: "
+                "tangent(x, u, dx, du) -> dx_next, or adjoint(x, u, next_bar) -> (x_bar, u_bar), "
+                "or jacobian(x, u) -> (A, B)"
+            )
+
+    def tangent(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """Return dx_next (b, |x|) = A dx + B du."""
+        A, B = self.jacobian(x, u)
+        return (A @ dx[:, :, None] + B @ du[:, :, None])[:, :, 0]
+
+    def adjoint(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, |x|) and u_bar (b, |u|) of cotangents next_bar (b, |x|)."""
+        A, B = self.jacobian(x, u)
+        return (next_bar[:, None] @ A)[:, 0], (next_bar[:, None] @ B)[:, 0]
+
+    def jacobian(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return A (b, |x|, |x|) = d x_next / dx and B (b, |x|, |u|) = d x_next / du.
+
+        By default from |x| adjoints or |x| + |u| tangents of every sample, in one call.
+        """
+        n = self.state_size
+        if _gives(type(self), "adjoint"):
+            xp = module_of(x)
+            identity = xp.broadcast_to(xp.eye(n, dtype=x.dtype), (len(x), n, n))
+            return self.pull(x, u, identity)
+        size, parts = max(1, AT_ONCE // (n * (n + self.control_size))), []
+        for lo in range(0, len(x), size):
+            parts.append(self._push_units(x[lo : lo + size], u[lo : lo + size]))
+        columns = module_of(x).concatenate(parts).swapaxes(1, 2)  # (b, |x|, |x| + |u|)
+        return columns[:, :, :n], columns[:, :, n:]
+
+    def _push_units(self, x, u):
+        """Tangents along every direction of x, then of u, (b, |x| + |u|, |x|)."""
+        xp, count = module_of(x), self.state_size + self.control_size
+        units = xp.tile(xp.eye(count, dtype=x.dtype), (len(x), 1))
+        dx, du = units[:, : self.state_size], units[:, self.state_size :]
+        x, u = _repeated(xp, count, x, u)
+        along = self.tangent(x, u, dx, du)
+        check_array("dx_next = tangent(x, u, dx, du)", along, dx.shape)
+        return along.reshape(-1, count, self.state_size)
+
+    def pull(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, r, |x|) and u_bar (b, r, |u|) of r cotangents a sample."""
+        if not _gives(type(self), "adjoint"):
+            A, B = self.jacobian(x, u)
+            return next_bar @ A, next_bar @ B  # (b, r, |x|) x (b, |x|, |x| or |u|)
+        b, r, n = next_bar.shape
+        x, u = _repeated(module_of(x), r, x, u)
+        bars = self.adjoint(x, u, next_bar.reshape(b * r, n))
+        if not isinstance(bars, tuple) or len(bars) != 2:
+            kind = type(bars).__name__
+            raise TypeError(f"adjoint(x, u, next_bar) must return (x_bar, u_bar), got {kind}")
+        x_bar, u_bar = bars
+        check_array("x_bar of adjoint(x, u, next_bar)", x_bar, x.shape)
+        check_array("u_bar of adjoint(x, u, next_bar)", u_bar, u.shape)
+        return x_bar.reshape(b, r, n), u_bar.reshape(b, r, -1)
+
+
+def _repeated(xp, count, *arrays):
+    """Every sample so many times, one after the other."""
+    return tuple(xp.repeat(array, count, axis=0) for array in arrays)
+
+
+def _gives(cls, name):
+    """True if a subclass has a method of its own in place of the default."""
+    return getattr(cls, name) is not getattr(Stepper, name)
+
+
+@dataclass(frozen=True)
+class RungeKutta4(Stepper):
+    r"""The classical Runge-Kutta step of x' = f(x, u), u constant over the step.
+
+    .. math::
+        k_1 = f(x, u), \quad k_2 = f(x + \tfrac h2 k_1, u), \quad k_3 = f(x + \tfrac h2 k_2, u),
+        \quad k_4 = f(x + h k_3, u), \qquad
+        x^+ = x + \tfrac h6 (k_1 + 2 k_2 + 2 k_3 + k_4)
+
+    Parameters
+    ----------
+    rate : callable
+        (x, u) -> f (b, |x|), array code.
+    rate_tangent : callable
+        (x, u, dx, du) -> df (b, |x|), the derivative of f along dx and du.
+    state_size, control_size : int
+        |x| and |u|.
+    dt : float
+        The step h.
+    """
+
+    rate: Callable[[Array, Array], Array]
+    rate_tangent: Callable[[Array, Array, Array, Array], Array]
+    state_size: int
+    control_size: int
+    dt: float
+
+    def __post_init__(self) -> None:
+        check_callable("rate", self.rate)
+        check_callable("rate_tangent", self.rate_tangent)
+        check_count("state_size", self.state_size)
+        check_count("control_size", self.control_size)
+        check_real("dt", self.dt, 0.0, open_low=True)
+
+    def step(self, x: Array, u: Array) -> Array:
+        """Return x_next (b, |x|)."""
+        return x + self._weighted([k for _, k in self._stages(x, u)])
+
+    def tangent(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """Return dx_next (b, |x|), stage by stage."""
+        dk, slopes = 0 * dx, []
+        for (at, _), share in zip(self._stages(x, u), SHARES, strict=True):
+            dk = self.rate_tangent(at, u, dx + share * self.dt * dk, du)
+            slopes.append(dk)
+        return dx + self._weighted(slopes)
+
+    def _stages(self, x, u):
+        """(state, slope) of the four stages."""
+        k: Array = 0.0
+        found: list[tuple[Array, Array]] = []
+        for share in SHARES:
+            at = x + share * self.dt * k if share else x
+            k = self.rate(at, u)
+            if (shape := getattr(k, "shape", type(k).__name__)) != x.shape:
+                # NumPy would repeat the smaller one.
+                raise ValueError(f"rate(x, u) must be an array of shape {x.shape}, got {shape}")
+            found.append((at, k))
+        return found
+
+    def _weighted(self, slopes):
+        k1, k2, k3, k4 = slopes
+        return self.dt / 6 * (k1 + 2 * (k2 + k3) + k4)
+
+
+SHARES = (0.0, 0.5, 0.5, 1.0)  # of the step, at which a stage takes the slope before it
