@@ -29,7 +29,7 @@ from higcore.validation import check_cotangents, check_count, check_like, check_
 from . import tridiagonal
 from .base import TapedSolver, check_tape, several
 from .samples import load, store
-from .stepper import Stepper
+from .stepper import StepOf
 
 
 def factor(width, physics, u, e, g):
@@ -251,10 +251,10 @@ class QuantumDipole(TapedSolver):
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
         xp = self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
-        return self._tangent(x, u, xp.zeros_like(x), du)
+        return self.tangent_of_both(x, u, xp.zeros_like(x), du)
 
-    def _tangent(self, x, u, dx, du):
-        """dy (b, 2n) along dx (b, 2n) and du (b, steps)."""
+    def tangent_of_both(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """Return dy (b, 2n) along dx (b, 2n) and du (b, steps)."""
         xp = module_of(x)
         psi, u_t = self._march(xp, x, u, self.steps + 1)
         dpsi, du_t = empty(xp, psi[0].shape, x.dtype), xp.ascontiguousarray(du.T)
@@ -279,9 +279,14 @@ class QuantumDipole(TapedSolver):
         u_bar, _ = self._sweep(tape, xp.broadcast_to(identity, (b, *identity.shape)))
         return u_bar.reshape(b, self.state_size, self.steps)
 
-    def stepper(self) -> DipoleStepper:
+    def stepper(self) -> StepOf:
         """Return the physics of one step, for a `Rollout` with the network inside the time loop."""
-        return DipoleStepper(replace(self, steps=1))
+        return StepOf(replace(self, steps=1))
+
+    def pull_both(self, x: Array, u: Array, y_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, r, 2n) and u_bar (b, r, steps) of cotangents y_bar (b, r, 2n)."""
+        u_bar, x_bar = self._sweep(self.forward(x, u)[1], y_bar)
+        return x_bar, u_bar[:, 0]
 
     def _march(self, xp, x, u, slots):
         psi = empty(xp, (slots, 2, self.interior, len(x)), x.dtype)
@@ -342,35 +347,3 @@ def _samples_first(xp, u_bar):
     for lo in range(0, b, 64):
         out[lo : lo + 64] = u_bar[:, :, lo : lo + 64].transpose(2, 0, 3, 1)
     return out
-
-
-@dataclass(frozen=True)
-class DipoleStepper(Stepper):
-    """One step of a `QuantumDipole`; made by its method ``stepper``."""
-
-    dipole: QuantumDipole
-
-    @property
-    def state_size(self) -> int:
-        """|x| = 2n."""
-        return self.dipole.state_size
-
-    control_size = 1
-
-    def step(self, x: Array, u: Array) -> Array:
-        """Return psi_next (b, 2n) for psi (b, 2n) and u (b, 1)."""
-        return self.dipole.solve(x, u)
-
-    def tangent(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
-        """Return dpsi_next (b, 2n)."""
-        return self.dipole._tangent(x, u, dx, du)
-
-    def pull(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
-        """Return x_bar (b, r, 2n) and u_bar (b, r, 1) of cotangents (b, r, 2n)."""
-        u_bar, x_bar = self.dipole._sweep(self.dipole.forward(x, u)[1], next_bar)
-        return x_bar, u_bar[:, 0]
-
-    def adjoint(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
-        """Return x_bar (b, 2n) and u_bar (b, 1)."""
-        x_bar, u_bar = self.pull(x, u, next_bar[:, None])
-        return x_bar[:, 0], u_bar[:, 0]

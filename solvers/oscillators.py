@@ -12,7 +12,7 @@ from higcore.validation import check_cotangents, check_count, check_like, check_
 
 from . import rk4
 from .base import TapedSolver, check_tape, several
-from .stepper import Stepper
+from .stepper import StepOf
 
 
 def acceleration(width, physics, q, u, a):
@@ -166,10 +166,10 @@ class OscillatorChain(TapedSolver):
         """Return dy (b, 2n), the derivative of the final state along du (b, steps)."""
         xp = self.check_inputs(x, u)
         check_like("du", du, u.shape, u=u)
-        return self._tangent(x, u, xp.zeros_like(x), du)
+        return self.tangent_of_both(x, u, xp.zeros_like(x), du)
 
-    def _tangent(self, x, u, dx, du):
-        """dy (b, 2n) along dx (b, 2n) and du (b, steps)."""
+    def tangent_of_both(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """Return dy (b, 2n) along dx (b, 2n) and du (b, steps)."""
         xp = module_of(x)
         march, u_t = self._march(xp, x, u)
         dx_t = empty(xp, march[0].shape, x.dtype)
@@ -194,14 +194,19 @@ class OscillatorChain(TapedSolver):
         identity = xp.eye(self.state_size, dtype=march.dtype)
         return self._sweep(tape, xp.broadcast_to(identity, (march.shape[-1], *identity.shape)))[0]
 
-    def stepper(self) -> OscillatorStepper:
+    def stepper(self) -> StepOf:
         """Return the physics of one step, for a `Rollout` with the network inside the time loop."""
-        return OscillatorStepper(replace(self, steps=1))
+        return StepOf(replace(self, steps=1))
 
     def trajectory(self, x: Array, u: Array) -> Array:
         """Return the states at all times, (b, steps + 1, 2n), start included."""
         march, _ = self.forward(x, u)[1]
         return march.transpose(2, 0, 1)
+
+    def pull_both(self, x: Array, u: Array, y_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, r, 2n) and u_bar (b, r, steps) of cotangents y_bar (b, r, 2n)."""
+        u_bar, x_bar = self._sweep(self.forward(x, u)[1], y_bar)
+        return x_bar, u_bar
 
     def _march(self, xp, x, u):
         """All states (steps + 1, 2n, b), and u.T (steps, b): samples last, as kernels want them."""
@@ -251,35 +256,3 @@ class OscillatorChain(TapedSolver):
         stages = (4, self.oscillators, width)
         adjoints = (r, self.state_size, width), (1, width), stages, (self.oscillators, width)
         return *self._scratch(width, r), *adjoints
-
-
-@dataclass(frozen=True)
-class OscillatorStepper(Stepper):
-    """One step of an `OscillatorChain`; made by its method ``stepper``."""
-
-    chain: OscillatorChain
-
-    @property
-    def state_size(self) -> int:
-        """|x|: positions and momenta."""
-        return self.chain.state_size
-
-    control_size = 1
-
-    def step(self, x: Array, u: Array) -> Array:
-        """Return x_next (b, 2n) for x (b, 2n) and u (b, 1)."""
-        return self.chain.solve(x, u)
-
-    def tangent(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
-        """Return dx_next (b, 2n)."""
-        return self.chain._tangent(x, u, dx, du)
-
-    def pull(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
-        """Return x_bar (b, r, 2n) and u_bar (b, r, 1) of cotangents (b, r, 2n)."""
-        u_bar, x_bar = self.chain._sweep(self.chain.forward(x, u)[1], next_bar)
-        return x_bar, u_bar
-
-    def adjoint(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
-        """Return x_bar (b, 2n) and u_bar (b, 1)."""
-        x_bar, u_bar = self.pull(x, u, next_bar[:, None])
-        return x_bar[:, 0], u_bar[:, 0]

@@ -118,6 +118,47 @@ def _gives(cls, name):
 
 
 @dataclass(frozen=True)
+class StepOf(Stepper):
+    """The step of a solver that marches: a solver of one step, with derivatives in x as well.
+
+    ``solver`` has ``solve(x, u)``, ``tangent_of_both(x, u, dx, du)`` and
+    ``pull_both(x, u, y_bar) -> (x_bar, u_bar)`` for cotangents (b, r, |x|).
+    """
+
+    solver: Any
+
+    @property
+    def state_size(self) -> int:
+        """|x|."""
+        size: int = self.solver.state_size
+        return size
+
+    @property
+    def control_size(self) -> int:
+        """|u|."""
+        size: int = self.solver.control_size
+        return size
+
+    def step(self, x: Array, u: Array) -> Array:
+        """Return x_next (b, |x|)."""
+        return self.solver.solve(x, u)
+
+    def tangent(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
+        """Return dx_next (b, |x|)."""
+        return self.solver.tangent_of_both(x, u, dx, du)
+
+    def adjoint(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, |x|) and u_bar (b, |u|)."""
+        x_bar, u_bar = self.pull(x, u, next_bar[:, None])
+        return x_bar[:, 0], u_bar[:, 0]
+
+    def pull(self, x: Array, u: Array, next_bar: Array) -> tuple[Array, Array]:
+        """Return x_bar (b, r, |x|) and u_bar (b, r, |u|), one sweep for all r."""
+        x_bar, u_bar = self.solver.pull_both(x, u, next_bar)
+        return x_bar, u_bar
+
+
+@dataclass(frozen=True)
 class RungeKutta4(Stepper):
     r"""The classical Runge-Kutta step of x' = f(x, u), u constant over the step.
 

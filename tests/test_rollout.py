@@ -158,10 +158,11 @@ def written_out(loop, theta, x, given):
 
 
 def next_state(stepper, x, u):
-    if hasattr(stepper, "chain"):
-        return oscillators(x, u, stepper.chain)
-    if hasattr(stepper, "dipole"):
-        return crank_nicolson(stepper.dipole, x, u[0])
+    solver = getattr(stepper, "solver", None)
+    if isinstance(solver, OscillatorChain):
+        return oscillators(x, u, solver)
+    if isinstance(solver, QuantumDipole):
+        return crank_nicolson(solver, x, u[0])
     return stepper.step(x[None], u[None])[0]
 
 
