@@ -93,7 +93,8 @@ class StackedJacobian(_Jacobian):
             raise TypeError(f"network must have rows, such as nets.MLP has; got {network!r}")
         width = getattr(network, "output_size", "|u|")
         check_arrays(theta=(theta, (network.size,)), S=(S, ("b", "|y|", width)), same_dtype=False)
-        check_same_dtype(theta=theta, S=S, advice=cast("S", S, theta))
+        if S.dtype != theta.dtype:  # the advice is dear to spell out in every step
+            check_same_dtype(theta=theta, S=S, advice=cast("S", S, theta))
         self.network, self.theta, self.tape, self.S = network, theta, tape, S
         self.where = S
         self.samples: int = S.shape[0]
@@ -308,6 +309,9 @@ Jacobian: TypeAlias = StackedJacobian | DenseJacobian
 def check_output(method: str, y: Array, u: Array, solver: Solver) -> None:
     """Raise unless what a method of the solver returned is (b, |y|), in the dtype of u (b, |u|)."""
     size = solver.output_size
+    shape = getattr(y, "shape", None)
+    if type(y) is type(u) and (shape, y.dtype) == ((len(u), size), u.dtype):  # mostly so
+        return
     what = f"y = {method}(x, u) of the solver, whose output_size is {size},"
     check_array(what, y, (len(u), size))
     check_same_dtype(u=u, y=y, advice=cast("y", y, u))

@@ -1,15 +1,17 @@
 """Small things a user asks of batches, results and the progress line."""
 
+import dataclasses
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from bench.experiments import EXPERIMENTS
+from bench.experiments import EXPERIMENTS, LOOPS
 from higcore import Adam, Batch, fit
 from higcore.training import progress
 from higcore.training.progress import progress_line
+from nets import export_numpy
 
 
 def test_a_batch_is_a_tuple_and_a_slice_of_it_a_batch():
@@ -51,3 +53,32 @@ def test_a_plain_line_past_the_end(monkeypatch, capsys):
     with progress_line(True, "Adam") as show:
         show(1.2, lambda: run)
     assert capsys.readouterr().err.startswith("Adam         100 %, 0 s left, loss")
+
+
+def test_what_is_printed_of_a_run_that_only_got_worse():
+    problem = EXPERIMENTS["toy"].problem()
+    said = str(fit(problem, Adam(lr=10.0), batch=256, epochs=2))
+    assert "No state was better than the first" in said
+    assert "check_solver" in said
+    assert "No state" not in str(fit(problem, Adam(), batch=256, epochs=2))
+
+
+def test_what_is_printed_where_other_data_judge():
+    problem = EXPERIMENTS["toy"].problem()
+    run = fit(problem, Adam(), batch=256, epochs=2, validation=problem.train[:100])
+    assert f"best validation loss {run.best.loss:.3e} in epoch {run.best.epoch:.4g}." in str(run)
+
+
+def test_a_class_in_place_of_an_instance_is_named():
+    problem = EXPERIMENTS["toy"].problem()
+    for name in ("network", "solver", "loss"):
+        kind = type(getattr(problem, name))
+        sentence = rf"{name} must be an instance, {kind.__name__}\(\), not the class"
+        with pytest.raises(TypeError, match=sentence):
+            dataclasses.replace(problem, **{name: kind})
+
+
+def test_a_rollout_is_no_network_to_be_exported(tmp_path):
+    loop = LOOPS["feedback"].problem().network
+    with pytest.raises(TypeError, match="got Rollout; its attribute network may be one"):
+        export_numpy(tmp_path / "loop.py", loop, np.zeros(loop.size))

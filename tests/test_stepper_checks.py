@@ -73,6 +73,11 @@ def test_mistakes_are_named(kind):
     assert MISTAKES[kind] in str(report), str(report)
 
 
+def test_what_is_no_stepper_is_told_what_it_lacks():
+    with pytest.raises(TypeError, match="OscillatorChain lacks step, pull"):
+        check_stepper(OscillatorChain())
+
+
 def test_bad_points_are_refused():
     with pytest.raises(ValueError, match=r"x must have shape \('?3, 3|\(3, 3\)|b, 3"):
         check_stepper(ByTangent(), np.ones(3))
