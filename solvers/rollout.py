@@ -124,9 +124,8 @@ class Rollout(Model):
         self.sees, self.observe = sees, observe
         self.state_size: int = stepper.state_size
         self.size: int = network.size
-        self.input_size: int = (
-            self.sees.given or self.state_size
-        )  # where nothing is given, x will do
+        # Where nothing is given, x will do: it is not looked at.
+        self.input_size: int = self.sees.given or self.state_size
         self.controls = bool(controls)
         self.observed: int = self.observe.width(self.steps, self.state_size)
         in_y = self.steps * stepper.control_size if controls else 0
