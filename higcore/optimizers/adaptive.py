@@ -76,7 +76,7 @@ class AdaptiveHIG:
     ----------
     mu : float in [0, 1]
         Power of the penalty: 0 is Levenberg-Marquardt's, 3/4 the norm in which HIG is the steepest
-        descent. Between 1/4 and 1/2 is good on all problems that were tried.
+        descent. Between 1/4 and 3/8 is good on all problems that were tried.
     momentum : float in [0, 1)
         The largest m.
     damping : float
