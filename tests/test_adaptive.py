@@ -368,16 +368,11 @@ def test_samples_beside_some_batches(first, steps, wanted, xp):
     assert len(others) < 3 or gaps.max() - gaps.min() <= 1
 
 
-@pytest.mark.parametrize(
-    ("count", "size"), [(64, 16), (30, 2), (80, 8), (24, 12), (9, 8), (30, 20)]
-)
-@pytest.mark.parametrize("wanted", [4, 16, 64])
-def test_others_stay_for_some_steps(count, size, wanted):
-    """None of them is in a batch of these steps, and their loss at theta is always known."""
-    problem, optimizer = oscillators(count), AdaptiveHIG(others=wanted, average=3)
-    theta = problem.network.init(np.random.default_rng(0))
-    state, held, changes = optimizer.init(theta), None, 0
-    for step in range(12):
+def changes_of_judges(problem, optimizer, size, steps):
+    """How often other samples judge; none is in a batch that it judges, their loss is known."""
+    theta, held, changes = problem.network.init(np.random.default_rng(0)), None, 0
+    state = optimizer.init(theta)
+    for step in range(steps):
         at = problem.linearise(theta, problem.batch(step, size))
         found = state | {"batch": size}
         others = optimizer._others(at, found)
@@ -387,6 +382,17 @@ def test_others_stay_for_some_steps(count, size, wanted):
         held = others
         change, state, _ = optimizer.update(at, state)
         theta = theta - change
+    return changes
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(64, 16), (30, 2), (80, 8), (24, 12), (9, 8), (30, 20)]
+)
+@pytest.mark.parametrize("wanted", [4, 16, 64])
+def test_others_stay_for_some_steps(count, size, wanted):
+    """None of them is in a batch of these steps, and their loss at theta is always known."""
+    problem, optimizer = oscillators(count), AdaptiveHIG(others=wanted, average=3)
+    changes = changes_of_judges(problem, optimizer, size, 12)
     steps = min(max(count // (4 * size), 1), 8)
     assert changes == math.ceil(12 / steps)
 

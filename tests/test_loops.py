@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_own_physics import blocks_of, run
+from pages import blocks_of, run
 
 from bench import __main__ as command_line
 from bench.experiments import LOOPS

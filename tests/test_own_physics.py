@@ -2,13 +2,11 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from oracles import half_inverse_by_svd
+from pages import blocks_of, run, text_of
 
 from higcore import StackedJacobian, check_network, check_solver, half_inverse
 from higcore.half_inverse import METHODS
@@ -17,16 +15,7 @@ from nets import Network
 from nets.layers import Dense
 from solvers import Solver
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "docs" / "your-own-physics.md").read_text()
-
-
-def blocks_of(page):
-    """The blocks of Python of a page."""
-    text = (ROOT / "docs" / f"{page}.md").read_text()
-    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
+PAGE = text_of("your-own-physics")
 BLOCKS = blocks_of("your-own-physics")
 LIBRARIES = ("torch", "jax")
 
@@ -35,27 +24,6 @@ def library(block):
     """What a block needs beside NumPy: one of the libraries, or "" for none."""
     found = re.search(rf"^(?:import|from) ({'|'.join(LIBRARIES)})", block, re.MULTILINE)
     return found[1] if found else ""
-
-
-def run(blocks, folder):
-    """Save the blocks that name a file, run the others in order; return what they print."""
-    script = []
-    for block in blocks:
-        name = re.match(r"# (\w+\.py)\n", block)
-        if name:
-            (folder / name[1]).write_text(block)
-        else:
-            script.append(block)
-    (folder / "page.py").write_text("\n".join(script))
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "page.py"],
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
 
 
 @pytest.mark.parametrize("needs", ["", *LIBRARIES])

@@ -8,6 +8,7 @@ import pytest
 import strict_cupy
 from hypothesis import given
 from hypothesis import strategies as st
+from test_adaptive import changes_of_judges
 from test_checkpoint import CHAIN, assert_same_run, bits
 from test_device import waits
 
@@ -152,18 +153,7 @@ def test_seeds_shuffle_alike_or_otherwise(problem):
 def test_others_are_in_no_batch_that_they_judge(count, size, problem):
     shuffled = dataclasses.replace(problem, train=Shuffled(*problem.train, seed=1))
     optimizer = AdaptiveHIG(others=16, average=3)
-    theta, held, changes = problem.network.init(np.random.default_rng(0)), None, 0
-    state = optimizer.init(theta)
-    for step in range(20):
-        at = shuffled.linearise(theta, shuffled.batch(step, size))
-        found = state | {"batch": size}
-        others = optimizer._others(at, found)
-        assert not (others.x[:, None] == at.batch.x).all(axis=2).any()
-        assert found["loss_of_others"] == pytest.approx(problem.evaluate(theta, others), rel=1e-9)
-        changes += held is None or not np.array_equal(held.x, others.x)
-        held = others
-        change, state, _ = optimizer.update(at, state)
-        theta = theta - change
+    changes = changes_of_judges(shuffled, optimizer, size, 20)
     window = min(max(count // (4 * size), 1), 8)
     assert changes == math.ceil(20 / window)
 

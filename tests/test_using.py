@@ -2,12 +2,10 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import blocks_of, run
 
 from higcore import Batch, Problem
 from higcore.losses import SquaredError
@@ -15,9 +13,6 @@ from nets import MLP, ConvNet1d, Network
 from nets.layers import Dense
 from solvers import OscillatorChain
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "docs" / "using.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 NETS = [MLP((3, 5, 2)), MLP((3, 2), bounds=(0, [1, 2])), ConvNet1d(7, 2, [3, 4], 3, 5)]
 
 
@@ -25,18 +20,10 @@ NETS = [MLP((3, 5, 2)), MLP((3, 2), bounds=(0, [1, 2])), ConvNet1d(7, 2, [3, 4],
 def test_the_page_runs(onnx, tmp_path):
     if onnx and importlib.util.find_spec("onnx") is None:
         pytest.skip("onnx is not installed")
-    program = "\n".join(block for block in BLOCKS if onnx or "onnx" not in block)
-    (tmp_path / "page.py").write_text(program + "\nprint(abs(y).max(), result.test_loss)")
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "page.py"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    blocks = [block for block in blocks_of("using") if onnx or "onnx" not in block]
+    printed = run([*blocks, "print(abs(y).max(), result.test_loss)"], tmp_path)
     assert (tmp_path / "controller.onnx").exists() is onnx
-    largest, loss = map(float, ran.stdout.split())
+    largest, loss = map(float, printed.split())
     assert loss < 0.1
     assert largest < 0.3  # brought nearly to rest
 

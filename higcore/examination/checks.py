@@ -66,9 +66,7 @@ def check_solver(
     exam = ControlledSolver("solver", solver, seed, x=x, u=u)
     sizes = exam.run("sizes", exam.sizes, "state_size", "control_size", "output_size")
     if sizes:
-        samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
-        x = exam.points("x", x, (samples, sizes[0]))
-        u = exam.points("u", u, (samples, sizes[1]))
+        x, u = _points(exam, x, u, sizes)
         exam.at(x, u).examine()
     if show:
         print(exam.report)
@@ -107,9 +105,7 @@ def check_stepper(
     exam = JointStep("stepper", stepper, seed, x=x, u=u)
     sizes = exam.run("sizes", exam.sizes, "state_size", "control_size")
     if sizes:
-        samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
-        x = exam.points("x", x, (samples, sizes[0]))
-        u = exam.points("u", u, (samples, sizes[1]))
+        x, u = _points(exam, x, u, sizes)
         exam.at(x, exam.xp.concatenate([x, u], axis=1)).examine()
     if show:
         print(exam.report)
@@ -219,3 +215,10 @@ def check_loss(
     if show:
         print(exam.report)
     return exam.report
+
+
+def _points(exam, x, u, sizes):
+    """States and controls to check at, drawn where they are not given."""
+    samples = next((len(array) for array in (x, u) if array is not None), SAMPLES)
+    x = exam.points("x", x, (samples, sizes[0]))
+    return x, exam.points("u", u, (samples, sizes[1]))
