@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,7 @@ from .device.memory import (
 )
 from .device.threads import blas_limits
 from .linearisation import DenseJacobian, Jacobian, StackedJacobian
-from .spectral import band, cholesky, eigen, qr, squared, svd, tridiagonal
+from .spectral import band, cholesky, eigen, lanczos, qr, squared, svd, tridiagonal
 from .spectral.filters import TRUNCATIONS as TRUNCATIONS
 from .spectral.filters import Damped, Filter, TruncatedPower
 from .spectral.spectrum import (
@@ -41,7 +42,9 @@ from .validation import check_arrays, check_choice, check_real
 SQUARING = {module.NAME: module for module in (eigen, tridiagonal, band)}
 OF_GRAM = {**SQUARING, cholesky.NAME: cholesky}
 METHODS = ("auto", svd.NAME, qr.NAME, *SQUARING)
+OF_DAMPED = (*METHODS, lanczos.NAME)  # what a damped f can be applied by
 NEXT_SAFER = {
+    "lanczos": "tridiagonal",
     "cholesky": "tridiagonal",
     "band": "tridiagonal",
     "tridiagonal": "gram",
@@ -53,6 +56,7 @@ AUTO_SQUARES_FROM = 3e-7  # relative tau at which eps / tau^2 reaches 2.5e-3
 BAND_FROM = 3000  # rows of K from which "band" wins more if little is cut than it loses if much is
 # The same on a GPU: up to here the host decomposes K in less time than cuSOLVER takes to begin.
 BAND_FROM_ON_DEVICE = 1025
+LANCZOS_FROM = 4096  # rows of K from which products with J are sooner done, where nothing is cut
 
 T = TypeVar("T")
 
@@ -171,8 +175,9 @@ class Decomposition:
         J in units in which its squares are numbers, times 2^exponent: see `units`.
     """
 
-    def __init__(self, J: Jacobian, g: Array, method: str) -> None:
+    def __init__(self, J: Jacobian, g: Array, method: str, tolerance: float, products: int) -> None:
         self._given, self.method = J, method
+        self._until = tolerance, products
         self.g, self._shift = unit_vector("g", g)
         self._decomposed: Any = None  # has `apply`
         self._failures: list[str] = []
@@ -231,6 +236,8 @@ class Decomposition:
                     raise
                 safer = NEXT_SAFER[self.method]
                 self._failures.append(f"{self.method} failed ({error}), used {safer}")
+            if self.method == lanczos.NAME and hasattr(self._given, "with_rows"):
+                self._given = self._given.with_rows()
             self.method, self._decomposed = safer, None
 
     def _decompose(self):
@@ -242,6 +249,9 @@ class Decomposition:
         elif self.method == qr.NAME:
             J, _, exponent = in_reach(J, norm, float)
             self._decomposed = qr.decompose(J, g)
+        elif self.method == lanczos.NAME:
+            J, _, exponent = in_reach(J, norm, float)
+            self._decomposed = lanczos.decompose(J, g, *self._until)
         else:
             J, K, exponent = in_reach(J, squared.gram, root_of_trace)
             self._decomposed = squared.decompose(OF_GRAM[self.method], J, K, g)
@@ -260,12 +270,21 @@ class Decomposition:
 
 
 def decompose(
-    J: Jacobian, g: Array, method: str, memory_limit: float | None = None
+    J: Jacobian,
+    g: Array,
+    method: str,
+    memory_limit: float | None = None,
+    *,
+    tolerance: float = lanczos.TOLERANCE,
+    products: int = lanczos.MOST,
 ) -> Decomposition:
     """Return the `Decomposition` of J (m, t) for g; arguments are not checked.
 
-    The methods are those of `half_inverse` but ``"auto"``, and ``"cholesky"``: one factorisation of
-    h K + lambda I for every f, which has to be `Damped` with mu = 0.
+    The methods are those of `half_inverse` but ``"auto"``, and two for some f alone:
+
+    - ``"cholesky"``: one factorisation of h K + lambda I for every f, `Damped` with mu = 0;
+    - ``"lanczos"``, which needs products with J alone, for `Damped` and `SmoothPower`: until the
+      error of the step is at most ``tolerance`` of it, or so many ``products`` were made.
 
     Examples
     --------
@@ -277,13 +296,18 @@ def decompose(
     [0.2 0.2] 0.66
     """
     check_memory(J, method, memory_limit)
-    return Decomposition(J, g, method)
+    return Decomposition(J, g, method, tolerance, products)
 
 
 def choose_method(method: str, m: int, t: int, tau: float, on_host: bool) -> str:
-    """The rule of ``method="auto"``, for tau relative to max(S); see `half_inverse`."""
+    """The rule of ``method="auto"``, for tau relative to max(S); see `half_inverse`.
+
+    Where nothing is cut, as by damping, tau is Inf.
+    """
     if method != "auto":
         return method
+    if tau == math.inf and min(m, t) >= LANCZOS_FROM:
+        return lanczos.NAME
     if tau < AUTO_SQUARES_FROM:
         return "qr"
     return "tridiagonal" if min(m, t) < (BAND_FROM if on_host else BAND_FROM_ON_DEVICE) else "band"
@@ -332,6 +356,8 @@ def workspace(method: str, m: int, t: int, on_host: bool) -> int:
     """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
     if method == svd.NAME:
         return 8 * svd.WORKSPACE * m * t
+    if method == lanczos.NAME:
+        return 8 * lanczos.MOST * min(m, t)
     of_n2 = qr.WORKSPACE if method == qr.NAME else OF_GRAM[method].WORKSPACE
     return int(8 * of_n2[not on_host] * min(m, t) ** 2)
 

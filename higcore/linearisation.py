@@ -424,11 +424,15 @@ class Linearisation:
 
     def gradient(self) -> Array:
         """Return dL/dtheta (t,): one backward pass through the model."""
-        return self.model.backward(self.theta, self._tape, self.loss_gradient)
+        return self.pulled_back(self.loss_gradient)
 
     def tangent(self, dtheta: Array) -> Array:
         """Return J dtheta (b, |y|), the derivative of the output along dtheta (t,)."""
         return self.model.tangent(self.theta, self._tape, dtheta)
+
+    def pulled_back(self, y_bar: Array) -> Array:
+        """Return J^T y_bar (t,), summed over samples, of cotangents y_bar (b, |y|)."""
+        return self.model.backward(self.theta, self._tape, y_bar)
 
     @property
     def control(self) -> Array:

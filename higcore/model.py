@@ -34,6 +34,11 @@ class Model:
     input_size: int
     output_size: int
 
+    @property
+    def kept_size(self) -> int:
+        """Numbers a sample of the tape alone, where no J is made."""
+        return self.tape_size
+
     def predict(self: Any, theta: Array, batch: Samples) -> tuple[Any, Array]:
         """Return what controls there are, here None, and y (b, |y|)."""
         return None, self.forward(theta, batch)[0]
@@ -89,10 +94,15 @@ class NetworkThenSolver:
         return self.solver.output_size
 
     @property
-    def tape_size(self) -> int:
-        """Numbers a sample that the solver keeps, with S and what S is made in."""
+    def kept_size(self) -> int:
+        """Numbers a sample that the solver keeps for a pass back."""
         kept: int = getattr(self.solver, "tape_size", 0)  # which is optional in a `Solver`
-        return kept + 2 * self.output_size * self.solver.control_size
+        return kept
+
+    @property
+    def tape_size(self) -> int:
+        """The same with S and what S is made in."""
+        return self.kept_size + 2 * self.output_size * self.solver.control_size
 
     def predict(self, theta: Array, batch: Samples) -> tuple[Array, Array]:
         """Return u (b, |u|) and y (b, |y|); no tape is made."""

@@ -182,7 +182,9 @@ def test_a_batch_that_refuses_a_step_is_asked_for_a_shorter_one(monkeypatch):
     at = at_start(problem)
     far = optimizer.init(at.theta) | {"steps": 300, "last": np.full_like(at.theta, 1.0), "reach": 9}
     monkeypatch.setattr(
-        adaptive, "decompose", lambda *args: made.append(decompose(*args)) or made[-1]
+        adaptive,
+        "decompose",
+        lambda *args, **more: made.append(decompose(*args, **more)) or made[-1],
     )
     damping = 0.3 * at.curvature
     step, state, info = optimizer.update(at, far | {"damping": damping})

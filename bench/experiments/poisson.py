@@ -43,7 +43,7 @@ class Poisson:
             Setting(64, HIG(lr=self.hig_lr, tau=1e-5)),
             Setting(64, GaussNewton(lr=self.hig_lr, tau=1e-5, paper=True)),
             Setting(64, Adam(lr=self.adam_lr)),
-            adaptive=16,
+            adaptive=512,
         )
 
     def problem(self, seed=0, dtype=np.float64):

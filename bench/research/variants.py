@@ -34,7 +34,7 @@ class Ramped(AdaptiveHIG):
 
     ramp: int = 200
 
-    def _momentum(self, state):
+    def _momentum(self, state, method):
         if not state["carrying"]:
             return 0.0
         return self.momentum * min(state["steps"] / self.ramp, 1.0) if self.ramp else self.momentum

@@ -10,10 +10,17 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..backend import Array, module_of
-from ..half_inverse import METHODS, Decomposition, check_memory_limit, decompose
+from ..half_inverse import (
+    LANCZOS_FROM,
+    OF_DAMPED,
+    Decomposition,
+    check_memory_limit,
+    decompose,
+)
 from ..linearisation import Linearisation, StackedJacobian
 from ..problem import Problem
 from ..protocols import OptimizerState
+from ..spectral import lanczos
 from ..spectral.filters import Damped
 from ..spectral.spectrum import HalfInverseInfo, in_range
 from ..validation import check_choice, check_count, check_finite, check_real_field
@@ -21,10 +28,12 @@ from .damped import ROUNDING, loss_at, noise_of_loss, or_else
 from .memory import plan_step
 
 FEWEST, FEW_ROWS, MANY_ROWS = 32, 512, 1024  # samples and rows of a batch if none is named
+FOR_PRODUCTS = 512, 2**18  # samples, and rows at most, where J is known by its products
 REFUSED, WORSE, BETTER = 4.0, 1.3, 0.7  # what lambda is multiplied by
 NEARBY = 0.1  # part of a step after which y is asked how it bends
 MOST_BENT = 0.375  # |a| / |d|
 RAMP = 200  # steps until the momentum is whole
+RAMP_OF_PRODUCTS = 20  # the same where a step is cut short, and the next ones are to finish it
 MEMORY, ASTRAY = 20, 4.0  # steps in a running mean of log loss; its rise that ends the momentum
 MOST_MOMENTUM = 0.999
 MOST_BATCHES = 2  # of others, so that they do not cost more than the step
@@ -61,9 +70,11 @@ class AdaptiveHIG:
       A batch of fewer rows than there are parameters can always be fitted, so what happens to its
       own loss says little. At rest, 2 steps of 5 are good for the others: a rule that asks for more
       stops too early.
-    - The momentum grows from 0 to ``momentum`` in 200 steps. Where a batch sees so little of what
-      is to be learned that carrying on leads astray, and the loss of the others rises to four times
-      its least (running means over 20 steps), it is given up.
+    - With ``"lanczos"`` a step ends after 120 products with J, finished or not, on a large batch;
+      the momentum carries on what was begun, and is whole after 20 steps. Such a step is not bent.
+    - Else the momentum grows from 0 to ``momentum`` in 200 steps. Where a batch sees so little of
+      what is to be learned that carrying on leads astray, and the loss of the others rises to four
+      times its least (running means over 20 steps), it is given up.
     - A sample asks for a change of its y by ``reach`` at most: g_i is shortened to it. One sample
       that is far off, where the linear model says nothing, would otherwise rule the step.
     - Every ``average`` steps, theta becomes the mean of the last ones if that is better for the
@@ -88,7 +99,12 @@ class AdaptiveHIG:
         How many samples judge a step, but not more than two batches of them.
     average : int
         Number of steps between averages.
-    method, memory_limit
+    tolerance, products
+        Of ``"lanczos"``, when a step is good enough, and how many products with J it may take.
+    method : {"auto", "lanczos", "tridiagonal", "band", "gram", "qr", "svd"}
+        How a step is found. ``"lanczos"`` needs neither K nor S nor rows of J, but a tangent and a
+        backward pass for each of its products; ``"auto"`` takes it where K has 4096 rows or more.
+    memory_limit
         As for `HIG`.
 
     Notes
@@ -110,8 +126,11 @@ class AdaptiveHIG:
     reach: float = 0.2
     others: int = 128
     average: int = 100
+    tolerance: float = lanczos.TOLERANCE
+    products: int = 120
     method: str = "auto"
     memory_limit: float | None = field(default=None, repr=False)
+    tau: ClassVar[float] = math.inf  # nothing is cut
     tries: ClassVar[int] = 4  # of a step on one batch
 
     def __post_init__(self) -> None:
@@ -121,16 +140,23 @@ class AdaptiveHIG:
             check_real_field(self, name, 0.0, open_low=True)
         check_count("others", self.others)
         check_count("average", self.average)
-        check_choice("method", self.method, METHODS)
+        check_real_field(self, "tolerance", 0.0)
+        check_count("products", self.products)
+        check_choice("method", self.method, OF_DAMPED)
         check_memory_limit(self.memory_limit)
 
     def batch_for(self, problem: Problem) -> int:
         """Return the batch size that is taken if none is named.
 
-        512 rows or 32 samples, whichever is more, but at most 1024 rows; with few parameters t as
-        many more rows m as leave the cost m t^2 of a step at 512^3.
+        512 rows or 32 samples, whichever is more; with few parameters t as many more rows m as
+        leave the cost m t^2 of a step at 512^3. Where 32 samples are more than 1024 rows, a matrix
+        K would hold too few of them to learn from: 512 samples, of which ``"auto"`` takes products
+        with J, but at most 2^18 rows. With fewer parameters than that pays for, 1024 rows.
         """
         r, t = problem.output_size, problem.size
+        samples, rows = FOR_PRODUCTS
+        if FEWEST * r > MANY_ROWS and t >= LANCZOS_FROM:
+            return min(max(rows // r, 1), samples, problem.train.count)
         wanted = max(FEWEST, FEW_ROWS // r)
         if t < FEW_ROWS:
             wanted = max(wanted, FEW_ROWS**3 // (t * t * r))
@@ -197,11 +223,13 @@ class AdaptiveHIG:
         """The `Model` around a point, for the momentum and the reach of a state."""
         f = Damped(1.0, self.mu)
         method, J = plan_step(at, self.method, f, self.memory_limit, unit=True)
-        carried = self._momentum(state) * state["last"]
+        carried = self._momentum(state, method) * state["last"]
         g, h = at.unit_gradient.astype(np.float64, copy=False), at.unit_curvature
         asked = shortened(g, state["reach"] * h).reshape(-1)
         beyond = asked - h * J.matvec(carried) if carried.any() else asked
-        decomposed = decompose(J, beyond, method, self.memory_limit)
+        decomposed = decompose(
+            J, beyond, method, self.memory_limit, tolerance=self.tolerance, products=self.products
+        )
         return Model(at, g.reshape(-1), J, asked, carried, decomposed)
 
     def _trial(self, model, state):
@@ -211,7 +239,7 @@ class AdaptiveHIG:
         step = model.carried + seen
         Jd = model.J.matvec(step)
         predicted = float((model.g - f.curvature / 2 * Jd) @ Jd)
-        if predicted > 0:  # NaN is not
+        if predicted > 0 and not model.truncated:  # NaN is not
             step = step + self._bent(model, f, step, Jd)
         info = replace(info, damping=in_range(f.damping, f.exponent))
         return Trial(step, predicted, f.damping, f.exponent, info)
@@ -234,9 +262,10 @@ class AdaptiveHIG:
         correction, _ = model.decomposed.of(bend).apply(f)
         return correction if norm(correction) <= MOST_BENT * norm(step) else 0.0
 
-    def _momentum(self, state):
+    def _momentum(self, state, method):
         """The m of a step."""
-        return self.momentum * min(state["steps"] / RAMP, 1.0) if state["carrying"] else 0.0
+        ramp = RAMP_OF_PRODUCTS if method == lanczos.NAME else RAMP
+        return self.momentum * min(state["steps"] / ramp, 1.0) if state["carrying"] else 0.0
 
     def _judged(self, trial, at, others, state):
         """A trial with what its batch, and samples that the batch does not hold, say of it."""
@@ -285,6 +314,11 @@ class Model:
     asked: Array
     carried: Array
     decomposed: Decomposition
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a step is as good as some products with J make it."""
+        return self.decomposed.method == lanczos.NAME
 
     def without_momentum(self) -> Model:
         """Return it with nothing carried on."""

@@ -18,20 +18,22 @@ from ..device.memory import (
     short_of_memory,
 )
 from ..half_inverse import (
-    METHODS,
+    OF_DAMPED,
     SQUARING,
     check_memory_limit,
     choose_method,
     relative_tau,
     workspace,
 )
-from ..linearisation import Linearisation, StackedJacobian, rows_of_part
+from ..linearisation import Linearisation, rows_of_part
+from ..matrix_free import MatrixFreeJacobian
 from ..problem import Problem
 from ..protocols import Objective, Optimizer
+from ..spectral import lanczos
 from ..spectral.filters import Filter
 from ..validation import check_choice, check_count, check_real
 
-METHODS_OF_STEPS = (*METHODS, "cholesky")
+METHODS_OF_STEPS = (*OF_DAMPED, "cholesky")
 IN_TILES = (*SQUARING, "cholesky")  # methods that take K alone
 
 
@@ -77,7 +79,8 @@ def memory_estimate(
 
     With b samples, r outputs, m = b r rows, t parameters and layers of width n_l used at P_l
     positions, the row factors hold b sum_l P_l (n_(l-1) + r n_l) numbers, where a dense J would
-    hold m t, and K holds min(m, t)^2 of them.
+    hold m t, and K holds min(m, t)^2 of them. ``"lanczos"`` holds none of these, but what passes
+    through the model take, and vectors of min(m, t) numbers.
 
     Parameters
     ----------
@@ -86,8 +89,8 @@ def memory_estimate(
     batch : int
         Samples a step.
     method, tau
-        As for `half_inverse`; tau relative to max(S). ``"cholesky"`` is what `LevenbergMarquardt`
-        does.
+        As for `half_inverse`; tau relative to max(S), Inf where nothing is cut, as by
+        `AdaptiveHIG`. ``"cholesky"`` is what `LevenbergMarquardt` does.
     tile : int, optional
         Samples whose row factors exist at a time; see `StackedJacobian`.
 
@@ -102,7 +105,8 @@ def memory_estimate(
         raise TypeError(f"problem must be a Problem, got {type(problem).__name__}")
     check_count("batch", batch)
     check_choice("method", method, METHODS_OF_STEPS)
-    check_real("tau", tau, 0.0)
+    if tau != math.inf:
+        check_real("tau", tau, 0.0)
     if tile is not None:
         check_count("tile", tile)
     sample = problem.sample.x
@@ -113,14 +117,17 @@ def memory_estimate(
     method = choose_method(method, m, t, tau, on_host)
     # A pair of tiles meets in K; methods that read J itself take the factors of all samples.
     tiles = batch if tile is None or method not in IN_TILES else min(batch, 2 * tile)
+    by_passes = method == lanczos.NAME
+    tape = batch * sum(p * (n_in + n_out) for p, n_in, n_out in model.factor_shapes)
+    solver = model.kept_size if by_passes else model.tape_size
     numbers = {
         "parameters": 3 * t,
-        "network": batch * sum(p * (n_in + n_out) for p, n_in, n_out in model.factor_shapes),
-        "solver": batch * model.tape_size + tiles * getattr(model, "passing_size", 0),
-        "row factors": tiles * factor_numbers(model.factor_shapes, r),
+        "network": (3 if by_passes else 1) * tape,  # a pass has its own, forward and back
+        "solver": batch * solver + tiles * getattr(model, "passing_size", 0),
+        "row factors": 0 if by_passes else tiles * factor_numbers(model.factor_shapes, r),
     }
     parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
-    if t < m:  # some rows of J, whole
+    if t < m and not by_passes:  # some rows of J, whole
         parts["row factors"] += 8 * 2 * t * min(m, rows_of_part(t) + r)
     return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t, on_host)}, method)
 
@@ -171,8 +178,10 @@ def fitting_tile(
 
 def plan_step(
     at: Linearisation, method: str, f: Filter, memory_limit: float | None, *, unit: bool = False
-) -> tuple[str, StackedJacobian]:
+) -> tuple[str, Any]:
     """Return the method of a step, and J with as many row factors at a time as fit beside it.
+
+    For ``"lanczos"`` it is a `MatrixFreeJacobian`, else a `StackedJacobian`.
 
     If ``unit``, J is the ``unit_jacobian`` of the `Linearisation`.
 
@@ -188,8 +197,11 @@ def plan_step(
     def tile_of(chosen):
         return fitting_tile(at.problem, len(at.output), method=chosen, memory_limit=memory_limit)
 
-    chosen = choose(f.tau if f.relative else math.inf)
-    J = (at.unit_jacobian if unit else at.jacobian)(tile_of(chosen))
+    chosen = choose(f.tau if f.relative else 1.0)
+    tile = tile_of(chosen)
+    if chosen == lanczos.NAME:
+        return chosen, MatrixFreeJacobian(at, unit)
+    J = (at.unit_jacobian if unit else at.jacobian)(tile)
     if method == "auto" and not f.relative:
         best = choose(relative_tau(f, J))
         if best != chosen:

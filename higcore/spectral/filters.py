@@ -7,7 +7,7 @@ step = V f(s) / s V^T J^T g, the same. So each says that, ``over_sigma``, and be
     relative, tau                   how small a singular value it asks for, for the choice of method
     cutoff(max(S), resolution)      up to where modes are dropped, or not told apart
     scaled(e), step_exponent(...)   f of 2^e S by an f' of S, for units of J
-    fractions(least, largest)       f(s) / s as partial fractions in s^2, for `band`
+    fractions(least, largest, ...)  f(s) / s as partial fractions in s^2, for `band` and `lanczos`
 
 ``resolution`` is the relative size under which a method cannot tell a singular value from 0.
 """
@@ -27,6 +27,7 @@ from .rational import PartialFractions, fractions_of, power_fractions
 from .spectrum import SQUARED_RESOLUTION, in_range
 
 TRUNCATIONS = ("relative", "absolute")
+FRACTIONS = 1e-12  # relative error of partial fractions
 LARGEST = 2.0**1000  # in place of what is beyond all numbers
 
 
@@ -82,9 +83,11 @@ class TruncatedPower:
         keep = sigma > self.cutoff(float(sigma.max()), resolution)
         return xp.where(keep, xp.where(keep, sigma, 1.0) ** (self.kappa - 1), 0.0)
 
-    def fractions(self, least: float, largest: float) -> PartialFractions:
+    def fractions(
+        self, least: float, largest: float, tolerance: float = FRACTIONS
+    ) -> PartialFractions:
         """f(s) / s for s^2 from ``least`` to ``largest``, all of them kept."""
-        return power_fractions((1 - self.kappa) / 2, least, largest)
+        return power_fractions((1 - self.kappa) / 2, least, largest, tolerance)
 
 
 def check_truncated_power(part: object) -> None:
@@ -175,10 +178,13 @@ class Damped:
         with np.errstate(over="ignore"):
             return 1.0 / (self.curvature * x + penalty * x**self.mu)
 
-    def fractions(self, least: float, largest: float) -> PartialFractions:
+    def fractions(
+        self, least: float, largest: float, tolerance: float = FRACTIONS
+    ) -> PartialFractions:
         """f(s) / s for s^2 from ``least`` to ``largest``; for mu = 0 one pole, exactly."""
         if self.mu:
-            return fractions_of(self._over_sigma, least, largest, f"damping with mu = {self.mu:g}")
+            what = f"damping with mu = {self.mu:g}"
+            return fractions_of(self._over_sigma, least, largest, what, tolerance)
         h = self.curvature
         return PartialFractions(0.0, np.array([self.damping / h]), np.array([1 / h]), 0.0)
 
@@ -218,12 +224,13 @@ class SmoothPower:
         c = self.tau * float(sigma.max()) or 1.0
         return sigma ** (self.kappa + 1) / (sigma * sigma + c * c)
 
-    def fractions(self, least: float, largest: float) -> PartialFractions:
+    def fractions(
+        self, least: float, largest: float, tolerance: float = FRACTIONS
+    ) -> PartialFractions:
         """f(s) / s for s^2 from ``least`` to ``largest``, which is max(S)^2."""
         power, c2 = (self.kappa + 1) / 2, self.tau**2 * largest
-        return fractions_of(
-            lambda x: x**power / (x + c2), least, largest, f"a smooth cut at {self.tau:g}"
-        )
+        what = f"a smooth cut at {self.tau:g}"
+        return fractions_of(lambda x: x**power / (x + c2), least, largest, what, tolerance)
 
 
 Filter: TypeAlias = TruncatedPower | Damped | SmoothPower

@@ -66,8 +66,8 @@ def fractions_of(
     """Those of q(x) > 0 on [low, high]; an error says ``what`` it is."""
     low, high = low * (1 - WIDER), high * (1 + WIDER)
     at_high = q(np.array(high))
-    likely = 8 + 3 * int(np.log10(high / low))
-    for count in range(likely, MOST_POLES + 1, 4):
+    likely = (8 + 3 * int(np.log10(high / low))) * np.log10(tolerance) / -12
+    for count in range(max(round(likely), 4), MOST_POLES + 1, 4):
         found = _fit(lambda x: q(high * x) / at_high, low / high, count)
         if found.error <= tolerance:
             break

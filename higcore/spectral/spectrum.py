@@ -42,6 +42,9 @@ class HalfInverseInfo:
         Why the method first chosen was given up.
     detail : str or None
         What a method that has a choice did, such as the number of poles of ``"band"``.
+    error : float or None
+        Of ``"lanczos"``: a bound of the error of the step, relative to it; ``rank`` is the number
+        of its products.
     damping, gain, held_out : float or None
         Of `AdaptiveHIG`: lambda, the decrease of the loss on the batch over the predicted one, and
         the loss of samples that the batch does not hold after the step over that before it.
@@ -55,6 +58,7 @@ class HalfInverseInfo:
     gap_to_cutoff: float
     fallback: str | None = None
     detail: str | None = None
+    error: float | None = None
     damping: float | None = None
     gain: float | None = None
     held_out: float | None = None
