@@ -1,11 +1,15 @@
 """Layers as stateless objects: forward, backward, tangent and rows stand side by side.
 
+`Dense`, and `Conv` of any number of axes, whose `Conv1d` is the one of signals.
+
 A layer knows where its parameters lie in the flat vector theta. Shapes: b samples, r cotangents
 a sample, n_in inputs, n_out outputs.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +18,8 @@ from higcore.backend import Array, module_of
 from higcore.rows import OuterProductRows
 
 from .activations import ACTIVATIONS, Activation, Bounded
+from .parts import in_parts
+from .windows import beside, correlate, padded, shifts, turned, windows
 
 
 class Layer(Protocol):
@@ -52,8 +58,9 @@ class Layer(Protocol):
 class Dense:
     """a_out = act(a W + c) with W (n_in, n_out) and bias c (n_out,).
 
-    A layer that uses one W (fan_in, features) at P positions, such as `Conv1d`, differs from this
-    one, of P = 1, by what each position sees of the input: ``patches`` and its transpose.
+    A layer that uses one W (fan_in, features) at P positions, such as `Conv`, differs from this
+    one, of P = 1, by what each position sees of the input: ``patches`` and its transpose. It may
+    have faster ways to the three products with them.
     ``activation`` is "tanh", "relu", "linear", or an object with ``value(z)`` and ``slope(a)``.
     """
 
@@ -82,6 +89,18 @@ class Dense:
         r"""Transpose of `patches`: cotangents (.., fan_in) of positions -> (\*leading, n_in)."""
         return patches.reshape(*leading, self.n_in)
 
+    def product(self, a: Array, weights: Array) -> Array:
+        """patches(a) W, (b, features) or (b, P, features)."""
+        return self.patches(a) @ weights  # (b, P, fan_in) x (fan_in, features)
+
+    def weights_bar(self, a: Array, delta: Array) -> Array:
+        """Its transpose in W, (fan_in, features), for delta (b P, features)."""
+        return self.patches(a).reshape(-1, self.fan_in).T @ delta  # (fan_in, b P) x (b P, features)
+
+    def pull(self, delta: Array, weights: Array, leading: tuple[int, ...]) -> Array:
+        r"""Its transpose in a, (\*leading, n_in), for delta (.. P, features)."""
+        return self.scatter(delta @ weights.T, leading)  # (.. P, features) x (features, fan_in)
+
     def parameters(self, theta: Array) -> tuple[Array, Array]:
         """Views of theta (t,): W (fan_in, features) and c (features,)."""
         split = self.start + self.fan_in * self.features
@@ -108,27 +127,32 @@ class Dense:
     def forward(self, theta: Array, a: Array) -> Array:
         """a (b, n_in) -> a_out (b, n_out)."""
         weights, bias = self.parameters(theta)
-        z = self.patches(a) @ weights + bias  # (b, P, fan_in) x (fan_in, features)
+        z = self.product(a, weights) + bias
         return self.activation.value(z).reshape(len(a), self.n_out)
 
     def tangent(self, theta: Array, dtheta: Array, a: Array, a_out: Array, da: Array) -> Array:
         """da_out = act'(z) * (patches(a) dW + patches(da) W + dc)."""
         weights, _ = self.parameters(theta)
         dweights, dbias = self.parameters(dtheta)
-        dz = self.patches(a) @ dweights + self.patches(da) @ weights + dbias
+        dz = self.product(a, dweights) + self.product(da, weights) + dbias
         return self.activation.slope(a_out) * dz.reshape(len(a), self.n_out)
 
     def backward(
         self, theta: Array, theta_bar: Array, a: Array, a_out: Array, a_out_bar: Array
     ) -> Array:
         """Write W_bar and c_bar into theta_bar, return a_bar: a_out_bar (b, n_out) -> (b, n_in)."""
-        weights, _ = self.parameters(theta)
         weights_bar, bias_bar = self.parameters(theta_bar)
+        weights_bar[:], bias_bar[:], a_bar = self.bars(theta, a, a_out, a_out_bar)
+        return a_bar
+
+    def bars(
+        self, theta: Array, a: Array, a_out: Array, a_out_bar: Array
+    ) -> tuple[Array, Array, Array]:
+        """W_bar (fan_in, features), c_bar (features,) and a_bar (b, n_in)."""
+        weights, _ = self.parameters(theta)
         delta = (a_out_bar * self.activation.slope(a_out)).reshape(-1, self.features)
-        # (fan_in, b P) x (b P, features)
-        weights_bar[:] = self.patches(a).reshape(-1, self.fan_in).T @ delta
-        bias_bar[:] = delta.sum(axis=0)
-        return self.scatter(delta @ weights.T, (len(a),))  # (b P, features) x (features, fan_in)
+        a_bar = self.pull(delta, weights, (len(a),))
+        return self.weights_bar(a, delta), delta.sum(axis=0), a_bar
 
     def rows(self, theta: Array, a: Array, a_out: Array, pulled: Array) -> OuterProductRows:
         """Factors of this layer's rows of J, from S pulled back to its output, (b, r, n_out)."""
@@ -143,16 +167,159 @@ class Dense:
     def pull_rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, delta: Array) -> Array:
         """S at the layer's input: delta (b, r, P, features) -> (b, r, n_in)."""
         weights, _ = self.parameters(theta)
-        # (b r P, features) x (features, fan_in)
-        return self.scatter(delta.reshape(-1, self.features) @ weights.T, delta.shape[:2])
+        return self.pull(delta.reshape(-1, self.features), weights, delta.shape[:2])
 
 
-class Conv1d(Dense):
+class Conv(Dense):
+    """a_out[p] = act(sum_k a[p + k step] W_k + c): a convolution along one axis or several.
+
+    A field is flat (n_1, .., n_d, channels), row-major; W (width^d channels, features) acts on the
+    patches of ``width`` points along each axis, ``step`` apart. A valid convolution has P_j =
+    n_j - (width - 1) step positions along an axis; a ``padded`` one as many as there are points,
+    with zeros around the field. The first layer of a network takes its input as
+    (channels, n_1, .., n_d) if ``channels_first``.
+
+    All patches are made for rows alone. The passes make ``width`` copies of the input, of some
+    samples at a time, and sum over the taps of the other axes.
+    """
+
+    def __init__(
+        self,
+        grid: Sequence[int],
+        channels: int,
+        features: int,
+        width: int,
+        activation: str | Activation | Bounded,
+        start: int,
+        channels_first: bool = False,
+        padded: bool = False,
+        step: int = 1,
+    ) -> None:
+        self.settings = (
+            tuple(grid), channels, features, width, activation, start, channels_first, padded, step
+        )  # fmt: skip
+        self.grid, self.channels, self.width, self.step = tuple(grid), channels, width, step
+        self.channels_first, self.axes = channels_first, len(self.grid)
+        reach = (width - 1) * step
+        self.padding = (reach // 2, reach - reach // 2) if padded else (0, 0)
+        self.grid_out: tuple[int, ...] = tuple(n + sum(self.padding) - reach for n in grid)
+        positions, taps = math.prod(self.grid_out), width**self.axes
+        self.n_in, self.n_out = math.prod(grid) * channels, positions * features
+        fan_in = taps * channels
+        self._place((positions, fan_in, features), fan_in + taps * features, activation, start)
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """(width, .., channels, features), as many widths as axes."""
+        return (*(self.width,) * self.axes, self.channels, self.features)
+
+    def field(self, a: Array) -> Array:
+        """(b, n_1, .., n_d, channels) with its zeros around."""
+        if self.channels_first:
+            order = (0, *range(2, self.axes + 2), 1)
+            return padded(a.reshape(-1, self.channels, *self.grid).transpose(order), *self.padding)
+        return padded(a.reshape(-1, *self.grid, self.channels), *self.padding)
+
+    def flat(self, field: Array, leading: tuple[int, ...]) -> Array:
+        r"""Transpose of it without the zeros: (.., n_1, .., n_d, channels) -> (\*leading, n_in)."""
+        if self.channels_first:
+            field = field.transpose(0, self.axes + 1, *range(1, self.axes + 1))
+        return field.reshape(*leading, self.n_in)
+
+    def patches(self, a: Array) -> Array:
+        """(b, P, width^d channels): the neighbouring points that each position sees."""
+        seen = list(windows(beside(self.field(a), self.width, self.step), self.width, self.step))
+        return seen[0] if len(seen) == 1 else module_of(a).concatenate(seen, axis=2)
+
+    def scatter(self, patches: Array, leading: tuple[int, ...]) -> Array:
+        r"""Sum cotangents (.., width^d channels) of all positions into (\*leading, n_in)."""
+        before, after = self.padding
+        taps = patches.reshape(-1, *self.grid_out, self.width**self.axes, self.channels)
+        shape = tuple(before + n + after for n in self.grid)
+        out = module_of(patches).zeros((len(taps), *shape, self.channels), patches.dtype)
+        for k, window in enumerate(shifts(shape, self.width, self.step)):
+            out[(slice(None), *window)] += taps[..., k, :]
+        inner = (slice(before, before + n) for n in self.grid)
+        return self.flat(out[(slice(None), *inner)], leading)
+
+    def product(self, a: Array, weights: Array) -> Array:
+        """patches(a) W (b, P, features), with no patches."""
+        return correlate(self.field(a), weights, self.width, self.step)
+
+    def weights_bar(self, a: Array, delta: Array) -> Array:
+        """Its transpose in W (fan_in, features)."""
+        seen = windows(beside(self.field(a), self.width, self.step), self.width, self.step)
+        # (width channels, b P) x (b P, features)
+        parts = [view.reshape(-1, view.shape[2]).T @ delta for view in seen]
+        return parts[0] if len(parts) == 1 else module_of(a).concatenate(parts)
+
+    def pull(self, delta: Array, weights: Array, leading: tuple[int, ...]) -> Array:
+        r"""Its transpose in a (\*leading, n_in): a convolution with the kernels turned round."""
+        if self.axes == 1:  # a signal of few points has more zeros around it than points
+            return super().pull(delta, weights, leading)
+        field = delta.reshape(-1, *self.grid_out, self.features)
+        reach = (self.width - 1) * self.step
+        around = padded(field, *(reach - zeros for zeros in self.padding))
+        back = turned(weights, self.width, self.axes)
+        found = correlate(around, back, self.width, self.step)
+        return self.flat(found.reshape(-1, *self.grid, self.channels), leading)
+
+    def forward(self, theta: Array, a: Array) -> Array:
+        """As of `Dense`, some samples at a time; so are the other passes."""
+
+        def of(part):
+            return Dense.forward(self, theta, a[part])
+
+        return self._joined(of, (len(a), self.n_out), theta, a)
+
+    def tangent(self, theta: Array, dtheta: Array, a: Array, a_out: Array, da: Array) -> Array:
+        def of(part):
+            return Dense.tangent(self, theta, dtheta, a[part], a_out[part], da[part])
+
+        return self._joined(of, (len(a), self.n_out), theta, dtheta, a, da)
+
+    def bars(
+        self, theta: Array, a: Array, a_out: Array, a_out_bar: Array
+    ) -> tuple[Array, Array, Array]:
+        sums: dict[int, tuple[Array, Array]] = {}  # by first sample
+
+        def of(part):
+            *sums[part.start], a_bar = Dense.bars(self, theta, a[part], a_out[part], a_out_bar[part])
+            return a_bar
+
+        a_bar = self._joined(of, (len(a), self.n_in), theta, a_out_bar)
+        weights_bar, bias_bar = map(sum, zip(*(sums[k] for k in sorted(sums)), strict=True))
+        return weights_bar, bias_bar, a_bar
+
+    def pull_rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, delta: Array) -> Array:
+        weights, _ = self.parameters(theta)
+        rows = delta.reshape(-1, self.positions * self.features)
+
+        def of(part):
+            few = rows[part]
+            return self.pull(few.reshape(-1, self.features), weights, (len(few),))
+
+        found = self._joined(of, (len(rows), self.n_in), theta, delta)
+        return found.reshape(*delta.shape[:2], self.n_in)
+
+    def _joined(
+        self, of: Callable[[slice], Array], shape: tuple[int, int], *arrays: Array
+    ) -> Array:
+        """The results ``of`` slices of samples as one array; a signal's patches go at once."""
+        numbers = 0 if self.axes == 1 else self._numbers_of_sample()
+        return in_parts(of, shape, numbers, arrays)
+
+    def _numbers_of_sample(self):
+        """Those of the taps side by side, of the input or of cotangents."""
+        reach = (self.width - 1) * self.step
+        around = math.prod(n + reach for n in self.grid)
+        return around * self.width * max(self.channels, self.features)
+
+
+class Conv1d(Conv):
     """a_out[p] = act(sum_k a[p + k] W_k + c): a valid convolution over P = points - width + 1.
 
-    A signal is flat (points, channels), row-major; W (width channels, features) acts on the
-    patches of ``width`` neighbouring points. The first layer of a network takes its input as
-    (channels, points) if ``channels_first``.
+    A signal is flat (points, channels), row-major; see `Conv`.
     """
 
     def __init__(
@@ -165,32 +332,6 @@ class Conv1d(Dense):
         start: int,
         channels_first: bool = False,
     ) -> None:
+        super().__init__((points,), channels, features, width, activation, start, channels_first)
         self.settings = points, channels, features, width, activation, start, channels_first
-        self.points, self.channels, self.width = points, channels, width
-        self.channels_first = channels_first
-        positions, fan_in = points - width + 1, width * channels
-        self.n_in, self.n_out = points * channels, positions * features
-        self._place((positions, fan_in, features), fan_in + width * features, activation, start)
-
-    @property
-    def weights_shape(self) -> tuple[int, ...]:
-        """(width, channels, features)."""
-        return self.width, self.channels, self.features
-
-    def patches(self, a: Array) -> Array:
-        """(b, P, width channels): the neighbouring points that each position sees."""
-        signal = a.reshape(len(a), self.points, self.channels)
-        if self.channels_first:
-            signal = a.reshape(len(a), self.channels, self.points).transpose(0, 2, 1)
-        shifts = [signal[:, k : k + self.positions] for k in range(self.width)]
-        return module_of(a).concatenate(shifts, axis=2)
-
-    def scatter(self, patches: Array, leading: tuple[int, ...]) -> Array:
-        r"""Sum cotangents (.., width channels) of all positions into (\*leading, n_in)."""
-        shifts = patches.reshape(*leading, self.positions, self.width, self.channels)
-        out = module_of(patches).zeros((*leading, self.points, self.channels), patches.dtype)
-        for k in range(self.width):
-            out[..., k : k + self.positions, :] += shifts[..., k, :]
-        if self.channels_first:
-            out = out.swapaxes(-1, -2)
-        return out.reshape(*leading, self.n_in)
+        self.points = points
