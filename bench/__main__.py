@@ -18,7 +18,7 @@ from higcore.half_inverse import METHODS, TRUNCATIONS
 from higcore.optimizers.memory import fitting_tile
 
 from . import records
-from .experiments import EXPERIMENTS, LOOPS, OPTIMIZERS, VARIANTS, Setting, own
+from .experiments import EXPERIMENTS, FIELDS, LOOPS, OPTIMIZERS, VARIANTS, Setting, own
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
@@ -76,7 +76,7 @@ class ProblemName(click.Choice):
         return super().get_metavar(*arguments, **options)[:-1] + "|MODULE:NAME}"
 
 
-PROBLEM = ProblemName([*EXPERIMENTS, *LOOPS])
+PROBLEM = ProblemName([*EXPERIMENTS, *LOOPS, *FIELDS])
 
 
 def describe_variants():
@@ -175,7 +175,7 @@ def exit_status(statuses):
 def choose(problem, variant):
     """The experiment of a name, or one of its named variants; or a problem of one's own."""
     if variant is None:
-        known = EXPERIMENTS | LOOPS
+        known = EXPERIMENTS | LOOPS | FIELDS
         return known[problem] if problem in known else own.load(problem)
     known = VARIANTS.get(problem, {})
     if variant not in known:

@@ -147,9 +147,12 @@ class ConvNet2d(Network):
         steps = (1,) * len(features) if steps is None else steps
         check_counts("steps", steps)
         if len(steps) != len(features):
-            raise ValueError(f"steps must be {len(features)}, as features are, got {steps!r}")
+            raise ValueError(
+                f"steps must be {len(features)} numbers, one for each of features, got {steps!r}"
+            )
         self.settings = grid, channels, tuple(features), width, outputs, activation
         self.padded, self.steps = padded, tuple(steps)
+        convolutions: list[tuple[int, Any, int]]
         convolutions = [(n, activation, step) for n, step in zip(features, steps, strict=True)]
         if outputs is None:
             self.bounds = None if bounds is None else bounded(bounds, 1)

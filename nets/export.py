@@ -1,12 +1,13 @@
 """What was learned, in a file that needs no higcore: Python with NumPy alone, or ONNX.
 
-Both write a network's layers one after the other, know `Dense` and `Conv1d` with the activations of
-`nets.activations`, and refuse any other. What was written is run and compared with the network
-before it takes the place of ``path``.
+Both write a network's layers one after the other, know `Dense`, `Conv` and `Conv1d` with the
+activations of `nets.activations`, and refuse any other. What was written is run and compared with
+the network before it takes the place of ``path``.
 """
 
 from __future__ import annotations
 
+import math
 import runpy
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from higcore.validation import check_arrays, check_finite
 from higcore.version import __version__
 
 from .activations import ACTIVATIONS, Bounded
-from .layers import Conv1d, Dense
+from .layers import Conv, Conv1d, Dense
 from .network import Network
+from .windows import shifts
 
 SAMPLES = 16  # on which what was written is compared
 ROUNDING = 1000  # how far it may be off, in units of eps times the largest output
@@ -45,7 +47,7 @@ def export_numpy(path: str | Path, network: Network, theta: Array) -> None:
     path : str or Path
         The file, such as ``"controller.py"``; it is replaced as a whole or not at all.
     network : Network
-        An `MLP`, a `ConvNet1d` or a `Network` of their layers.
+        An `MLP`, a `ConvNet1d`, a `ConvNet2d` or a `Network` of their layers.
     theta : array (t,)
         Its parameters, NumPy or CuPy.
 
@@ -104,9 +106,9 @@ def _exportable(path, network, theta):
     check_arrays(theta=(theta, (network.size,)))
     check_finite("theta", theta)
     for k, layer in enumerate(network.layers, start=1):
-        if type(layer) not in (Dense, Conv1d) or not _activation(layer):
+        if type(layer) not in (Dense, Conv, Conv1d) or not _activation(layer):
             raise TypeError(
-                f"layer {k} of network, {describe(layer)}, cannot be exported; Dense and Conv1d "
+                f"layer {k} of network, {describe(layer)}, cannot be exported; Dense and Conv "
                 f"with {', '.join(ACTIVATIONS)} or Bounded can"
             )
     return to_host(theta)
@@ -173,24 +175,35 @@ def _assignment(name, array):
 
 def _statements(k, layer):
     """One layer on a."""
-    if isinstance(layer, Conv1d):
-        yield f"    a = a.reshape({_signal(layer)})"
+    if isinstance(layer, Conv):
+        yield f"    a = a.reshape({_field(layer)})"
         if layer.channels_first:
-            yield "    a = a.swapaxes(1, 2)"
-        shifts = f"a[:, k : k + {layer.positions}] @ weights_{k}[k] for k in range({layer.width})"
-        yield f"    a = sum({shifts}) + bias_{k}"
+            yield "    a = np.moveaxis(a, 1, -1)"
+        if any(layer.padding):
+            yield f"    a = np.pad(a, {[(0, 0), *[layer.padding] * layer.axes, (0, 0)]})"
+        yield f"    a = sum({_shifts(k, layer)}) + bias_{k}"
     else:
         yield f"    a = a @ weights_{k} + bias_{k}"
     if (name := _activation(layer)) != "linear":
         yield f"    a = {VALUES[name].format(k=k)}"
-    if isinstance(layer, Conv1d):
+    if isinstance(layer, Conv):
         yield f"    a = a.reshape(-1, {layer.n_out})"
 
 
-def _signal(layer):
+def _shifts(k, layer):
+    """What every tap of a convolution sees, times its weights."""
+    taps, step = [f"k{j}" for j in range(1, layer.axes + 1)], layer.step
+    first = taps if step == 1 else [f"{step} * {tap}" for tap in taps]
+    seen = (f"{lo} : {lo} + {n}" for lo, n in zip(first, layer.grid_out, strict=True))
+    over = " ".join(f"for {tap} in range({layer.width})" for tap in taps)
+    return f"a[:, {', '.join(seen)}] @ weights_{k}[{', '.join(taps)}] {over}"
+
+
+def _field(layer):
     """Shape of what a convolution is handed."""
-    sides = layer.points, layer.channels
-    return (-1, *(sides[::-1] if layer.channels_first else sides))
+    if layer.channels_first:
+        return (-1, layer.channels, *layer.grid)
+    return (-1, *layer.grid, layer.channels)
 
 
 class _Graph:
@@ -239,16 +252,10 @@ def _model(network, theta):
 
 
 def _add_layer(graph, k, layer, a, theta):
-    """One layer on a; the patches of a convolution are gathered, as `Conv1d.patches` does."""
+    """One layer on a; the patches of a convolution are gathered, as `Conv.patches` are."""
     weights, bias = layer.parameters(theta)
-    if isinstance(layer, Conv1d):
-        a = graph.add("Reshape", a, graph.constant(f"signal_{k}", np.array(_signal(layer))))
-        if layer.channels_first:
-            a = graph.add("Transpose", a, perm=[0, 2, 1])
-        seen = np.arange(layer.positions)[:, None] + np.arange(layer.width)  # (P, width)
-        a = graph.add("Gather", a, graph.constant(f"seen_{k}", seen), axis=1)
-        shape = np.array([-1, layer.positions, layer.fan_in])
-        a = graph.add("Reshape", a, graph.constant(f"patches_{k}", shape))
+    if isinstance(layer, Conv):
+        a = _add_patches(graph, k, layer, a, weights.dtype)
     a = graph.add("MatMul", a, graph.constant(f"weights_{k}", weights))
     a = graph.add("Add", a, graph.constant(f"bias_{k}", bias))
     name = _activation(layer)
@@ -256,9 +263,34 @@ def _add_layer(graph, k, layer, a, theta):
         a = _add_box(graph, k, layer.activation.box(theta), a)
     elif name != "linear":
         a = graph.add(OPERATORS[name], a)
-    if isinstance(layer, Conv1d):
+    if isinstance(layer, Conv):
         a = graph.add("Reshape", a, graph.constant(f"flat_{k}", np.array([-1, layer.n_out])))
     return a
+
+
+def _add_patches(graph, k, layer, a, dtype):
+    """What the positions of a convolution see: places on the grid with its zeros, in a line."""
+    a = graph.add("Reshape", a, graph.constant(f"field_{k}", np.array(_field(layer))))
+    if layer.channels_first:
+        a = graph.add("Transpose", a, perm=[0, *range(2, layer.axes + 2), 1])
+    if any(layer.padding):
+        before, after = ([0, *[zeros] * layer.axes, 0] for zeros in layer.padding)
+        zeros = graph.constant(f"zeros_{k}", np.array([*before, *after]))
+        a = graph.add("Pad", a, zeros, graph.constant(f"zero_{k}", dtype.type(0)))
+    grid = [n + sum(layer.padding) for n in layer.grid]
+    if layer.axes > 1:
+        line = np.array([-1, math.prod(grid), layer.channels])
+        a = graph.add("Reshape", a, graph.constant(f"line_{k}", line))
+    a = graph.add("Gather", a, graph.constant(f"seen_{k}", _seen(layer, grid)), axis=1)
+    shape = np.array([-1, layer.positions, layer.fan_in])
+    return graph.add("Reshape", a, graph.constant(f"patches_{k}", shape))
+
+
+def _seen(layer, grid):
+    """Where on the grid, its points in a line, the taps of every position are: (P, width^d)."""
+    points = np.arange(math.prod(grid)).reshape(grid)
+    windows = shifts(tuple(grid), layer.width, layer.step)
+    return np.stack([points[window].ravel() for window in windows], axis=1)
 
 
 def _add_box(graph, k, box, a):

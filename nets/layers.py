@@ -281,14 +281,17 @@ class Conv(Dense):
     def bars(
         self, theta: Array, a: Array, a_out: Array, a_out_bar: Array
     ) -> tuple[Array, Array, Array]:
-        sums: dict[int, tuple[Array, Array]] = {}  # by first sample
+        found: dict[int, tuple[Array, Array]] = {}  # what is to be summed, by first sample
 
         def of(part):
-            *sums[part.start], a_bar = Dense.bars(self, theta, a[part], a_out[part], a_out_bar[part])
+            here = a[part], a_out[part], a_out_bar[part]
+            weights_bar, bias_bar, a_bar = Dense.bars(self, theta, *here)
+            found[part.start] = weights_bar, bias_bar
             return a_bar
 
         a_bar = self._joined(of, (len(a), self.n_in), theta, a_out_bar)
-        weights_bar, bias_bar = map(sum, zip(*(sums[k] for k in sorted(sums)), strict=True))
+        in_order = [found[first] for first in sorted(found)]
+        weights_bar, bias_bar = (sum(parts[1:], parts[0]) for parts in zip(*in_order, strict=True))
         return weights_bar, bias_bar, a_bar
 
     def pull_rows(self, theta: Array, a: Array, a_out: Array, pulled: Array, delta: Array) -> Array:

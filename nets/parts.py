@@ -1,4 +1,4 @@
-"""Some samples at a time, so that what a layer makes on the way stays small: in cache, on all cores."""
+"""Some samples at a time, so that what a layer makes on the way stays in cache, on all cores."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numbers
 from dataclasses import dataclass
 
+import numpy as np
+
 from higcore.backend import Array, array_module, module_of
 from higcore.validation import check_array, check_cotangents, check_count, check_like, check_real
 
@@ -31,7 +33,9 @@ class Poisson2D(TapedSolver):
     Notes
     -----
     ``u`` and ``y`` are flat (b, n_1 n_2), row-major. ``x`` (b, n_1 n_2) carries the source for the
-    network; the solver does not use it. Linear and symmetric: tangent and adjoint are the stencil.
+    network; the solver does not use it. Linear and symmetric: tangent and adjoint are the stencil,
+    in n_1 n_2 numbers a sample. Only ``rows`` make the matrix, (n_1 n_2)^2 numbers, once for all
+    samples: 134 MB in float64 for 64 x 64 points.
     """
 
     points: int | tuple[int, int] = 8
@@ -68,6 +72,28 @@ class Poisson2D(TapedSolver):
         leading = ("b",) * (getattr(u, "ndim", 1) - 1)
         check_array("u", u, (*leading, self.control_size))
         return self._stencil(u)
+
+    def potential(self, y: Array) -> Array:
+        r"""Return the exact u (..., n_1 n_2) for which y is the Laplacian.
+
+        Sine waves are its eigenvectors: with the orthogonal matrices S_1 and S_2 of them, and
+        eigenvalues :math:`\lambda_{kl}`, u is S_1 ((S_1 y S_2) / lambda) S_2, in
+        4 n_1 n_2 (n_1 + n_2) operations a sample.
+        """
+        leading = ("b",) * (getattr(y, "ndim", 1) - 1)
+        check_array("y", y, (*leading, self.output_size))
+        (first, values), (second, others) = (self._waves(y, axis) for axis in (0, 1))
+        waves = first @ y.reshape(-1, *self.shape) @ second  # (n_1, n_1) x (b, n_1, n_2) x ..
+        waves /= values[:, None] + others
+        return (first @ waves @ second).reshape(y.shape)
+
+    def _waves(self, like, axis):
+        """Sine waves of an axis, an orthogonal and symmetric matrix, and their eigenvalues."""
+        n, h, xp = self.shape[axis], self.spacings[axis], module_of(like)
+        k = xp.arange(1, n + 1, dtype=np.float64)
+        waves = np.sqrt(2 / (n + 1)) * xp.sin(np.pi / (n + 1) * (k[:, None] * k))
+        values = -4 / h**2 * xp.sin(np.pi / (2 * n + 2) * k) ** 2
+        return waves.astype(like.dtype), values.astype(like.dtype)
 
     def _stencil(self, u):
         xp = module_of(u)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import strict_cupy
 
-from nets import MLP, ConvNet1d, Network, export, export_numpy, export_onnx
+from nets import MLP, ConvNet1d, ConvNet2d, Network, export, export_numpy, export_onnx
 from nets.activations import Activation, Bounded
 from nets.layers import Dense
 
@@ -20,6 +20,9 @@ NETS = {
     "bounded": MLP((3, 8, 2), bounds=(-0.1, [0.3, 2])),
     "conv": ConvNet1d(9, 2, [3, 4], 3, 5),
     "conv, bounded": ConvNet1d(6, 1, [2], 4, 3, "relu", bounds=(-1, 1)),
+    "conv, field": ConvNet2d((5, 4), 2, [3, 2], 3, steps=(1, 2)),
+    "conv, field, bounded": ConvNet2d(4, 1, [2], 2, bounds=(-1, 1)),
+    "conv, field, valid": ConvNet2d((5, 6), 2, [3, 2], 2, 3, "relu", padded=False, steps=(1, 2)),
     "conv on top": Network(ConvNet1d(9, 2, [3, 4], 3, 5).layers[:2]),
 }
 DTYPES = [np.float64, np.float32]
@@ -135,7 +138,7 @@ SINE = Activation(np.sin, np.cos)
     ("layer", "message"),
     [
         (Own(3, 2, "tanh", 0), r"layer 1 of network, Own\(3, 2, 'tanh', 0\), cannot be exported"),
-        (Dense(3, 2, SINE, 0), "layer 1 of network, Dense.* cannot be exported; Dense and Conv1d"),
+        (Dense(3, 2, SINE, 0), "layer 1 of network, Dense.* cannot be exported; Dense and Conv "),
         (Dense(3, 2, type("Mine", (Bounded,), {})(0.0, 1.0), 0), "cannot be exported"),
     ],
 )

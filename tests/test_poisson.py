@@ -73,3 +73,26 @@ def test_noise_has_zero_mean_and_unit_deviation():
     noise = smooth_noise(np.random.default_rng(0), 5, (8, 6))
     assert np.abs(noise.mean(axis=(1, 2))).max() < 1e-14
     assert np.abs(noise.std(axis=(1, 2)) - 1).max() < 1e-14
+
+
+@pytest.mark.parametrize("solver", [*GRIDS, Poisson2D(32, 9 / 33)], ids=repr)
+def test_the_potential_is_the_solution(solver, rng, xp):
+    y = rng.standard_normal((3, solver.output_size))
+    u = solver.potential(xp.asarray(y))
+    u = u if xp is np else u.get()
+    reference = np.linalg.solve(oracle_matrix(solver), y.T).T
+    assert np.abs(u - reference).max() < 1e-12 * np.abs(reference).max()
+    assert np.array_equal(solver.potential(xp.asarray(y[0])).shape, (solver.output_size,))
+
+
+def test_the_potential_in_float32(rng):
+    solver = Poisson2D(32, 9 / 33)
+    y = rng.standard_normal((2, 1024))
+    u, single = solver.potential(y), solver.potential(y.astype(np.float32))
+    assert single.dtype == np.float32
+    assert np.abs(single - u).max() < 1e-5 * np.abs(u).max()
+
+
+def test_the_potential_of_something_else_is_refused():
+    with pytest.raises(ValueError, match=r"y must have shape \(b, 64\)"):
+        Poisson2D().potential(np.ones((2, 63)))

@@ -12,6 +12,7 @@ from solvers import OscillatorChain, ScaledOutputs
 from .dipole import Dipole
 from .loops import LOOPS as LOOPS
 from .oscillators import LinearChain, Oscillators
+from .poisson import FIELDS as FIELDS
 from .poisson import Poisson
 from .setting import OPTIMIZERS as OPTIMIZERS
 from .setting import Setting as Setting
