@@ -564,7 +564,7 @@ MUTATIONS = [
     ("nets/convnet.py", "zip(features, steps, strict=True)]", "zip(features, steps[::-1], strict=True)]", FIELD_NETS),
     ("nets/convnet.py", "if min(grid) <= reach:", "if max(grid) < reach:", FIELD_NETS),
     ("nets/export.py", "if step == 1 else [f", "if step else [f", EXPORT),
-    ("nets/export.py", "if any(layer.padding):\n        yield", "if False:\n        yield", EXPORT),
+    ("nets/export.py", "if any(layer.padding):\n            yield", "if False:\n            yield", EXPORT),
     ("nets/export.py", "for zeros in layer.padding)", "for zeros in layer.padding[::-1])", EXPORT),
     ("nets/export.py", "shifts(tuple(grid), layer.width, layer.step)", "shifts(tuple(grid), layer.width, 1)", EXPORT),
     ("solvers/poisson.py", "waves /= values[:, None] + others", "waves /= values + others[:, None]", POISSON),
