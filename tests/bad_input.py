@@ -52,7 +52,7 @@ from higcore.losses import ComponentError, Huber, Infidelity, SquaredError, Weig
 from higcore.optimizers.memory import fitting_tile
 from higcore.problem import Shuffled
 from higcore.training.result import Epoch, State
-from nets import MLP, ConvNet1d, export_numpy
+from nets import MLP, ConvNet1d, ConvNet2d, export_numpy
 from solvers import DifferencedSolver, OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 
 NAN, INF = float("nan"), float("inf")
@@ -633,6 +633,27 @@ bad(
     ({"outputs": -1}, ValueError, "outputs must be at least 1, got -1"),
     ({"activation": "gelu"}, ValueError, "activation must be one of 'tanh', 'relu', 'linear'; got 'gelu'"),
     ({"bounds": (0, [1, 2])}, ValueError, "high of bounds must be one number or 5 of them, got 2"),
+)
+bad(
+    ConvNet2d,
+    {"points": 6, "channels": 1, "features": [2, 2], "width": 3},
+    ({"points": (4, 4, 4)}, ValueError, "points must be one number or two, got (4, 4, 4)"),
+    ({"points": 0}, ValueError, "points must be at least 1, got 0"),
+    ({"points": "66"}, TypeError, "points must be an integer, got '66'"),
+    ({"points": (6, 2.5)}, TypeError, "points must be an integer, got 2.5"),
+    ({"channels": 1.5}, TypeError, "channels must be an integer, got 1.5"),
+    ({"features": [2, 0]}, ValueError, "features must be at least 1, got 0"),
+    ({"width": 0}, ValueError, "width must be at least 1, got 0"),
+    ({"outputs": 0}, ValueError, "outputs must be at least 1, got 0"),
+    ({"activation": "sine"}, ValueError, "activation must be one of 'tanh', 'relu', 'linear'; got 'sine'"),
+    ({"padded": "same"}, TypeError, "padded must be True or False, got 'same'"),
+    ({"steps": 2}, TypeError, "steps must be a list or tuple of integers, got 2"),
+    ({"steps": (1,)}, ValueError, "steps must be 2 numbers, one for each of features, got (1,)"),
+    ({"padded": False}, ValueError, "points must exceed 6, which these valid convolutions take of each axis, got (6, 6)"),
+    ({"padded": False, "steps": (2, 1), "outputs": 3}, ValueError, "points must exceed 6"),
+    ({"points": (7, 6), "padded": False}, ValueError, "points must exceed 6"),
+    ({"bounds": (1, 0)}, ValueError, "bounds must have low < high"),
+    ({"bounds": ([0, 0], 1)}, ValueError, "low of bounds must be one number or 1 of them, got 2"),
 )
 bad(
     NET.init,

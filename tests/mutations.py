@@ -562,7 +562,7 @@ MUTATIONS = [
     ("nets/parts.py", "if few >= samples:", "if True:", FIELD_NETS),
     ("nets/parts.py", "*(array.dtype for array in arrays))", "np.float64)", FIELD_NETS),
     ("nets/convnet.py", "zip(features, steps, strict=True)]", "zip(features, steps[::-1], strict=True)]", FIELD_NETS),
-    ("nets/convnet.py", "if min(grid) <= reach:", "if max(grid) < reach:", FIELD_NETS),
+    ("nets/convnet.py", "if min(grid) <= reach:", "if max(grid) <= reach:", BAD_INPUT),
     ("nets/export.py", "if step == 1 else [f", "if step else [f", EXPORT),
     ("nets/export.py", "if any(layer.padding):\n            yield", "if False:\n            yield", EXPORT),
     ("nets/export.py", "for zeros in layer.padding)", "for zeros in layer.padding[::-1])", EXPORT),

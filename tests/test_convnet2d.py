@@ -261,27 +261,6 @@ def test_half_inverse_of_a_field(method, outputs, rng):
     assert np.linalg.norm(step - reference) < 1e-8 * np.linalg.norm(reference)
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"points": (4, 4, 4)}, ValueError, r"points must be one number or two, got \(4, 4, 4\)"),
-        ({"points": 0}, ValueError, "points must be at least 1, got 0"),
-        ({"channels": 1.5}, TypeError, "channels must be an integer, got 1.5"),
-        ({"features": [2, 0]}, ValueError, "features must be at least 1, got 0"),
-        ({"outputs": 0}, ValueError, "outputs must be at least 1, got 0"),
-        ({"activation": "sine"}, ValueError, "activation must be one of"),
-        ({"padded": "same"}, TypeError, "padded must be True or False, got 'same'"),
-        ({"steps": (1,)}, ValueError, r"steps must be 2 numbers, one for each of features, got"),
-        ({"padded": False}, ValueError, "points must exceed 6, which these valid convolutions"),
-        ({"padded": False, "steps": (2, 1), "outputs": 3}, ValueError, "points must exceed 6"),
-        ({"bounds": (1, 0)}, ValueError, "bounds must have low < high"),
-    ],
-)
-def test_messages(options, error, message):
-    with pytest.raises(error, match=message):
-        ConvNet2d(**{"points": 6, "channels": 1, "features": [2, 2], "width": 3} | options)
-
-
 def test_reprs_say_all():
     net = ConvNet2d(6, 1, [2], 3, bounds=(0, 1), steps=[2])
     bounds = "bounds=(0.0, 1.0)"

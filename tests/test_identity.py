@@ -20,7 +20,7 @@ from higcore import (
 )
 from higcore.losses import SquaredError
 from higcore.training.identity import canonical, check_same_run, describe, inner_parts
-from nets import MLP, ConvNet1d
+from nets import MLP, ConvNet1d, ConvNet2d
 from solvers import OscillatorChain, Poisson2D, QuantumDipole, ScaledOutputs
 
 CHAIN = Oscillators(OscillatorChain(steps=12, dt=0.5), (6,), "tanh", 40, 24)
@@ -70,6 +70,7 @@ EQUAL = [
     (ScaledOutputs(1), ScaledOutputs(1.0)),
     (MLP([4, np.int64(6), 12]), MLP((4, 6, 12))),
     (ConvNet1d(np.int64(4), 1, [np.int8(3)], 3, 12), ConvNet1d(4, 1, (3,), 3, 12)),
+    (ConvNet2d(np.int64(4), 1, [3], 3), ConvNet2d([4, 4], 1, (np.int8(3),), 3, steps=[1])),
     (Part(inner=HIG(lr=1)), Part(inner=HIG(lr=1.0))),
     (Part(True), Part(1)),
     (Part(np.True_), Part(True)),

@@ -17,7 +17,7 @@ from bench.experiments import EXPERIMENTS, OPTIMIZERS
 from higcore import LevenbergMarquardt, NonFiniteError, StackedJacobian, fit
 from higcore.device.threads import run_threaded
 from higcore.losses import ComponentError, Infidelity, SquaredError
-from nets import MLP, ConvNet1d
+from nets import MLP, ConvNet1d, ConvNet2d
 from nets.activations import ACTIVATIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,6 +87,7 @@ def test_a_hang_and_a_crash_are_those_of_their_trial(monkeypatch):
 
 NETS = [MLP((4, 5, 3), activation) for activation in ACTIVATIONS]
 NETS += [ConvNet1d(2, 2, [3], 2, 3, activation) for activation in ACTIVATIONS]
+NETS += [ConvNet2d(2, 1, [3], 2, 3, activation) for activation in ACTIVATIONS]
 
 
 @pytest.mark.parametrize("value", BAD)

@@ -104,6 +104,7 @@ EXAMPLES = {
     TrainingError: [TrainingError(RESULT), noted()],
     nets.Network: [nets.Network([Dense(2, 3, "tanh", 0)])],
     nets.MLP: [PROBLEM.network],
+    nets.ConvNet2d: [nets.ConvNet2d((3, 4), 1, [2], 3, steps=[2])],
     nets.ConvNet1d: [SMALL["dipole-cnn"].problem().network],
     solvers.Solver: [Doubled()],
     solvers.Stepper: [solvers.OscillatorChain().stepper()],

@@ -20,7 +20,7 @@ from higcore.linearisation import DenseJacobian
 from higcore.losses import SquaredError
 from higcore.optimizers.sip import inverted_control_step
 from higcore.rows import gram_definition
-from nets import MLP, ConvNet1d
+from nets import MLP, ConvNet1d, ConvNet2d
 from solvers import OscillatorChain, Poisson2D, Solver
 
 METHODS = ("svd", "qr", "gram", "tridiagonal", "band")
@@ -92,6 +92,7 @@ def test_an_array_on_a_device(shape, method, xp, rng):
 
 
 NETWORKS = [MLP((16, 6, 5)), ConvNet1d(8, 2, [3, 4], 3, 5), MLP((16, 2, 5), "relu")]
+NETWORKS += [ConvNet2d(4, 1, [2], 2, 5, padded=False)]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
