@@ -126,3 +126,13 @@ def test_train_on_the_command_line(tmp_path, monkeypatch):
     run = CliRunner().invoke(command_line.main, [*arguments, "--out", str(tmp_path)])
     assert run.exit_code == 0, run.output
     assert (tmp_path / "poisson-64-adam-seed0-picture.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), HIG(lr=0.1, tau=1e-2)], ids=["adam", "hig"])
+def test_training_on_a_device_is_that_of_the_host(optimizer, xp):
+    problem = SMALL.problem(10)
+    here = fit(problem, optimizer, batch=3, steps=4)
+    there = fit(problem.on("cpu" if xp is np else "gpu"), optimizer, batch=3, steps=4)
+    assert (type(there.theta) is np.ndarray) is (xp is np)
+    theta, digits = to_host(there.theta), 1e-5 if isinstance(optimizer, HIG) else 1e-9
+    assert np.abs(theta - here.theta).max() <= digits * np.abs(here.theta).max()

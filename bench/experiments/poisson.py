@@ -92,9 +92,9 @@ class PoissonField(Poisson):
     """The same equation resolved by more points, and a convolutional network that keeps the grid.
 
     The domain is that of the 8 x 8 points, of side 9, and the sources are the paper's smooth ones.
-    They are fresh in every step, as there: to draw them takes a thirtieth of a step, while a set
-    that no network could learn by heart would take gigabytes. J has 4096 rows a sample at 64 x 64
-    points: first-order optimizers never make it, and the others take as few samples as they can.
+    They are fresh in every step, as there: to draw them takes a thirtieth of a step, and there is
+    no set to keep or to overfit. J has 4096 rows a sample at 64 x 64 points: first-order optimizers
+    never make it, and those that do take ``few`` samples.
 
     Parameters
     ----------
