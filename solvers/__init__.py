@@ -4,6 +4,7 @@ from .base import Solver, TapedSolver
 from .burgers import BurgersStepper
 from .differenced import DifferencedSolver
 from .dipole import QuantumDipole
+from .kuramoto_sivashinsky import KuramotoSivashinsky
 from .observed import AtTimes, Seen
 from .oscillators import OscillatorChain
 from .poisson import Poisson2D
@@ -15,6 +16,7 @@ __all__ = [
     "AtTimes",
     "BurgersStepper",
     "DifferencedSolver",
+    "KuramotoSivashinsky",
     "OscillatorChain",
     "Poisson2D",
     "QuantumDipole",

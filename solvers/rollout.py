@@ -178,7 +178,8 @@ class Rollout(Model):
 
     def _is_closed(self, cotangents):
         """Whether C is formed for so many cotangents a sample."""
-        return self.state_size <= max(LARGEST_CLOSED, cotangents)
+        largest = getattr(self.stepper, "largest_closed", LARGEST_CLOSED)
+        return self.state_size <= max(largest, cotangents)
 
     def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float64) -> Array:
         """Return theta (t,), as the network begins."""

@@ -28,6 +28,10 @@ class Stepper:
     The others follow. Several directions or cotangents a sample come as so many samples, in one
     call, so nothing but (b, |x|) and (b, |u|) has to be thought of. `check_stepper` examines it.
 
+    A and B of all steps are made at once for a pass back, and where |x| <= 64 for one of fewer than
+    |x| cotangents, too: with small steps that saves calls. A stepper to which a derivative is worth
+    more than a call has a ``largest_closed`` of its own in place of 64.
+
     Raises
     ------
     TypeError
