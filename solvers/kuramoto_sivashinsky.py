@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from higcore.backend import Array, module_of
+from higcore.backend import Array, is_host, module_of
+from higcore.device.threads import blas_limits, run_threaded
 from higcore.validation import (
     check_arrays,
     check_cotangents,
@@ -23,7 +24,7 @@ from .stepper import StepOf
 
 GAMMA = 1 - 0.5**0.5
 DELTA = 1 - 1 / (2 * GAMMA)
-AT_ONCE = 2**16  # numbers of a sweep in one array: what it works on stays in the cache
+AT_ONCE = 2**14  # numbers in one array of a sweep on the host: they stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -162,10 +163,11 @@ class KuramotoSivashinsky(TapedSolver):
         """Return dy (b, n) along dx (b, n) and du (b, |u|)."""
         ring = self._ring(module_of(x), x.dtype)
         y, dy = x, dx
-        for push, dpush in zip(self._pushes(u, ring), self._pushes(du, ring), strict=True):
-            for _ in range(self.steps):
-                dy = ring.step_tangent(y, push, dy, dpush)
-                y = ring.step(y, push)
+        with blas_limits():
+            for push, dpush in zip(self._pushes(u, ring), self._pushes(du, ring), strict=True):
+                for _ in range(self.steps):
+                    dy = ring.step_tangent(y, push, dy, dpush)
+                    y = ring.step(y, push)
         return dy
 
     def backward(self, tape: tuple[Array, Array], y_bar: Array) -> Array:
@@ -217,10 +219,11 @@ class KuramotoSivashinsky(TapedSolver):
         march = xp.empty((self._all_steps + 1, *x.shape), x.dtype)
         march[0] = x
         ring, s = self._ring(xp, x.dtype), 0
-        for push in self._pushes(u, ring):
-            for _ in range(self.steps):
-                march[s + 1] = ring.step(march[s], push)
-                s += 1
+        with blas_limits():  # threads would wait for each other longer than such products take
+            for push in self._pushes(u, ring):
+                for _ in range(self.steps):
+                    march[s + 1] = ring.step(march[s], push)
+                    s += 1
         return march
 
     def _sweep(self, tape, y_bar):
@@ -228,15 +231,20 @@ class KuramotoSivashinsky(TapedSolver):
         (march, u), (b, r, n) = tape, y_bar.shape
         ring, xp = self._ring(module_of(u), u.dtype), module_of(u)
         x_bar, u_bar = xp.empty((b, r, n), u.dtype), xp.empty((b, r, u.shape[1]), u.dtype)
-        size = max(1, AT_ONCE // (r * n))
-        for some in (slice(lo, lo + size) for lo in range(0, b, size)):
-            part = march[:, some], self._pushes(u[some], ring)
-            x_bar[some] = self._sweep_back(ring, *part, y_bar[some], u_bar[some])
+        size = max(1, AT_ONCE // (r * n)) if is_host(u) else b
+
+        def sweep(lo):
+            some = slice(lo, lo + size)
+            of_some = ring, march[:, some], u[some], y_bar[some], u_bar[some]
+            x_bar[some] = self._sweep_back(*of_some)
+
+        with blas_limits():
+            run_threaded(sweep, range(0, b, size))
         return x_bar, u_bar
 
-    def _sweep_back(self, ring, march, pushes, y_bar, u_bar):
+    def _sweep_back(self, ring, march, u, y_bar, u_bar):
         """x_bar (b, r, n); u_bar (b, r, |u|) is written to."""
-        s = self._all_steps
+        s, pushes = self._all_steps, self._pushes(u, ring)
         for push, k in zip(reversed(pushes), reversed(self._offsets()), strict=True):
             push_bar = 0
             for _ in range(self.steps):
@@ -295,8 +303,9 @@ class Ring:
         h, Y = self.h, self.stage(y, self.rate(y, push))
         mu = next_bar @ self.G
         nu = (next_bar @ self.K + (1 - DELTA) * h * Y[:, None] * (mu @ self.D)) @ self.G
+        push_bar = h * (mu + GAMMA * nu)
         through_rate = y[:, None] * ((DELTA * h * mu + GAMMA * h * nu) @ self.D)
-        return mu + nu + through_rate, h * (mu + GAMMA * nu)
+        return mu + nu + through_rate, push_bar
 
     def rate(self, y: Array, push: Array) -> Array:
         """N(y) (b, n)."""

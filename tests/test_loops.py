@@ -1,4 +1,4 @@
-"""The three problems with the network in the time loop, and what is compared there."""
+"""The problems with the network in the time loop, and what is compared there."""
 
 import dataclasses
 import json
@@ -10,16 +10,21 @@ from pages import blocks_of, run
 
 from bench import __main__ as command_line
 from bench.experiments import LOOPS
+from bench.experiments.chaos import Chaos
 from bench.experiments.loops import TIMED, Burgers, Feedback, Friction
 from bench.research import loops
 from higcore import AdaptiveHIG, check_stepper, fit
-from solvers import BurgersStepper, OscillatorChain
+from solvers import BurgersStepper, KuramotoSivashinsky, OscillatorChain
 
 CHAIN = OscillatorChain(steps=40, dt=0.2, linear=0.5, control=(0.0, 1.0))
 SMALL = {
     "friction": Friction(steps=16, samples=24, test_samples=8),
     "feedback": Feedback(CHAIN, samples=48, test_samples=8),
     "burgers": Burgers(BurgersStepper(cells=8), steps=4, samples=16, test_samples=4),
+    "kuramoto-sivashinsky": Chaos(
+        KuramotoSivashinsky(12, 9.0, 0.25, steps=4, intervals=6, actuators=4, width=0.8),
+        hidden=(8,), spin_up=20.0, samples=32, test_samples=8,
+    ),
 }
 
 
@@ -80,6 +85,22 @@ def test_burgers_on_a_fine_grid_moves_a_wave_as_it_should():
     for _ in range(200):
         exact = 0.5 * np.sin(places - exact * t)
     assert abs(x[0] - exact).max() < 1e-3
+
+
+def test_chaos_starts_on_the_attractor_and_is_measured(rng):
+    """Unforced it is where it was in the mean; the exponent is the known 0.048 on a ring of 22."""
+    experiment = dataclasses.replace(LOOPS["kuramoto-sivashinsky"], samples=1, test_samples=64)
+    problem = experiment.problem(10)
+    start = problem.test.x
+    end = experiment.unforced(start, 30)
+    assert np.abs(start.mean(axis=1)).max() < 1e-12
+    assert np.mean(end**2) == pytest.approx(np.mean(start**2), rel=0.15)
+    assert experiment.loss_unforced(problem) == pytest.approx(np.mean(end**2) / 2)
+    assert 0.03 < experiment.exponent(problem) < 0.07
+    still = np.zeros(problem.model.size)
+    assert experiment.loss_later(problem, still) == pytest.approx(
+        np.mean(experiment.unforced(start, 60) ** 2) / 2
+    )
 
 
 @pytest.mark.parametrize("name", LOOPS)

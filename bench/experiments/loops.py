@@ -1,4 +1,4 @@
-"""Three problems with the network inside the time loop: a law, a controller, a correction."""
+"""Problems with the network inside the time loop: a law, a controller, a correction, and chaos."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from higcore import HIG, Adam, Batch, GaussNewton, Problem
+from higcore import HIG, Adam, Batch, Problem
 from higcore.backend import module_of
 from higcore.losses import SquaredError
 from nets import MLP, Network
@@ -20,15 +20,8 @@ from solvers import (
     Seen,
 )
 
-from .setting import Setting, settings
-
-
-def of_loops(hig, adam):
-    """Settings of all optimizers but ``sip``, which needs a solver behind the network."""
-    gn = Setting(hig.batch, GaussNewton(tau=1e-4))
-    found = settings(hig, gn, adam, adaptive=hig.batch)
-    del found["sip"]
-    return found
+from .chaos import Chaos
+from .setting import Setting, of_loops
 
 
 def pendulum(x, u):
@@ -290,4 +283,9 @@ class PendulumLoop:
 
 
 TIMED = {"pendulum-loop": PendulumLoop()}
-LOOPS = {"friction": Friction(), "feedback": Feedback(), "burgers": Burgers()}
+LOOPS = {
+    "friction": Friction(),
+    "feedback": Feedback(),
+    "burgers": Burgers(),
+    "kuramoto-sivashinsky": Chaos(),
+}

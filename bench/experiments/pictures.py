@@ -168,3 +168,37 @@ def corrected_solver(times, errors, curves, trained):
     right.set_ylabel(f"solution at t = {times[-1]:g}")
     right.legend(frameon=False)
     return figure
+
+
+def controlled_field(times, positions, alone, controlled, control, title):
+    """A field left alone, the same one controlled, and the control, against time.
+
+    Parameters
+    ----------
+    times : array (steps + 1,)
+    positions : array (n,)
+    alone, controlled : array (steps + 1, n)
+    control : array (intervals, actuators)
+        Constant over each interval. The first half of the intervals is the trained span.
+    title : str
+    """
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
+    limit = np.abs(alone).max()
+    for ax, field, name in ((top, alone, "left alone"), (middle, controlled, "controlled")):
+        image = ax.pcolormesh(
+            times, positions, field.T, shading="gouraud", cmap="RdBu_r", vmin=-limit, vmax=limit
+        )
+        ax.set_ylabel(f"{name}: x")
+    figure.colorbar(image, ax=(top, middle), label="y", shrink=0.8)
+    edges = np.linspace(times[0], times[-1], len(control) + 1)
+    limit, actuators = np.abs(control).max(), np.arange(control.shape[1] + 1) + 0.5
+    pushes = bottom.pcolormesh(edges, actuators, control.T, cmap="PuOr", vmin=-limit, vmax=limit)
+    figure.colorbar(pushes, ax=bottom, label="u", shrink=0.9)
+    bottom.set_ylabel("actuator")
+    bottom.set_xlabel("time t")
+    for ax in (top, middle, bottom):
+        ax.axvline(times[-1] / 2, color="#333333", lw=1, ls=":")
+        ax.grid(False)
+    figure.suptitle(title, fontsize=11)
+    return figure

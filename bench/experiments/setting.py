@@ -9,6 +9,7 @@ from higcore import (
     Adadelta,
     Adagrad,
     AdaptiveHIG,
+    GaussNewton,
     LevenbergMarquardt,
     RMSprop,
     ScaleInvariantPhysics,
@@ -43,3 +44,11 @@ def settings(hig, gn, adam, adaptive):
         "sgd": Setting(adam.batch, SGD(lr=0.1)),
         "adaptive": Setting(adaptive, AdaptiveHIG()),
     }
+
+
+def of_loops(hig, adam):
+    """Settings of all optimizers but ``sip``, which needs a solver behind the network."""
+    gn = Setting(hig.batch, GaussNewton(tau=1e-4))
+    found = settings(hig, gn, adam, adaptive=hig.batch)
+    del found["sip"]
+    return found

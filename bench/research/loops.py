@@ -110,7 +110,21 @@ def over_four_spans(experiment, problem, result, seed, seconds):
     }
 
 
-BESIDE = {"friction": law_and_scipy, "feedback": open_and_closed, "burgers": over_four_spans}
+def left_alone(experiment, problem, result, seed, seconds):
+    """Loss where nobody acts, and after twice the span; how fast neighbours part unforced."""
+    return {
+        "unforced": experiment.loss_unforced(problem),
+        "twice_the_span": experiment.loss_later(problem, result.theta),
+        "exponent": experiment.exponent(problem, seed),
+    }
+
+
+BESIDE = {
+    "friction": law_and_scipy,
+    "feedback": open_and_closed,
+    "burgers": over_four_spans,
+    "kuramoto-sivashinsky": left_alone,
+}
 
 
 def table(seeds):
