@@ -461,7 +461,8 @@ def loop(problem, seconds, seeds, out):
     """Train PROBLEM, whose network is in the time loop, with several optimizers for so long.
 
     Beside them: friction, SciPy's least squares; feedback, a network that sees the start alone;
-    burgers, the errors over four times the span. Runs that loop-PROBLEM.json holds are kept.
+    burgers, the errors over four times the span; kuramoto-sivashinsky, the loss where nobody acts,
+    and after twice the span. Runs that loop-PROBLEM.json holds are kept.
     """
     from . import style
     from .research import loops

@@ -43,6 +43,7 @@ BLAME, ENDINGS = "tests/test_blame.py", "tests/test_endings.py"
 EQUALITY, PICKLE = "tests/test_equality.py", "tests/test_pickle.py"
 SEALED = "tests/test_sealed_npz.py"
 DOORS = "tests/test_doors.py"
+KURAMOTO = "tests/test_kuramoto_sivashinsky.py"
 ROLLOUT, STEPPERS = "tests/test_rollout.py", "tests/test_stepper_checks.py"
 FIELD_NETS, FIELDS = "tests/test_convnet2d.py", "tests/test_fields.py"
 USING, EXPORT = "tests/test_using.py", "tests/test_export.py"
@@ -470,6 +471,21 @@ MUTATIONS = [
     ("solvers/rollout.py", "Lambda[s] += x_bar + self._seen_by", "Lambda[s] += x_bar - self._seen_by", ROLLOUT),
     ("solvers/rollout.py", "theta_bar += self.network.backward", "theta_bar = self.network.backward", ROLLOUT),
     ("solvers/burgers.py", "next_bar + (u_bar + from_left)", "next_bar + (u_bar - from_left)", "tests/test_loops.py::test_burgers_stepper"),
+    ("solvers/kuramoto_sivashinsky.py", "next_bar @ self.K + (1", "next_bar @ self.K - (1", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "push_bar = h * (mu + GAMMA * nu)", "push_bar = h * (mu + nu)", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "DELTA * h * mu + GAMMA * h * nu", "DELTA * h * mu - GAMMA * h * nu", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "return mu + nu + through_rate", "return mu + through_rate", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "(dpush - (Y * dY) @ self.D)", "(dpush - (Y * dy) @ self.D)", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "dN = self.h, dpush - (y * dy)", "dN = self.h, dpush + (y * dy)", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "(y + explicit) @ self.G + Y @ self.K", "(y + explicit) @ self.G + y @ self.K", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "linear = k**2 - k**4", "linear = k**4 - k**2", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "slope[-1] = 0 ", "slope[-1] *= 1j ", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "= bumps - bumps.mean(axis=1, keepdims=True)", "= bumps", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "in zip(reversed(pushes), reversed(", "in zip(reversed(pushes), (", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "largest_closed: ClassVar[int] = 0", "largest_closed: ClassVar[int] = 64", KURAMOTO),
+    ("solvers/kuramoto_sivashinsky.py", "slice(lo, lo + size)", "slice(lo, lo + 1)", KURAMOTO),
+    ("bench/experiments/chaos.py", "round(self.spin_up / self.span)", "0", "tests/test_loops.py::test_chaos_starts_on_the_attractor_and_is_measured"),
+    ("bench/experiments/chaos.py", "self.rollout(2 * self.ring.intervals)", "self.rollout(self.ring.intervals)", "tests/test_loops.py::test_chaos_starts_on_the_attractor_and_is_measured"),
     ("solvers/rk4.py", "store(lo, width, x_bar[k - first], X_bar[k])", "pass", ROLLOUT),
     ("solvers/rk4.py", "load(lo, width, dX, dx)", "load(lo, width, 0 * dX, dx)", STEPPERS),
     ("solvers/dipole.py", "omega[1] *= -1\n        x_bar", "omega[1] *= 1\n        x_bar", ROLLOUT),

@@ -128,9 +128,7 @@ def test_dot_test_of_50_pairs(ring, rng, xp):
     for _ in range(50):
         v = xp.asarray(rng.standard_normal(u.shape))
         w = xp.asarray(rng.standard_normal(x.shape))
-        mismatch = dot_test(
-            lambda v: ring.tangent(x, u, v), lambda w: ring.adjoint(x, u, w), v, w
-        )
+        mismatch = dot_test(lambda v: ring.tangent(x, u, v), lambda w: ring.adjoint(x, u, w), v, w)
         assert mismatch < 1e-12
 
 

@@ -23,7 +23,10 @@ SMALL = {
     "burgers": Burgers(BurgersStepper(cells=8), steps=4, samples=16, test_samples=4),
     "kuramoto-sivashinsky": Chaos(
         KuramotoSivashinsky(12, 9.0, 0.25, steps=4, intervals=6, actuators=4, width=0.8),
-        hidden=(8,), spin_up=20.0, samples=32, test_samples=8,
+        hidden=(8,),
+        spin_up=20.0,
+        samples=32,
+        test_samples=8,
     ),
 }
 
