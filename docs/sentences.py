@@ -209,7 +209,7 @@ def chaos():
     exponent = median(run["figures"]["exponent"] for run in runs_of)
     return {
         "chaos": f"Left alone, neighbours part by a factor e in {1 / exponent:.0f} units, and the "
-        f"loss is {unforced:.2f}. After {found['seconds']:g} s of training, AdaptiveHIG lowers it "
+        f"loss is {short(unforced)}. After {found['seconds']:g} s of training, AdaptiveHIG lowers it "
         f"{short(ours[0])} to {short(ours[-1])} fold on {len(ours)} seeds, Adam {short(adam[0])} "
         f"to {short(adam[-1])} fold; after twice the span it is {short(later)} at most.",
     }

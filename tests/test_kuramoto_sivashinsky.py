@@ -239,6 +239,7 @@ def test_the_tape_is_counted_and_examined(rng):
         ({"points": 3}, "points must be at least 4, got 3"),
         ({"length": 0.0}, "length must be"),
         ({"dt": float("nan")}, "dt must be"),
+        ({"dt": 14.0}, "dt must be"),
         ({"width": -1.0}, "width must be"),
         ({"actuators": 0}, "actuators must be"),
         ({"steps": 1.5}, "steps must be"),

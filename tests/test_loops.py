@@ -98,11 +98,11 @@ def test_chaos_starts_on_the_attractor_and_is_measured(rng):
     end = experiment.unforced(start, 30)
     assert np.abs(start.mean(axis=1)).max() < 1e-12
     assert np.mean(end**2) == pytest.approx(np.mean(start**2), rel=0.15)
-    assert experiment.loss_unforced(problem) == pytest.approx(np.mean(end**2) / 2)
+    assert experiment.loss_unforced(problem) == pytest.approx(16 * np.mean(end**2))
     assert 0.03 < experiment.exponent(problem) < 0.07
     still = np.zeros(problem.model.size)
     assert experiment.loss_later(problem, still) == pytest.approx(
-        np.mean(experiment.unforced(start, 60) ** 2) / 2
+        16 * np.mean(experiment.unforced(start, 60) ** 2)
     )
 
 
