@@ -68,7 +68,8 @@ class KuramotoSivashinsky(TapedSolver):
     length : float
         Of the ring. Rest is unstable where it is more than 2 pi; at 22 the field is chaotic.
     dt : float
-        Time step h; the field needs one well below 1, and the implicit part at most 13.
+        Time step h, at most 13. On the attractor on a ring of 22, an error of 1 % in 10 units of
+        time with 1/4, of 0.3 % with 1/8.
     steps : int
         Time steps for which a control does not change.
     intervals : int
