@@ -209,7 +209,8 @@ def chaos():
     return {
         "chaos": "Left alone, neighbours part by a factor e in "
         f"{1 / median(figures['exponent']):.0f} units, and the loss is "
-        f"{short(median(figures['unforced']))}. {found['seconds']:g} s of training lower it "
+        f"{short(median(figures['unforced']))}. Training for {found['seconds']:g} "
+        f"{found.get('clock', 's')} lowers it "
         f"{lowered('adaptive')} with AdaptiveHIG ({len(runs_of)} seeds), {lowered('hig')} with "
         f"HIG, and {lowered('adam')} with Adam. AdaptiveHIG's network keeps the field there: after "
         f"twice the span the loss is {short(later)} at most.",

@@ -184,13 +184,11 @@ def controlled_field(times, positions, alone, controlled, control, title):
     """
     figure = Figure(figsize=(9, 6), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
-    limit = np.abs(alone).max()
+    levels = np.abs(alone).max() * np.linspace(-1, 1, 24)  # even: around 0 there is one colour
     for ax, field, name in ((top, alone, "left alone"), (middle, controlled, "controlled")):
-        image = ax.pcolormesh(
-            times, positions, field.T, shading="gouraud", cmap="RdBu_r", vmin=-limit, vmax=limit
-        )
+        image = ax.contourf(times, positions, field.T, levels, cmap="RdBu_r", extend="both")
         ax.set_ylabel(f"{name}: x")
-    figure.colorbar(image, ax=(top, middle), label="y", shrink=0.8)
+    figure.colorbar(image, ax=(top, middle), label="y", shrink=0.8, format="%.1f")
     edges = np.linspace(times[0], times[-1], len(control) + 1)
     limit, actuators = np.abs(control).max(), np.arange(control.shape[1] + 1) + 0.5
     pushes = bottom.pcolormesh(edges, actuators, control.T, cmap="PuOr", vmin=-limit, vmax=limit)
