@@ -56,7 +56,7 @@ AUTO_SQUARES_FROM = 3e-7  # relative tau at which eps / tau^2 reaches 2.5e-3
 BAND_FROM = 3000  # rows of K from which "band" wins more if little is cut than it loses if much is
 # The same on a GPU: up to here the host decomposes K in less time than cuSOLVER takes to begin.
 BAND_FROM_ON_DEVICE = 1025
-LANCZOS_FROM = 4096  # rows of K from which products with J are sooner done, where nothing is cut
+LANCZOS_FROM = 4096  # rows of K whose cube is work after which products with J are sooner done
 
 T = TypeVar("T")
 
@@ -306,11 +306,17 @@ def choose_method(method: str, m: int, t: int, tau: float, on_host: bool) -> str
     """
     if method != "auto":
         return method
-    if tau == math.inf and min(m, t) >= LANCZOS_FROM:
+    if tau == math.inf and products_pay(m, t):
         return lanczos.NAME
     if tau < AUTO_SQUARES_FROM:
         return "qr"
     return "tridiagonal" if min(m, t) < (BAND_FROM if on_host else BAND_FROM_ON_DEVICE) else "band"
+
+
+def products_pay(m: int, t: int) -> bool:
+    """Whether K takes more work than some products with J: n^3 for n = m < t, else m t^2."""
+    n = min(m, t)
+    return n * n * (n if m < t else m) >= LANCZOS_FROM**3
 
 
 def relative_tau(f: Filter, J: Jacobian) -> float:

@@ -23,6 +23,7 @@ from higcore.linearisation import DenseJacobian
 from higcore.losses import Huber, SquaredError
 from higcore.matrix_free import MatrixFreeJacobian
 from higcore.optimizers import adaptive
+from higcore.optimizers.memory import plan_step
 from higcore.spectral import lanczos
 from higcore.spectral.filters import Damped, SmoothPower, TruncatedPower
 from nets import MLP
@@ -288,14 +289,33 @@ def test_it_gives_the_steps_of_the_matrix(monkeypatch):
     assert error(thetas[1], thetas[0]) < 1e-9
 
 
-@pytest.mark.parametrize(("n", "tau", "method"), [
-    (LANCZOS_FROM, math.inf, "lanczos"),
-    (LANCZOS_FROM - 1, math.inf, "band"),
-    (LANCZOS_FROM, 1.0, "band"),
-])  # fmt: skip
-def test_auto_takes_it_where_nothing_is_cut_and_k_is_large(n, tau, method):
-    assert choose_method("auto", n, 10 * n, tau, True) == method
-    assert choose_method("auto", 10 * n, n, tau, True) == method
+def test_auto_takes_it_where_nothing_is_cut_and_k_is_much_work():
+    n = LANCZOS_FROM
+    for m, t, tau, method in (
+        (n, 10 * n, math.inf, "lanczos"),
+        (n - 1, 10 * n, math.inf, "band"),
+        (n, 10 * n, 1.0, "band"),
+        (10 * n, n, math.inf, "lanczos"),
+        (n, n // 2, math.inf, "tridiagonal"),
+        (100 * n, n // 2, math.inf, "lanczos"),  # J^T J takes m t^2
+    ):
+        assert choose_method("auto", m, t, tau, True) == method
+
+
+def test_auto_takes_it_where_k_does_not_fit(rng):
+    problem = EXPERIMENTS["poisson"].problem()
+    at = problem.linearise(problem.network.init(rng), problem.batch(0, 32))
+    limit = 60e6  # K and its decomposition take 100 MB
+    assert plan_step(at, "auto", Damped(1.0), None)[0] == "tridiagonal"
+    method, J = plan_step(at, "auto", Damped(1.0), limit)
+    assert (method, type(J)) == ("lanczos", MatrixFreeJacobian)
+    for name, f in (("tridiagonal", Damped(1.0)), ("auto", TruncatedPower())):
+        with pytest.raises(MemoryError, match=r"a batch of [0-9]+ fits"):
+            plan_step(at, name, f, limit)
+    with pytest.raises(
+        MemoryError, match=r"not even one sample fits: AdaptiveHIG\(method='lanczos'"
+    ):
+        plan_step(at, "auto", TruncatedPower(), 1e5)
 
 
 def test_memory_of_a_step_is_linear_in_the_batch():

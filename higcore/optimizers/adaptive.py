@@ -11,11 +11,11 @@ import numpy as np
 
 from ..backend import Array, module_of
 from ..half_inverse import (
-    LANCZOS_FROM,
     OF_DAMPED,
     Decomposition,
     check_memory_limit,
     decompose,
+    products_pay,
 )
 from ..linearisation import Linearisation, StackedJacobian
 from ..problem import Problem
@@ -103,7 +103,8 @@ class AdaptiveHIG:
         Of ``"lanczos"``, when a step is good enough, and how many products with J it may take.
     method : {"auto", "lanczos", "tridiagonal", "band", "gram", "qr", "svd"}
         How a step is found. ``"lanczos"`` needs neither K nor S nor rows of J, but a tangent and a
-        backward pass for each of its products; ``"auto"`` takes it where K has 4096 rows or more.
+        backward pass for each of its products; ``"auto"`` takes it where K does not fit, or
+        is more work than one of 4096 rows.
     memory_limit
         As for `HIG`.
 
@@ -150,13 +151,16 @@ class AdaptiveHIG:
 
         512 rows or 32 samples, whichever is more; with few parameters t as many more rows m as
         leave the cost m t^2 of a step at 512^3. Where 32 samples are more than 1024 rows, a matrix
-        K would hold too few of them to learn from: 512 samples, of which ``"auto"`` takes products
-        with J, but at most 2^18 rows. With fewer parameters than that pays for, 1024 rows.
+        K would hold too few of them to learn from: 512 samples, but at most 2^18 rows, of which
+        ``"auto"`` takes products with J. If that does not pay, as where the solver keeps more
+        numbers a sample than there are parameters, so that its passes are dear, 1024 rows.
         """
         r, t = problem.output_size, problem.size
         samples, rows = FOR_PRODUCTS
-        if FEWEST * r > MANY_ROWS and t >= LANCZOS_FROM:
-            return min(max(rows // r, 1), samples, problem.train.count)
+        many = min(max(rows // r, 1), samples, problem.train.count)
+        cheap = problem.model.kept_size <= t
+        if FEWEST * r > MANY_ROWS and cheap and products_pay(many * r, t):
+            return many
         wanted = max(FEWEST, FEW_ROWS // r)
         if t < FEW_ROWS:
             wanted = max(wanted, FEW_ROWS**3 // (t * t * r))

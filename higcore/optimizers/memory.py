@@ -34,6 +34,10 @@ from ..spectral.filters import Filter
 from ..validation import check_choice, check_count, check_real
 
 METHODS_OF_STEPS = (*OF_DAMPED, "cholesky")
+NOT_EVEN_ONE = (
+    "not even one sample fits: AdaptiveHIG(method='lanczos') and first-order optimizers need no "
+    "rows of J"
+)
 IN_TILES = (*SQUARING, "cholesky")  # methods that take K alone
 
 
@@ -198,7 +202,13 @@ def plan_step(
         return fitting_tile(at.problem, len(at.output), method=chosen, memory_limit=memory_limit)
 
     chosen = choose(f.tau if f.relative else 1.0)
-    tile = tile_of(chosen)
+    try:
+        tile = tile_of(chosen)
+    except DoesNotFitError:
+        if method != "auto" or f.tau < math.inf:
+            raise
+        chosen = lanczos.NAME  # which holds no K
+        tile_of(chosen)
     if chosen == lanczos.NAME:
         return chosen, MatrixFreeJacobian(at, unit)
     J = (at.unit_jacobian if unit else at.jacobian)(tile)
@@ -224,9 +234,8 @@ def ran_out_of_memory(
 def _step_does_not_fit(
     batch: int, problem: str, best: int, reason: str | None = None
 ) -> DoesNotFitError:
-    return DoesNotFitError(
-        f"a step on a batch of {batch} {problem}; a batch of {best} fits", reason
-    )
+    fits = f"a batch of {best} fits" if best else NOT_EVEN_ONE
+    return DoesNotFitError(f"a step on a batch of {batch} {problem}; {fits}", reason)
 
 
 def _options_of(optimizer):
