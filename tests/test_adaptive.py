@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.experiments import EXPERIMENTS
+from bench.experiments import EXPERIMENTS, FIELDS, VARIANTS
 from bench.research.variants import Straight
 from higcore import (
     HIG,
@@ -413,9 +413,12 @@ def test_fresh_others_are_those_of_the_next_step():
     assert data.beside(range(2, 4), 8, 8) == data.take(4, 8)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_batches_of_the_experiments_are_those_it_chooses(name):
-    experiment = EXPERIMENTS[name]
+@pytest.mark.parametrize(
+    "experiment",
+    [*EXPERIMENTS.values(), *FIELDS.values(), VARIANTS["poisson"]["paper"]],
+    ids=lambda experiment: experiment.name,
+)
+def test_batches_of_the_experiments_are_those_it_chooses(experiment):
     chosen = AdaptiveHIG().batch_for(experiment.problem())
     assert experiment.settings["adaptive"].batch == chosen
 

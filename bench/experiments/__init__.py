@@ -38,7 +38,12 @@ VARIANTS = {
     },
     "poisson": {
         "paper": Poisson(
-            hidden=(64, 256, 64), source="fourier", hig_lr=0.02, adam_lr=1e-4, name="poisson-paper"
+            hidden=(64, 256, 64),
+            source="fourier",
+            hig_lr=0.02,
+            adam_lr=1e-4,
+            adaptive_batch=862,
+            name="poisson-paper",
         )
     },
     "dipole": {"complex": Dipole(complex_targets=True, name="dipole-complex")},

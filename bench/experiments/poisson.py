@@ -34,6 +34,7 @@ class Poisson:
     test_samples: int = 1024
     hig_lr: float = 0.01
     adam_lr: float = 3e-4
+    adaptive_batch: int = 518
     name: str = "poisson"
 
     @property
@@ -43,7 +44,7 @@ class Poisson:
             Setting(64, HIG(lr=self.hig_lr, tau=1e-5)),
             Setting(64, GaussNewton(lr=self.hig_lr, tau=1e-5, paper=True)),
             Setting(64, Adam(lr=self.adam_lr)),
-            adaptive=512,
+            adaptive=self.adaptive_batch,
         )
 
     def network(self):
@@ -94,7 +95,7 @@ class PoissonField(Poisson):
     The domain is that of the 8 x 8 points, of side 9, and the sources are the paper's smooth ones.
     They are fresh in every step, as there: to draw them takes a thirtieth of a step, and there is
     no set to keep or to overfit. J has 4096 rows a sample at 64 x 64 points: first-order optimizers
-    never make it, and those that do take ``few`` samples.
+    never make it, AdaptiveHIG needs its products alone, and what makes it takes ``few`` samples.
 
     Parameters
     ----------
@@ -111,6 +112,7 @@ class PoissonField(Poisson):
     source: str = "fourier"
     test_samples: int = 128
     few: int = 1
+    adaptive_batch: int = 32
     adam_lr: float = 0.01
     name: str = "poisson-64"
 
@@ -119,7 +121,7 @@ class PoissonField(Poisson):
         """Adam's step size was looked for, roughly; what takes rows has ``few`` samples."""
         few = Setting(self.few, HIG(lr=self.hig_lr, tau=1e-5))
         gn = Setting(self.few, GaussNewton(lr=self.hig_lr, tau=1e-5, paper=True))
-        found = settings(few, gn, Setting(64, Adam(lr=self.adam_lr)), adaptive=self.few)
+        found = settings(few, gn, Setting(64, Adam(lr=self.adam_lr)), adaptive=self.adaptive_batch)
         return found | {"sip": found["sip"]._replace(batch=self.few)}
 
     def network(self):

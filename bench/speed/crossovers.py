@@ -1,4 +1,4 @@
-"""Which way to apply K^(-3/4), or J^(-1/2), is the fastest, and from which size on."""
+"""Which way to apply K^(-3/4), J^(-1/2) or damping is the fastest, and from which size on."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ import scipy.linalg
 
 from higcore import half_inverse
 from higcore.backend import synchronize, thread_policy
-from higcore.half_inverse import SQUARING, choose_method
-from higcore.spectral.filters import TruncatedPower
+from higcore.half_inverse import SQUARING, choose_method, decompose
+from higcore.matrix_free import MatrixFreeJacobian
+from higcore.spectral.filters import Damped, TruncatedPower
+
+from ..experiments import EXPERIMENTS
 
 SIZES = (64, 128, 256, 512, 1024, 1500, 2048, 4096)
 TAU = 1e-5
 # Singular values fall evenly in the logarithm from 1 to this; TAU then cuts nothing, or half.
 CASES = {"nothing cut": 2e-4, "half cut": 1e-10}
+DAMPED = ("poisson", "oscillators")  # 64 rows a sample and no march; 4 rows, and one
+PRODUCTS = 120  # as many as a step of AdaptiveHIG may take
 LARGEST_J = 1024  # rows up to which methods that decompose J itself are timed
 
 
 def crossovers(report, keep, sizes=SIZES):
     """Return ``{case: {method: {n: seconds}}}``; ``keep`` it after every size."""
-    found = {case: {} for case in (*CASES, "from J, t = 4 m")}
+    damped = {name: f"damped step, {name}" for name in DAMPED}
+    found = {case: {} for case in (*CASES, "from J, t = 4 m", *damped.values())}
     for n in sizes:
         for case, smallest in CASES.items():
             report(f"n = {n}, {case}")
@@ -32,6 +38,10 @@ def crossovers(report, keep, sizes=SIZES):
         if n <= LARGEST_J:
             for method, seconds in time_from_jacobian(n).items():
                 found["from J, t = 4 m"].setdefault(method, {})[n] = seconds
+        for name, case in damped.items():
+            report(f"n = {n}, {case}")
+            for method, seconds in time_damped(name, n).items():
+                found[case].setdefault(method, {})[n] = seconds
         keep(found)
     return found
 
@@ -81,6 +91,23 @@ def time_from_jacobian(m):
     J, g = rng.standard_normal((m, 4 * m)), rng.standard_normal(m)
     methods = ("svd", "qr", "auto")
     return {name: timed(lambda name=name: half_inverse(J, g, method=name)) for name in methods}
+
+
+def time_damped(name, m):
+    """Median seconds of a damped step of m rows, by K and by products with J alone."""
+    problem = EXPERIMENTS[name].problem()
+    theta = problem.network.init(np.random.default_rng(0))
+    at = problem.linearise(theta, problem.batch(0, max(m // problem.output_size, 1)))
+    g, size = at.loss_gradient.reshape(-1), MatrixFreeJacobian(at).norm_squared()
+    f = Damped(1e-6 * size, 0.375, scale=size)
+    by_matrix = choose_method("auto", m, problem.size, 1.0, True)
+
+    def step(method):
+        J = MatrixFreeJacobian(at) if method == "lanczos" else at.jacobian()
+        return decompose(J, g, method, tolerance=0.0, products=PRODUCTS).apply(f)
+
+    methods = {"K": by_matrix, "lanczos": "lanczos"}
+    return {label: timed(lambda method=method: step(method)) for label, method in methods.items()}
 
 
 def timed(call, budget=3.0, most=15):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from higcore.half_inverse import BAND_FROM
+from higcore.half_inverse import BAND_FROM, LANCZOS_FROM
 
 from ..style import STYLES
 
@@ -52,14 +52,15 @@ def profiles(found):
 
 def crossovers(found):
     """Seconds of every method against size, and from where ``auto`` takes the band."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(4.3 * len(found), 4.2), layout="constrained")
     for ax, (case, methods) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
         for (method, times), (color, dash) in zip(methods.items(), STYLES, strict=False):
             ax.plot(
                 list(times), list(times.values()), color=color, ls=dash, marker=".", label=method
             )
-        if "band" in methods:
-            ax.axvline(BAND_FROM, color="#999999", lw=1, label="auto: band from here on")
+        for method, first in (("band", BAND_FROM), ("lanczos", LANCZOS_FROM)):
+            if method in methods:
+                ax.axvline(first, color="#999999", lw=1, label=f"auto: {method} from here on")
         _log_axes(ax, "rows n", "seconds")
         ax.set_title(case, fontsize=10)
         ax.legend(frameon=False, fontsize=8)

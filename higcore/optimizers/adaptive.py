@@ -28,7 +28,7 @@ from .damped import ROUNDING, loss_at, noise_of_loss, or_else
 from .memory import plan_step
 
 FEWEST, FEW_ROWS, MANY_ROWS = 32, 512, 1024  # samples and rows of a batch if none is named
-FOR_PRODUCTS = 512, 2**18  # samples, and rows at most, where J is known by its products
+ROWS_A_PARAMETER = 4 / 3  # of a batch whose J is known by its products
 REFUSED, WORSE, BETTER = 4.0, 1.3, 0.7  # what lambda is multiplied by
 NEARBY = 0.1  # part of a step after which y is asked how it bends
 MOST_BENT = 0.375  # |a| / |d|
@@ -151,13 +151,13 @@ class AdaptiveHIG:
 
         512 rows or 32 samples, whichever is more; with few parameters t as many more rows m as
         leave the cost m t^2 of a step at 512^3. Where 32 samples are more than 1024 rows, a matrix
-        K would hold too few of them to learn from: 512 samples, but at most 2^18 rows, of which
-        ``"auto"`` takes products with J. If that does not pay, as where the solver keeps more
-        numbers a sample than there are parameters, so that its passes are dear, 1024 rows.
+        K would hold too few of them to learn from: 32 samples, or 4 rows for 3 parameters if that
+        is more, of which ``"auto"`` takes products with J. If that does not pay, as where the
+        solver keeps more numbers a sample than there are parameters, so that its passes are dear,
+        1024 rows.
         """
         r, t = problem.output_size, problem.size
-        samples, rows = FOR_PRODUCTS
-        many = min(max(rows // r, 1), samples, problem.train.count)
+        many = min(max(int(ROWS_A_PARAMETER * t / r), FEWEST), problem.train.count)
         cheap = problem.model.kept_size <= t
         if FEWEST * r > MANY_ROWS and cheap and products_pay(many * r, t):
             return many
