@@ -112,7 +112,7 @@ def test_operations_of_the_stages():
 
 def test_crossovers(tmp_path, monkeypatch):
     monkeypatch.setattr(crossovers.crossovers, "__defaults__", ((8, 16),))
-    monkeypatch.setattr(crossovers.auto_choices, "__defaults__", ((8, 16),))
+    monkeypatch.setattr(crossovers.auto_choices, "__defaults__", ((8, 16), crossovers.TAU))
     monkeypatch.setattr(crossovers.timed, "__defaults__", (0.01, 2))
     run = invoke("--crossovers", "--out", tmp_path)
     assert run.exit_code == 0, run.output
@@ -121,6 +121,8 @@ def test_crossovers(tmp_path, monkeypatch):
     assert set(saved["seconds"]["from J, t = 4 m"]) == {"svd", "qr", "auto"}
     assert saved["auto"] == {"8": "tridiagonal", "16": "tridiagonal"}
     assert "auto takes" in run.output
+    for name in crossovers.DAMPED:
+        assert set(saved["seconds"][f"damped step, {name}"]) == {"K", "lanczos"}
 
 
 def test_the_crossovers_compare_equal_results():

@@ -46,9 +46,9 @@ def crossovers(report, keep, sizes=SIZES):
     return found
 
 
-def auto_choices(sizes=SIZES):
-    """What ``method="auto"`` takes at every size."""
-    return {n: choose_method("auto", n, 4 * n, TAU, True) for n in sizes}
+def auto_choices(sizes=SIZES, tau=TAU):
+    """What ``method="auto"`` takes at every size; nothing is cut for a tau of Inf."""
+    return {n: choose_method("auto", n, 4 * n, tau, True) for n in sizes}
 
 
 def gram_matrix(n, smallest):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -62,8 +63,10 @@ def crossover(say, keep):
     """Which method is the fastest from which size on."""
     found = crossovers.crossovers(say, lambda found: keep({"seconds": found}))
     auto = crossovers.auto_choices()
+    damped = crossovers.auto_choices(tau=math.inf)
     text = "\n\n".join(
-        f"{case}\n{tables.by_size(methods, auto)}" for case, methods in found.items()
+        f"{case}\n{tables.by_size(methods, damped if 'lanczos' in methods else auto)}"
+        for case, methods in found.items()
     )
     return {"seconds": found, "auto": auto}, text, figures.crossovers(found)
 
