@@ -28,6 +28,7 @@ from .linearisation import DenseJacobian, Jacobian, StackedJacobian
 from .spectral import band, cholesky, eigen, lanczos, qr, squared, svd, tridiagonal
 from .spectral.filters import TRUNCATIONS as TRUNCATIONS
 from .spectral.filters import Damped, Filter, TruncatedPower
+from .spectral.ridge import OverRidge, Ridged
 from .spectral.spectrum import (
     SQUARED_RESOLUTION,
     DecompositionError,
@@ -147,7 +148,7 @@ def half_inverse(
 
 
 def filtered(
-    J: Jacobian,
+    J: Jacobian | Ridged,
     g: Array,
     f: Filter,
     method: str = "auto",
@@ -155,9 +156,10 @@ def filtered(
 ) -> tuple[Array, HalfInverseInfo]:
     """Return V f(S) U^T g, and what is to be said of it; arguments are not checked."""
     if method == "auto":
-        method = choose_method(method, *J.shape, relative_tau(f, J), J.xp is np)
+        m, t = J.data.shape
+        method = choose_method(method, m, t, relative_tau(f, J.data), J.xp is np)
     step, info = decompose(J, g, method, memory_limit).apply(f)
-    _warn_below_resolution(f, info)
+    _warn_below_resolution(f, J.root, info)
     return step, info
 
 
@@ -175,7 +177,9 @@ class Decomposition:
         J in units in which its squares are numbers, times 2^exponent: see `units`.
     """
 
-    def __init__(self, J: Jacobian, g: Array, method: str, tolerance: float, products: int) -> None:
+    def __init__(
+        self, J: Jacobian | Ridged, g: Array, method: str, tolerance: float, products: int
+    ) -> None:
         self._given, self.method = J, method
         self._until = tolerance, products
         self.g, self._shift = unit_vector("g", g)
@@ -216,7 +220,7 @@ class Decomposition:
 
     def _safely(self, call: Callable[[], T]) -> T:
         """``call()`` once J is decomposed; after a failure again, by the next safer method."""
-        J = self._given
+        J = self._given.data
         with blas_limits(2 * J.samples * J.shape[1], min(J.shape)):
             method = self.method
             return within_memory(
@@ -236,26 +240,19 @@ class Decomposition:
                     raise
                 safer = NEXT_SAFER[self.method]
                 self._failures.append(f"{self.method} failed ({error}), used {safer}")
-            if self.method == lanczos.NAME and hasattr(self._given, "with_rows"):
+            if self.method == lanczos.NAME:
                 self._given = self._given.with_rows()
             self.method, self._decomposed = safer, None
 
     def _decompose(self):
         """By the method, in units of 2^exponent."""
-        J, g = self._given, self.g
-        if self.method == svd.NAME:
-            J, dense, exponent = in_reach(J, _dense, lambda dense: float(J.xp.linalg.norm(dense)))
-            self._decomposed = svd.decompose(dense, g)
-        elif self.method == qr.NAME:
-            J, _, exponent = in_reach(J, norm, float)
-            self._decomposed = qr.decompose(J, g)
-        elif self.method == lanczos.NAME:
-            J, _, exponent = in_reach(J, norm, float)
-            self._decomposed = lanczos.decompose(J, g, *self._until)
-        else:
-            J, K, exponent = in_reach(J, squared.gram, root_of_trace)
-            self._decomposed = squared.decompose(OF_GRAM[self.method], J, K, g)
-        self.J, self.exponent = J, exponent
+        given, a = self._given, self.g[: self._given.data.shape[0]]
+        found = _decomposed(given.data, a, self.method, self._until)
+        self.J, self._decomposed, self.exponent = found
+        if isinstance(given, Ridged):
+            root, p = in_range(given.root, -self.exponent), self.g[len(a) :]
+            self.J = replace(given, data=self.J, root=root)
+            self._decomposed = OverRidge(self.J, self._decomposed, a, p, self.method)
 
     def _apply(self, f):
         """Return a vector, info, and e, with V f(S) U^T g = 2^e times the vector."""
@@ -269,8 +266,23 @@ class Decomposition:
         return step, replace(info, fallback="; ".join(self._failures) or None), of_step
 
 
+def _decomposed(J, g, method, until):
+    """J in units of 2^exponent, decomposed for g (m,), and the exponent."""
+    if method == svd.NAME:
+        J, dense, exponent = in_reach(J, _dense, lambda dense: float(J.xp.linalg.norm(dense)))
+        return J, svd.decompose(dense, g), exponent
+    if method == qr.NAME:
+        J, _, exponent = in_reach(J, norm, float)
+        return J, qr.decompose(J, g), exponent
+    if method == lanczos.NAME:
+        J, _, exponent = in_reach(J, norm, float)
+        return J, lanczos.decompose(J, g, *until), exponent
+    J, K, exponent = in_reach(J, squared.gram, root_of_trace)
+    return J, squared.decompose(OF_GRAM[method], J, K, g), exponent
+
+
 def decompose(
-    J: Jacobian,
+    J: Jacobian | Ridged,
     g: Array,
     method: str,
     memory_limit: float | None = None,
@@ -278,7 +290,9 @@ def decompose(
     tolerance: float = lanczos.TOLERANCE,
     products: int = lanczos.MOST,
 ) -> Decomposition:
-    """Return the `Decomposition` of J (m, t) for g; arguments are not checked.
+    """Return the `Decomposition` of J (m, t) for g (m,), or (m + t,) for a `Ridged`.
+
+    Arguments are not checked.
 
     The methods are those of `half_inverse` but ``"auto"``, and two for some f alone:
 
@@ -295,7 +309,7 @@ def decompose(
     [0.235 0.5  ] 0.873
     [0.2 0.2] 0.66
     """
-    check_memory(J, method, memory_limit)
+    check_memory(J.data, method, memory_limit)
     return Decomposition(J, g, method, tolerance, products)
 
 
@@ -332,9 +346,9 @@ def _dense(J):
     return J.dense().astype(np.float64, copy=False)
 
 
-def _warn_below_resolution(f, info):
-    unresolved = f.cutoff(info.sigma_max, 0.0) < SQUARED_RESOLUTION * info.sigma_max
-    if info.method in SQUARING and unresolved:
+def _warn_below_resolution(f, root, info):
+    asked = max(f.cutoff(info.sigma_max, 0.0), root)  # no singular value is below the root
+    if info.method in SQUARING and asked < SQUARED_RESOLUTION * info.sigma_max:
         warnings.warn(
             f"tau = {f.tau:g} is below what method {info.method!r} resolves: singular values under "
             f"{SQUARED_RESOLUTION:.1e} max(S) are dropped; use method='qr' to keep them",

@@ -16,11 +16,12 @@ import numpy as np
 
 from .backend import Array, is_array, module_of
 from .device.threads import computed_once
-from .losses import curvature_of
+from .losses import curvature_of, ridge_loss
 from .protocols import Network, Objective, Samples, Solver
 from .rows import OuterProductRows, add_gram, gram_block, symmetric
+from .spectral.ridge import Ridged
 from .spectral.units import exponents_of, largest_exponent
-from .validation import check_array, check_arrays, check_count, check_same_dtype
+from .validation import check_array, check_arrays, check_count, check_real, check_same_dtype
 
 PART_NUMBERS = 2**17  # of J at a time, where J^T J is smaller
 
@@ -37,18 +38,37 @@ def weighted(rows: Array, roots: Array | None) -> Array:
     return rows * roots.reshape(*roots.shape, *(1,) * (rows.ndim - 2))
 
 
-class _Jacobian:
-    """What both kinds of J have: ``where`` is an array that lives where J lives."""
+class Products:
+    """What all kinds of J have: ``where`` is an array that lives where J lives."""
 
     where: Array
-    shape: tuple[int, int]
-    part_samples: Any
-    row_parts: Any
+    root: float = 0.0  # of the rows below, which only a `Ridged` has
+
+    @property
+    def data(self: Any) -> Any:
+        """The rows of samples: all of them."""
+        return self
+
+    def with_rows(self: Any) -> Any:
+        """The same J for methods that need its rows."""
+        return self
+
+    def column(self, a: Array, share: float = 1.0) -> Array:
+        """Return a (m,), which may be (b, |y|): what J^T is applied to. See `Ridged.column`."""
+        return a.reshape(-1)
 
     @property
     def xp(self) -> ModuleType:
         """The array module; no attribute, because pickle takes no modules."""
         return module_of(self.where)
+
+
+class _Jacobian(Products):
+    """What J has whose rows can be made."""
+
+    shape: tuple[int, int]
+    part_samples: Any
+    row_parts: Any
 
     def gram_of_parameters(self) -> Array:
         """Return J^T J (t, t), always float64, from the rows of some samples at a time."""
@@ -340,7 +360,10 @@ class Linearisation:
     Attributes
     ----------
     mean_loss : array ()
-        Mean over the batch of the loss of a sample; on a device, not waited for.
+        L over what it is a mean or a sum of: the mean over the batch of the loss of a sample, and
+        the share of the penalty on theta; on a device, not waited for.
+    loss_of_samples : array ()
+        The mean loss of a sample alone.
     loss : float
         The same as a number.
     loss_gradient : array (b, |y|)
@@ -351,6 +374,9 @@ class Linearisation:
         What gives y: the network and then the solver, or a `Model` of another kind.
     scale : float
         dL/dl_i: 1/b if L is a mean over the batch, 1 if it is a sum.
+    ridge : float
+        w of the penalty on theta, see `Problem.regularised`. g, h and J are of the samples alone;
+        `gradient` and `with_ridge` know it.
 
     Notes
     -----
@@ -371,8 +397,12 @@ class Linearisation:
         self.model = problem.model
         y, self._tape = self.model.forward(theta, batch)
         self.output = y
-        self.mean_loss = problem.loss.value(y, batch.target).mean()
+        self.mean_loss = self.loss_of_samples = problem.loss.value(y, batch.target).mean()
         self.scale = 1 / len(y) if problem.batch_mean else 1.0
+        self.ridge: float = getattr(problem, "ridge", 0.0)  # optional in an `Objective`
+        if self.ridge:
+            share = ridge_loss(self.ridge, theta, len(y), problem.batch_mean)
+            self.mean_loss = self.mean_loss + share
         g = problem.loss.gradient(y, batch.target)
         check_array("g = gradient(y, target) of the loss", g, y.shape)
         self.loss_gradient = g * self.scale
@@ -388,9 +418,8 @@ class Linearisation:
         loss = self.problem.loss
         curvature = curvature_of(loss, self.output, self.batch.target)
         if curvature is None:
-            raise TypeError(
-                f"loss must have a curvature for this optimizer, which {loss!r} has not"
-            )
+            needing = "the penalty on theta" if self.ridge else "this optimizer"
+            raise TypeError(f"loss must have a curvature for {needing}, which {loss!r} has not")
         return curvature * self.scale
 
     @computed_once
@@ -424,7 +453,8 @@ class Linearisation:
 
     def gradient(self) -> Array:
         """Return dL/dtheta (t,): one backward pass through the model."""
-        return self.pulled_back(self.loss_gradient)
+        of_samples = self.pulled_back(self.loss_gradient)
+        return of_samples + self.ridge * self.theta if self.ridge else of_samples
 
     def tangent(self, dtheta: Array) -> Array:
         """Return J dtheta (b, |y|), the derivative of the output along dtheta (t,)."""
@@ -470,6 +500,20 @@ class Linearisation:
     def unit_jacobian(self, tile: int | None = None) -> StackedJacobian:
         """Return J with its rows times the roots."""
         return self.jacobian(tile).weighted(self.roots)
+
+    def with_ridge(self, J: Any, unit: bool) -> Any:
+        r"""Return J, or the ``unit_jacobian``, over rows for the penalty on theta if there is one.
+
+        Rows of J as they are, without the roots of an h (b, |y|), are those of an optimizer that
+        leaves h out. It is then the mean of h that gives rows of theta their size beside them:
+        :math:`J_c^\top g_c = \nabla L` for any.
+        """
+        if not self.ridge:
+            return J
+        h: Any = self.unit_curvature if unit or self.roots is None else float(self.curvature.mean())
+        check_real("the curvature of a loss", h, 0.0, open_low=True)
+        pull = (self.ridge * h) ** 0.5 * self.theta.astype(np.float64, copy=False)
+        return Ridged(J, (self.ridge / h) ** 0.5, pull)
 
     def at(self, theta: Array) -> Linearisation:
         """Return the `Linearisation` on the same batch at other parameters."""

@@ -333,6 +333,11 @@ class ComponentError:
         return (c * c + d * d) ** 0.5, c, d
 
 
+def ridge_loss(weight: float, theta: Array, samples: int, batch_mean: bool) -> Array:
+    r"""Return w/2 |theta|^2, or 1/b of it where L is a sum over b samples: beside a mean loss."""
+    return weight / (2 if batch_mean else 2 * samples) * (theta @ theta)
+
+
 def check_is_loss(name: str, loss: object) -> None:
     """Raise unless ``loss`` has what every loss has."""
     if isinstance(loss, type):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from .backend import Array, module_of
+from .backend import Array
 from .device.threads import computed_once
-from .linearisation import Linearisation, StackedJacobian
+from .linearisation import Linearisation, Products, StackedJacobian
 from .spectral.units import exponents_of, largest_exponent
 from .validation import check_like
 
 
-class MatrixFreeJacobian:
+class MatrixFreeJacobian(Products):
     r"""J, or sqrt(h) J (m, t), of a `Linearisation`: neither its rows nor S are ever held.
 
     J v is one tangent pass through the model, J^T w one backward pass; memory is that of a forward
@@ -36,11 +34,6 @@ class MatrixFreeJacobian:
         self.samples, self.outputs = at.output.shape
         self.shape = at.output.size, at.theta.size
         self.dtype = at.theta.dtype
-
-    @property
-    def xp(self) -> Any:
-        """The array module."""
-        return module_of(self.where)
 
     def matvec(self, v: Array) -> Array:
         """Return J v (m,), float64, for v (t,)."""

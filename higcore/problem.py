@@ -14,7 +14,7 @@ import numpy as np
 from .backend import Array, array_module, same_fields, to_device
 from .device.threads import computed_once
 from .linearisation import Linearisation
-from .losses import Penalised, check_is_loss, target_size
+from .losses import Penalised, check_is_loss, ridge_loss, target_size
 from .model import Model, NetworkThenSolver, WithControl
 from .protocols import Loss, Network, Solver
 from .validation import (
@@ -28,6 +28,7 @@ from .validation import (
     check_index,
     check_like,
     check_real,
+    check_real_field,
 )
 
 NETWORK = ("size", "input_size", "output_size", "init", "forward", "backward", "rows")
@@ -255,6 +256,8 @@ class Problem:
         Data for the test loss.
     batch_mean : bool
         Whether g = dL/dy is divided by the batch size (L a mean), or not (L a sum).
+    ridge : float
+        w >= 0 of a penalty w/2 |theta|^2 in L; see `regularised`.
 
     Notes
     -----
@@ -269,12 +272,14 @@ class Problem:
     test: Batch
     batch_mean: bool = True
     name: str = "problem"
+    ridge: float = 0.0
 
     __eq__ = same_fields
 
     def __post_init__(self) -> None:
         self._check_model()
         check_flag("batch_mean", self.batch_mean)
+        check_real_field(self, "ridge", 0.0)
         check_is_loss("loss", self.loss)
         if not isinstance(self.train, (Batch, FreshData)):
             raise TypeError(f"train must be a Batch or FreshData, got {type(self.train).__name__}")
@@ -408,14 +413,20 @@ class Problem:
         return u, y
 
     def evaluate(self, theta: Array, batch: Batch | None = None, loss: Loss | None = None) -> float:
-        """Return the mean of a sample's loss over ``batch``, by default test loss on test data."""
-        batch, loss = self.test if batch is None else batch, loss or self.loss
+        """Return the mean of a sample's loss over ``batch``, by default test loss on test data.
+
+        A penalty on theta is in it, as it is in L, unless a ``loss`` is named.
+        """
+        batch, of_sample = self.test if batch is None else batch, loss or self.loss
         self.check_batch("batch", batch)
         total = 0.0
         for first in range(0, len(batch.x), EVALUATION_CHUNK):
             part = batch[first : first + EVALUATION_CHUNK]
-            total += float(loss.value(self.model.predict(theta, part)[1], part.target).sum())
-        return total / len(batch.x)
+            total += float(of_sample.value(self.model.predict(theta, part)[1], part.target).sum())
+        mean = total / len(batch.x)
+        if loss is not None or not self.ridge:
+            return mean
+        return mean + float(ridge_loss(self.ridge, theta, len(batch.x), self.batch_mean))
 
     def penalised(self, weight: float) -> Problem:
         r"""Return the same problem with a price of the control, :math:`c\,|u|^2` of each sample.
@@ -446,6 +457,29 @@ class Problem:
         if size == 0:
             raise ValueError("the controls are in y already, with a price or a loss of their own")
         return replace(self, network=longer, loss=Penalised(self.loss, weight, size))
+
+    def regularised(self, weight: float) -> Problem:
+        r"""Return the same problem with a penalty on the parameters, a ridge, in its loss:
+
+        .. math:: L(\theta) + \tfrac w2 |\theta|^2,
+
+        with L the mean or the sum that it is. Every optimizer but `ScaleInvariantPhysics` minimises
+        it, and gradients, training, test and validation losses hold it; what it is without,
+        ``evaluate(theta, loss=problem.loss)`` says. It adds to a penalty that is there. Of a sum
+        over b samples a loss that is reported is L / b.
+
+        Those that take steps with J take it as t more rows of J, of which K need not know: a step
+        costs the same decomposition, applied once more, and a product with J; see
+        `spectral.ridge.Ridged`. `HIG` and ``GaussNewton(paper=True)`` then need a curvature of the
+        loss as well.
+
+        Parameters
+        ----------
+        weight : float
+            w > 0, in units of L.
+        """
+        check_real("weight", weight, 0.0, open_low=True)
+        return replace(self, ridge=self.ridge + float(weight))
 
     def on(self, device: str) -> Problem:
         """Return the same problem with its data on ``device``, ``"cpu"`` or ``"gpu"``."""

@@ -144,7 +144,10 @@ class Samples(Protocol):
 
 
 class Objective(Protocol):
-    """What is linearised, such as a `Problem`: a model, a loss, and whether L is a mean."""
+    """What is linearised, such as a `Problem`: a model, a loss, and whether L is a mean.
+
+    Optional: ``ridge``, the weight w of a penalty w/2 |theta|^2 in L.
+    """
 
     @property
     def network(self) -> Any: ...

@@ -22,6 +22,7 @@ from ..problem import Problem
 from ..protocols import OptimizerState
 from ..spectral import lanczos
 from ..spectral.filters import Damped
+from ..spectral.ridge import Ridged
 from ..spectral.spectrum import HalfInverseInfo, in_range
 from ..validation import check_choice, check_count, check_finite, check_real_field
 from .damped import ROUNDING, loss_at, noise_of_loss, or_else
@@ -79,6 +80,17 @@ class AdaptiveHIG:
       that is far off, where the linear model says nothing, would otherwise rule the step.
     - Every ``average`` steps, theta becomes the mean of the last ones if that is better for the
       others, which takes the noise of the batches out.
+
+    With a penalty w/2 |theta|^2 on theta (`Problem.regularised`) it is the same step of J with rows
+    of theta below it, and so with s^2 + w / h in place of s^2:
+
+    .. math::
+
+        d = m p + \left[h J^\top J + w + \lambda \left(\frac{J^\top J + w / h}{|J|_F^2}\right)^{\mu}
+        \right]^{-1} \bigl(J^\top (g - h J m p) + w (\theta - m p)\bigr) .
+
+    What the batch does not see is held by lambda as well, so that a small w makes a small change of
+    it. Losses that judge hold the penalty; ``reach`` is of samples alone.
 
     The step does not depend on whether L is a mean or a sum, nor on the loss's factor: h holds what
     g holds. Where h is no single number, the rows of J are multiplied by its roots.
@@ -229,12 +241,12 @@ class AdaptiveHIG:
         method, J = plan_step(at, self.method, f, self.memory_limit, unit=True)
         carried = self._momentum(state, method) * state["last"]
         g, h = at.unit_gradient.astype(np.float64, copy=False), at.unit_curvature
-        asked = shortened(g, state["reach"] * h).reshape(-1)
+        asked = J.column(shortened(g, state["reach"] * h))
         beyond = asked - h * J.matvec(carried) if carried.any() else asked
         decomposed = decompose(
             J, beyond, method, self.memory_limit, tolerance=self.tolerance, products=self.products
         )
-        return Model(at, g.reshape(-1), J, asked, carried, decomposed)
+        return Model(at, J.column(g), J, asked, carried, decomposed)
 
     def _trial(self, model, state):
         """The step that the lambda of a state gives, and what the model says of it."""
@@ -251,7 +263,7 @@ class AdaptiveHIG:
     def _penalty(self, model, state):
         """`Damped` with the lambda of a state, in the units of a decomposition."""
         h, decomposed = model.at.unit_curvature, model.decomposed
-        exponent, scale = 2 * decomposed.exponent, decomposed.J.norm_squared() or 1.0
+        exponent, scale = 2 * decomposed.exponent, decomposed.J.data.norm_squared() or 1.0
         damping = in_range(state["damping"], state["exponent"] - exponent)
         damping = damping or self.damping * h * scale
         damping = min(max(damping, FLOOR * h * scale), CAP * h * scale)
@@ -309,12 +321,13 @@ class AdaptiveHIG:
 class Model:
     """L - g.Jd + h/2 |Jd|^2, and J decomposed for what is ``asked`` of it beyond ``carried``.
 
-    g, h and J are the ``unit_gradient``, ``unit_curvature`` and ``unit_jacobian``.
+    g, h and J are the ``unit_gradient``, ``unit_curvature`` and ``unit_jacobian``, over rows of
+    theta if there is a penalty on it.
     """
 
     at: Linearisation
     g: Array
-    J: StackedJacobian
+    J: StackedJacobian | Ridged
     asked: Array
     carried: Array
     decomposed: Decomposition
@@ -344,14 +357,14 @@ class Model:
         beside = or_else(lambda: problem.predict(at.theta - e * step, at.batch)[1], None)
         if beside is None:
             return None
-        change = at.over_roots((e * Jd).reshape(at.output.shape))
+        change = at.over_roots((e * Jd[: at.output.size]).reshape(at.output.shape))
         straight = at.output - change.astype(beside.dtype, copy=False)
         noise = ROUNDING * float(np.finfo(beside.dtype).eps) * float(abs(at.output).max())
         if not noise < float(abs(beside - straight).max()) < math.inf:
             return None
         g, g_straight = (problem.loss.gradient(y, at.batch.target) for y in (beside, straight))
         bend = at.over_roots(g - g_straight)
-        return at.scale / e**2 * bend.reshape(-1).astype(np.float64, copy=False)
+        return self.J.column(at.scale / e**2 * bend.astype(np.float64, copy=False), 0.0)
 
 
 class Trial(NamedTuple):
@@ -411,4 +424,4 @@ def shortened(g: Array, longest: float) -> Array:
 
 def _typical_distance(at):
     """Root mean square over samples of the distance of y from where a loss of curvature h is 0."""
-    return (2 * abs(at.loss) * at.scale / at.unit_curvature) ** 0.5
+    return (2 * abs(float(at.loss_of_samples)) * at.scale / at.unit_curvature) ** 0.5

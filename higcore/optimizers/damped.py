@@ -42,6 +42,12 @@ class LevenbergMarquardt:
     rounding cannot tell the predicted decrease from 0, or growing does not help either, it stays
     as it was.
 
+    With a penalty w/2 |theta|^2 (`Problem.regularised`) the step is
+
+    .. math:: (h J^\top J + w + \lambda)^{-1} (J^\top g + w \theta)
+
+    by the same factorisation, and L and its predicted decrease hold the penalty.
+
     h holds what g holds, the factor and weights of the loss and the 1/b of a mean, so that the step
     depends on none of them but the weights. Where h is no single number, the rows of J are
     multiplied by its roots; see `Linearisation`.
@@ -91,7 +97,7 @@ class LevenbergMarquardt:
         rounding = ROUNDING * float(np.finfo(linearisation.output.dtype).eps)
         noise = noise_of_loss(linearisation, rounding)
         # Under the floor K + lambda I may be singular to rounding; over the cap nothing moves.
-        floor, cap = 10 * decomposition.J.shape[0] * EPS * largest, largest / (10 * rounding)
+        floor, cap = 10 * decomposition.J.data.shape[0] * EPS * largest, largest / (10 * rounding)
         damping = in_range(state["damping"], state.get("exponent", 0) - exponent)
         damping, growth = min(max(damping or self.damping * largest, floor), cap), state["growth"]
         for _ in range(self.tries):
@@ -114,8 +120,9 @@ class LevenbergMarquardt:
         """The `Decomposition` at a point, within the limit of memory, and max diag h J J^T."""
         f = Damped(1.0, curvature=h)
         _, J = plan_step(linearisation, self.method, f, self.memory_limit, unit=True)
-        decomposition = decompose(J, linearisation.unit_gradient, self.method, self.memory_limit)
-        return decomposition, h * float(decomposition.J.row_norms_squared().max()) or 1.0
+        g = J.column(linearisation.unit_gradient)
+        decomposition = decompose(J, g, self.method, self.memory_limit)
+        return decomposition, h * float(decomposition.J.data.row_norms_squared().max()) or 1.0
 
 
 def _state(damping, exponent):

@@ -38,6 +38,7 @@ NOT_EVEN_ONE = (
     "not even one sample fits: AdaptiveHIG(method='lanczos') and first-order optimizers need no "
     "rows of J"
 )
+OF_RIDGE = 12  # float64 numbers a parameter that a penalty on theta takes, at most
 IN_TILES = (*SQUARING, "cholesky")  # methods that take K alone
 
 
@@ -131,6 +132,8 @@ def memory_estimate(
         "row factors": 0 if by_passes else tiles * factor_numbers(model.factor_shapes, r),
     }
     parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
+    if problem.ridge:
+        parts["parameters"] += 8 * OF_RIDGE * t
     if t < m and not by_passes:  # some rows of J, whole
         parts["row factors"] += 8 * 2 * t * min(m, rows_of_part(t) + r)
     return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t, on_host)}, method)
@@ -187,7 +190,8 @@ def plan_step(
 
     For ``"lanczos"`` it is a `MatrixFreeJacobian`, else a `StackedJacobian`.
 
-    If ``unit``, J is the ``unit_jacobian`` of the `Linearisation`.
+    If ``unit``, J is the ``unit_jacobian`` of the `Linearisation`. With a penalty on theta it
+    is over rows of theta, of which the choice knows nothing.
 
     The choice of ``"auto"`` is made here once, for the estimate of memory and for the step. If it
     depends on the size of J, because tau is absolute, J is first taken in the tiles of a method
@@ -210,13 +214,13 @@ def plan_step(
         chosen = lanczos.NAME  # which holds no K
         tile_of(chosen)
     if chosen == lanczos.NAME:
-        return chosen, MatrixFreeJacobian(at, unit)
+        return chosen, at.with_ridge(MatrixFreeJacobian(at, unit), unit)
     J = (at.unit_jacobian if unit else at.jacobian)(tile)
     if method == "auto" and not f.relative:
         best = choose(relative_tau(f, J))
         if best != chosen:
             chosen, J = best, J.in_tiles(tile_of(best))
-    return chosen, J
+    return chosen, at.with_ridge(J, unit)
 
 
 def ran_out_of_memory(

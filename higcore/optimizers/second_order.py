@@ -10,6 +10,7 @@ from ..half_inverse import METHODS, HalfInverseInfo, check_memory_limit, filtere
 from ..linearisation import Linearisation, StackedJacobian
 from ..protocols import OptimizerState
 from ..spectral.filters import TruncatedPower, check_truncated_power
+from ..spectral.ridge import Ridged
 from ..validation import check_choice, check_flag, check_real, check_real_field
 from .memory import plan_step
 
@@ -25,7 +26,11 @@ class HIG:
 
     Notes
     -----
-    The loss needs no curvature. The step is linear in g, which holds the factor of the loss and,
+    With a penalty on theta (`Problem.regularised`) J and g are those of `spectral.ridge.Ridged`:
+    with rows of theta below those of the batch and singular values sqrt(s^2 + w / h), to which tau
+    and beta refer. That takes a curvature of the loss; the mean, if there is one for each entry.
+
+    Without one the loss needs no curvature. The step is linear in g, which holds its factor and,
     where L is a mean, 1/b. For the same step lr goes
 
     - with 1/c, if the loss is multiplied by c;
@@ -63,10 +68,10 @@ class HIG:
     ) -> tuple[Array, OptimizerState, HalfInverseInfo]:
         """Return (step, state, info)."""
         method, J = plan_step(linearisation, self.method, self.filter, self.memory_limit)
-        return self._step(method, J, linearisation.loss_gradient, state)
+        return self._step(method, J, J.column(linearisation.loss_gradient), state)
 
     def _step(
-        self, method: str, J: StackedJacobian, g: Array, state: OptimizerState
+        self, method: str, J: StackedJacobian | Ridged, g: Array, state: OptimizerState
     ) -> tuple[Array, OptimizerState, HalfInverseInfo]:
         step, info = filtered(J, g, self.filter, method, self.memory_limit)
         step *= self.lr
@@ -82,7 +87,10 @@ class GaussNewton(HIG):
 
     for lr = 1, with the curvature h of L in y. Where network and solver are linear and the loss is
     a `SquaredError`, one step of a full batch is all, whatever the batch, the loss's factor and
-    weights are and whether L is a mean or a sum.
+    weights are and whether L is a mean or a sum. With a penalty on theta (`Problem.regularised`),
+    whose rows are below those of J, that is ridge regression; a w up to tau^2 h max(S)^2 is cut. A
+    batch with fewer rows than parameters says nothing of most of theta, and then all of that goes
+    to 0 at once: with batches take a small lr, or an optimizer that damps.
 
     The authors' step leaves the curvature out, and is `HIG` with kappa = -1 (eq. 3),
 
@@ -123,4 +131,4 @@ class GaussNewton(HIG):
         h = linearisation.unit_curvature
         check_real("the curvature of a loss", h, 0.0, open_low=True)
         method, J = plan_step(linearisation, self.method, self.filter, self.memory_limit, unit=True)
-        return self._step(method, J, linearisation.unit_gradient / h, state)
+        return self._step(method, J, J.column(linearisation.unit_gradient) / h, state)

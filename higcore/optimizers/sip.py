@@ -15,6 +15,16 @@ from ..validation import check_finite, check_real_field
 from .first_order import Adam
 
 
+def check_takes_ridge(optimizer: object, ridge: float) -> None:
+    """Raise if there is a penalty on theta for which an optimizer has no place."""
+    if ridge and not getattr(optimizer, "takes_ridge", True):
+        raise TypeError(
+            f"{type(optimizer).__name__} teaches the network a control, in the units of u, and has "
+            f"no place for a penalty on theta in those of L, here ridge = {ridge:g}; take another "
+            "optimizer, or `penalised`"
+        )
+
+
 @dataclass(frozen=True)
 class ScaleInvariantPhysics:
     """SIP: invert the solver sample by sample, then teach the network the inverted control.
@@ -23,7 +33,7 @@ class ScaleInvariantPhysics:
     of sample i's control alone, which solves a linear solver exactly. Adam then takes a step on the
     proxy loss mean_i |u_i - (u_i - du_i)|^2, the target u_i - du_i held constant, so that the
     network's cotangent is 2 du_i / b (Holl, Koltun and Thuerey 2021; the paper's inversion
-    approach).
+    approach). A penalty on theta has no place in it, and is refused.
 
     Parameters
     ----------
@@ -34,6 +44,7 @@ class ScaleInvariantPhysics:
     """
 
     needs_solver: ClassVar[bool] = True
+    takes_ridge: ClassVar[bool] = False
     lr: float = 0.001
     rcond: float = 1e-5
     adam: Adam = field(init=False, repr=False)
@@ -51,6 +62,7 @@ class ScaleInvariantPhysics:
         self, linearisation: Linearisation, state: OptimizerState
     ) -> tuple[Array, OptimizerState, None]:
         """Return (step, state, None)."""
+        check_takes_ridge(self, linearisation.ridge)
         du = inverted_control_step(linearisation, self.rcond)
         return self.adam.update(_Proxy(linearisation, du), state)
 

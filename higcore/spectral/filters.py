@@ -24,7 +24,7 @@ import numpy as np
 from ..backend import Array
 from ..validation import check_choice, check_real_field
 from .rational import PartialFractions, fractions_of, power_fractions
-from .spectrum import SQUARED_RESOLUTION, in_range
+from .spectrum import SQUARED_RESOLUTION, in_range, require
 
 TRUNCATIONS = ("relative", "absolute")
 FRACTIONS = 1e-12  # relative error of partial fractions
@@ -231,6 +231,78 @@ class SmoothPower:
         power, c2 = (self.kappa + 1) / 2, self.tau**2 * largest
         what = f"a smooth cut at {self.tau:g}"
         return fractions_of(lambda x: x**power / (x + c2), least, largest, what, tolerance)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    r"""F(x) = f(r) / r at r = sqrt(x + c), x = s^2: an f of [J; sqrt(c) I] by the s of J alone.
+
+    Singular values of the two together are sqrt(s^2 + c), and sqrt(c) where J has a null space.
+    These are what f is told, and cuts. `ridge` applies it, in units that are f's already.
+
+    Accuracy: that of f at r, or better: an error of x is one of r^2, which is c at least.
+    """
+
+    f: Filter
+    ridge: float  # c
+
+    @property
+    def name(self) -> str:
+        """That of f."""
+        return self.f.name
+
+    def cutoff(self, sigma_max: float, resolution: float) -> float:
+        """The s up to which modes are dropped, or not told apart."""
+        r = self.f.cutoff(self._together(sigma_max), resolution)
+        return max(math.sqrt(max(r * r - self.ridge, 0.0)), resolution * sigma_max)
+
+    def at_zero(self, sigma_max: float, resolution: float) -> float:
+        """F(0), for what J does not see."""
+        r = np.array([self.ridge**0.5, self._together(sigma_max)])
+        return float(self.f.over_sigma(np, r, resolution)[0])
+
+    def over_sigma(self, xp: ModuleType, sigma: Array, resolution: float) -> Array:
+        """F(s^2)."""
+        return self.f.over_sigma(xp, xp.sqrt(sigma * sigma + self.ridge), resolution)
+
+    def fractions(
+        self, least: float, largest: float, tolerance: float = FRACTIONS
+    ) -> PartialFractions:
+        """F for x from ``least`` to ``largest``: f's of x + c, whose poles are further out by c."""
+        of_f = self.f.fractions(least + self.ridge, largest + self.ridge, tolerance)
+        return of_f._replace(poles=of_f.poles + self.ridge)
+
+    def _together(self, sigma: float) -> float:
+        """The singular value of [J; sqrt(c) I] for one of J."""
+        return math.hypot(sigma, math.sqrt(self.ridge))
+
+
+class ShiftedSlope(Shifted):
+    """G(x) = (F(x) - F(0)) / x for the F of `Shifted`.
+
+    G is multiplied by x again, in J^T G(K) J, and so is the rounding error of the difference,
+    eps F(0) / x. Only an x that is noise, far below the true one, would enlarge it. Where a method
+    resolves c, G is flat below what it resolves of x, and is taken at that; where it does not, F
+    is.
+    """
+
+    def over_sigma(self, xp: ModuleType, sigma: Array, resolution: float) -> Array:
+        """G(s^2)."""
+        sigma = xp.maximum(sigma, resolution * float(sigma.max()) or 1.0)
+        F = super().over_sigma(xp, xp.concatenate([sigma, xp.zeros(1)]), resolution)
+        return (F[:-1] - F[-1:]) / (sigma * sigma)
+
+    def fractions(
+        self, least: float, largest: float, tolerance: float = FRACTIONS
+    ) -> PartialFractions:
+        """G by the poles of F: a / (x + p) - a / p = -x (a / p) / (x + p).
+
+        Raises `DecompositionError` where F(0) is not what they say, for f cuts it.
+        """
+        cutoff = self.f.cutoff(self._together(largest**0.5), SQUARED_RESOLUTION)
+        require(self.ridge > cutoff * cutoff, "the null space of J is cut")
+        _, poles, residues, error = super().fractions(0.0, largest, tolerance)
+        return PartialFractions(0.0, poles, -residues / poles, error)
 
 
 Filter: TypeAlias = TruncatedPower | Damped | SmoothPower

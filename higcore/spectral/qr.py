@@ -75,6 +75,11 @@ class TriangleOfColumns(NamedTuple):
         coefficients = inverse * (Vt @ self.J.rmatvec(g))
         return self._replace(vectors=self.vectors._replace(coefficients=coefficients))
 
+    def of_image(self, v: Array) -> TriangleOfColumns:
+        """Return it for J v, v (t,): U^T Q^T J v = S V^T v, where `of` would square J."""
+        coefficients = self.vectors.sigma * (self.vectors.Vt @ v)
+        return self._replace(vectors=self.vectors._replace(coefficients=coefficients))
+
 
 def decompose(J: Jacobian, g: Array) -> TriangleOfRows | TriangleOfColumns:
     """Decompose an operator J (m, t) for g (m,)."""

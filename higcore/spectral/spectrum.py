@@ -35,7 +35,8 @@ class HalfInverseInfo:
     sigma_max, sigma_min : float
         Largest singular value of J, and the smallest that was kept (0 if none was).
     cutoff : float
-        Singular value up to which modes were dropped.
+        Singular value up to which modes were dropped. With a penalty on theta all three are of J
+        over the rows of theta, and ``rank`` counts modes of J.
     gap_to_cutoff : float
         Relative distance of the nearest singular value to the cutoff, inf without a cutoff.
     fallback : str or None

@@ -24,7 +24,8 @@ class StepDiagnostics(NamedTuple):
 
         predicted = \nabla L \cdot d - h |J d|^2 / 2, \qquad actual = L(\theta) - L(\theta - d),
 
-    with the gradient from the adjoint, as in training, so that a wrong one shows.
+    the former less :math:`w |d|^2 / 2` if there is a penalty on theta, with the gradient from the
+    adjoint, as in training, so that a wrong one shows.
 
     Near 1, their ``ratio`` says that the solver is linear over the step and lr may grow; far below
     1, or negative, that the step is too long. With a small lr, 0.01, it must be 1 to about three
@@ -62,18 +63,19 @@ class Diagnostics(Table[StepDiagnostics]):
     }  # fmt: skip
 
 
-def _bent(at, Jd):
-    """h |J d|^2, 0 for a loss that says no curvature."""
+def _bent(at, change, Jd):
+    """h |J d|^2, 0 for a loss that says no curvature, and w |d|^2 of a penalty on theta."""
+    of_theta = at.ridge * (change * change).sum() if at.ridge else 0.0
     if curvature_of(at.problem.loss, at.output, at.batch.target) is None:
-        return 0.0
+        return of_theta
     Jd = weighted(Jd, at.roots)
-    return at.unit_curvature * (Jd * Jd).sum()
+    return at.unit_curvature * (Jd * Jd).sum() + of_theta
 
 
 def diagnose(number: int, at: Linearisation, change: Array, info: Any) -> StepDiagnostics:
     """The `StepDiagnostics` of update ``number``, theta - change, linearised ``at`` theta."""
     Jd = at.tangent(change)  # (b, |y|)
-    predicted = float((at.gradient() * change).sum() - _bent(at, Jd) / 2)
+    predicted = float((at.gradient() * change).sum() - _bent(at, change, Jd) / 2)
     spectrum: dict[str, Any] = {}
     if hasattr(info, "sigma_min"):
         names = ("sigma_max", "condition", "gap_to_cutoff")

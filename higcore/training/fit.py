@@ -12,6 +12,7 @@ from ..backend import Array, module_of, release_memory
 from ..device.memory import within_memory
 from ..device.threads import thread_policy
 from ..optimizers.memory import ran_out_of_memory
+from ..optimizers.sip import check_takes_ridge
 from ..problem import Batch, FreshData, Problem, Shuffled
 from ..protocols import Optimizer
 from ..validation import (
@@ -195,6 +196,7 @@ def _check_parts(problem, optimizer, diagnostics, callbacks):
             f"{type(optimizer).__name__} inverts a solver behind the network, and the network of "
             f"a {type(problem.network).__name__} is inside; take another optimizer"
         )
+    check_takes_ridge(optimizer, problem.ridge)
     for name, value in callbacks.items():
         if not isinstance(value, (tuple, list)) or not all(map(callable, value)):
             raise TypeError(f"{name} must be a list of callables, got {value!r}")

@@ -21,7 +21,11 @@ PARTS = ("network", "solver", "loss", "optimizer", "optimizer_parts")  # as `des
 JUDGES = ("test_data", "validation_data")
 DATA = ("data_seed", "train_data", *JUDGES)
 IMPLIED = (*DATA, "optimizer_parts")  # where others differ, these are not worth a word
-BEFORE = {"shuffle": False, "validation_data": None}  # of a run that does not say these
+BEFORE = {
+    "shuffle": False,
+    "validation_data": None,
+    "ridge": 0.0,
+}  # of a run that does not say these
 DIGITS = 16  # hexadecimal ones of a digest: 64 bits
 
 # What one value may look like in more than one way, and before it what is to be left as it is.
@@ -52,6 +56,7 @@ def identity(
         "solver": describe(problem.solver),
         "loss": describe(problem.loss),
         "batch_mean": bool(problem.batch_mean),
+        "ridge": float(problem.ridge),
         "samples": int(problem.train.count),
         "dtype": str(problem.sample.x.dtype),
         "optimizer": describe(optimizer),
