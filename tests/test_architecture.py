@@ -20,7 +20,7 @@ ROOMS = [
     ("protocols",),
     ("linearisation",),
     ("model",),
-    ("half_inverse", "matrix_free", "problem", "examination"),
+    ("half_inverse", "problem", "examination"),
     ("optimizers",),
     ("training",),
 ]

@@ -94,7 +94,7 @@ class OverRidge:
         """The smallest s / max(S) that the method tells from 0."""
         if self.method in (svd.NAME, qr.NAME):
             return float(EPS * max(self.J.data.shape))
-        return SQUARED_RESOLUTION
+        return float(SQUARED_RESOLUTION)
 
     @computed_once
     def q(self) -> Array:
