@@ -477,6 +477,9 @@ def test_memory_is_told():
     plain = oscillators()
     parts = [memory_estimate(p, 8).parts["parameters"] for p in (plain, plain.regularised(W))]
     assert parts[1] - parts[0] == 8 * 12 * plain.size
+    of_K = [memory_estimate(p, 8, method="lanczos").parts["lanczos of K"]
+            for p in (plain, plain.regularised(W))]  # fmt: skip
+    assert of_K[1] == 2 * of_K[0]
 
 
 class NoCurvature:

@@ -136,7 +136,9 @@ def memory_estimate(
         parts["parameters"] += 8 * OF_RIDGE * t
     if t < m and not by_passes:  # some rows of J, whole
         parts["row factors"] += 8 * 2 * t * min(m, rows_of_part(t) + r)
-    return MemoryEstimate(parts | {f"{method} of K": workspace(method, m, t, on_host)}, method)
+    spaces = 2 if by_passes and problem.ridge else 1
+    parts[f"{method} of K"] = spaces * workspace(method, m, t, on_host)
+    return MemoryEstimate(parts, method)
 
 
 def factor_numbers(shapes: Iterable[tuple[int, int, int]], r: int) -> int:

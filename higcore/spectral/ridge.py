@@ -8,7 +8,8 @@ r = sqrt(x + c),
     q = sqrt(c) p,   G(x) = (F(x) - F(0)) / x,   K = J J^T:
 
 J^T G(K) J is F(J^T J) - F(0), whichever side of J is the smaller. So K is decomposed as without
-the penalty, and applied to two vectors in place of one, with a product J q in addition.
+the penalty, and applied to two vectors in place of one, with a product J q in addition. Only
+`lanczos`, whose spaces are those of a vector, makes two of them.
 """
 
 from __future__ import annotations
