@@ -21,8 +21,8 @@ from higcore.backend import to_host
 from higcore.half_inverse import LANCZOS_FROM, choose_method, decompose
 from higcore.linearisation import DenseJacobian
 from higcore.losses import Huber, SquaredError
-from higcore.matrix_free import MatrixFreeJacobian
 from higcore.optimizers import adaptive
+from higcore.optimizers.matrix_free import MatrixFreeJacobian
 from higcore.optimizers.memory import plan_step
 from higcore.spectral import lanczos
 from higcore.spectral.filters import Damped, SmoothPower, TruncatedPower

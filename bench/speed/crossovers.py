@@ -11,7 +11,7 @@ import scipy.linalg
 from higcore import half_inverse
 from higcore.backend import synchronize, thread_policy
 from higcore.half_inverse import SQUARING, choose_method, decompose
-from higcore.matrix_free import MatrixFreeJacobian
+from higcore.optimizers.matrix_free import MatrixFreeJacobian
 from higcore.spectral.filters import Damped, TruncatedPower
 
 from ..experiments import EXPERIMENTS

@@ -26,12 +26,12 @@ from ..half_inverse import (
     workspace,
 )
 from ..linearisation import Linearisation, rows_of_part
-from ..matrix_free import MatrixFreeJacobian
 from ..problem import Problem
 from ..protocols import Objective, Optimizer
 from ..spectral import lanczos
 from ..spectral.filters import Filter
 from ..validation import check_choice, check_count, check_real
+from .matrix_free import MatrixFreeJacobian
 
 METHODS_OF_STEPS = (*OF_DAMPED, "cholesky")
 NOT_EVEN_ONE = (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .backend import Array
-from .device.threads import computed_once
-from .linearisation import Linearisation, Products, StackedJacobian
-from .spectral.units import exponents_of, largest_exponent
-from .validation import check_like
+from ..backend import Array
+from ..device.threads import computed_once
+from ..linearisation import Linearisation, Products, StackedJacobian
+from ..spectral.units import exponents_of, largest_exponent
+from ..validation import check_like
 
 
 class MatrixFreeJacobian(Products):
