@@ -15,6 +15,8 @@ a sample back has ``body(lo, hi, first, last, *args, *scratch)`` and works on th
 A body allocates nothing. What it needs between its first and its last line is scratch, which it
 indexes from 0, whatever lo and first are: a worker thread's own few rows, which stay in its core's
 cache, or a GPU thread's registers and local memory. Arguments are arrays and scalars, no tuples.
+A division by 0 gives infinity or NaN, as on a GPU: to test the divisor would keep a loop from being
+vectorised.
 Functions that it calls are plain ones, too, of any module: whatever a body can reach is compiled
 with it.
 """
@@ -164,7 +166,8 @@ class RangeKernel:
 
             sources = Sources(loop)
             sources.require_unchanged()
-            self._sources, self._compiled = sources, compile_kept(loop, sources, body.__name__)
+            compiled = compile_kept(loop, sources, body.__name__, divides_by_zero=True)
+            self._sources, self._compiled = sources, compiled
         self._sources.require_unchanged()
         return self._compiled
 

@@ -88,6 +88,8 @@ class OuterProductRows:
 
         Unit n_in stands for the bias; by default all units, that is all columns of the layer.
         """
+        if self.is_entries:
+            return self.delta[:, :, 0]
         xp = module_of(self.a)
         b, r = self.delta.shape[:2]
         stop = self.units if stop is None else stop
@@ -134,7 +136,12 @@ class OuterProductRows:
         Contracting over pairs of positions costs 2 P^2 n_out operations an entry of K, the
         explicit rows (n_in + 1) n_out, half of it saved by symmetry.
         """
-        return self.positions > 1 and 2 * self.positions**2 > self.units
+        return self.is_entries or (self.positions > 1 and 2 * self.positions**2 > self.units)
+
+    @property
+    def is_entries(self) -> bool:
+        """True where delta are the entries of the rows, of no input and one position."""
+        return self.n_in == 0 and self.positions == 1
 
     def entries(self) -> Array:
         """The explicit rows in float64, (m, (n_in + 1) n_out)."""
@@ -152,6 +159,25 @@ class OuterProductRows:
 
 
 Layers: TypeAlias = list[OuterProductRows]
+
+
+def as_entries(layers: Layers) -> Layers:
+    """The same rows as one block of their entries (b, r, t), if these are fewer than the factors.
+
+    Of layers that are used at so many positions that a Gram matrix takes the entries in any case.
+    The layers follow one another in theta.
+    """
+    b, r = layers[0].delta.shape[:2]
+    t = layers[-1].stop
+    if not all(block.through_entries for block in layers):
+        return layers
+    if b * r * t > sum(block.a.size + block.delta.size for block in layers):
+        return layers
+    xp = module_of(layers[0].delta)
+    entries = xp.empty((b, r, 1, t), layers[0].delta.dtype)
+    for block in layers:
+        entries[:, :, 0, block.start : block.stop] = block.explicit()
+    return [OuterProductRows(xp.empty((b, 1, 0), entries.dtype), entries, 0)]
 
 
 def gram_terms(

@@ -15,6 +15,7 @@ from higcore.training.identity import describe
 from higcore.validation import Shape, check_arrays, check_dtype
 
 from .layers import Layer
+from .scalar import ScalarNetwork, scalar_network
 
 
 class Network:
@@ -61,6 +62,11 @@ class Network:
     def output_size(self) -> int:
         """Width of the output, |u|."""
         return self.layers[-1].n_out
+
+    @property
+    def scalar(self) -> ScalarNetwork | None:
+        """The same network as functions that a kernel calls, for dense layers; else None."""
+        return scalar_network(self.layers)
 
     @property
     def factor_shapes(self) -> list[tuple[int, int, int]]:

@@ -9,7 +9,9 @@ from .observed import AtTimes, Seen
 from .oscillators import OscillatorChain
 from .poisson import Poisson2D
 from .rollout import Rollout
-from .stepper import RungeKutta4, Stepper
+from .runge_kutta import RungeKutta4
+from .scalar import ScalarStepper
+from .stepper import Stepper
 from .toy import ScaledOutputs
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "QuantumDipole",
     "Rollout",
     "RungeKutta4",
+    "ScalarStepper",
     "ScaledOutputs",
     "Seen",
     "Solver",

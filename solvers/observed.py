@@ -42,11 +42,11 @@ class Seen:
 
     def width(self, n: int) -> int:
         """|z| for states of n components."""
-        return len(self._components(n)) + int(self.time) + self.given
+        return len(self.components(n)) + int(self.time) + self.given
 
     def look(self, x: Array, share: Array, given: Array) -> Array:
         """Return z (b, |z|) for x (b, n), the share of the march (b, 1) and what is given."""
-        parts = [x if self.state is None else x[:, self._components(x.shape[1])]]
+        parts = [x if self.state is None else x[:, self.components(x.shape[1])]]
         parts += [share] * self.time + [given] * (self.given > 0)
         return parts[0] if len(parts) == 1 else module_of(x).concatenate(parts, axis=1)
 
@@ -59,7 +59,8 @@ class Seen:
             x_bar[:, :, component] += z_bar[:, :, position]
         return x_bar
 
-    def _components(self, n):
+    def components(self, n: int) -> list[int]:
+        """Those of a state of n components that are seen."""
         if self.state is None:
             return list(range(n))
         if beyond := [component for component in self.state if component >= n]:

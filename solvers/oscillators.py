@@ -12,6 +12,7 @@ from higcore.validation import check_cotangents, check_count, check_like, check_
 
 from . import rk4
 from .base import TapedSolver, check_tape, several
+from .march import StepFunctions
 from .stepper import StepOf
 
 
@@ -77,6 +78,30 @@ def _sweep(lo, hi, first, last, control, cubic, linear, h, U, X, X_bar, U_bar, *
         lo, hi, first, last, acceleration, acceleration_adjoint, physics, h, U, X, X_bar, U_bar,
         *scratch,
     )  # fmt: skip
+
+
+def _parts(numbers):
+    """(control, cubic, linear) and the step, of the numbers of `StepFunctions`."""
+    return (numbers[3:], numbers[1], numbers[2]), numbers[0]
+
+
+def _advance(width, numbers, x, u, work):
+    physics, h = _parts(numbers)
+    q, a, _, _ = work
+    rk4.stages(width, acceleration, physics, h, x, u[0], q, a)
+    rk4.advance(width, h, x, a)
+
+
+def _linearise(width, numbers, x, u, work):
+    physics, h = _parts(numbers)
+    q, a, _, _ = work
+    rk4.stages(width, acceleration, physics, h, x, u[0], q, a)
+
+
+def _pull(width, numbers, work, x_bar, u_bar):
+    physics, h = _parts(numbers)
+    q, _, a_bar, q_bar = work
+    rk4.pull_step(width, acceleration_adjoint, physics, h, q, x_bar, u_bar[0], a_bar, q_bar)
 
 
 SHORT = 1024  # steps of samples, some 50 us
@@ -197,6 +222,16 @@ class OscillatorChain(TapedSolver):
     def stepper(self) -> StepOf:
         """Return the physics of one step, for a `Rollout` with the network inside the time loop."""
         return StepOf(replace(self, steps=1))
+
+    def step_functions(self) -> StepFunctions:
+        """Return the physics of one step as functions that a kernel calls."""
+        numbers = self.dt, self.cubic, self.linear, *self.control
+        return StepFunctions(_advance, _linearise, _pull, numbers, self._step_work)
+
+    def _step_work(self, width):
+        """Positions and accelerations of the stages, and their cotangents."""
+        stages = (4, self.oscillators, width)
+        return stages, stages, stages, (self.oscillators, width)
 
     def trajectory(self, x: Array, u: Array) -> Array:
         """Return the states at all times, (b, steps + 1, 2n), start included."""

@@ -81,6 +81,19 @@ def stages(width, acceleration, physics, h, x, u, q, a):
         acceleration(width, physics, q[k], u, a[k])
 
 
+def pull_step(width, acceleration_adjoint, physics, h, q, x_bar, u_bar, a_bar, q_bar):
+    """Turn x_bar, of the end of a step, into that of its start; u_bar that of its control.
+
+    q are the positions of the stages; a_bar (4, n, width) and q_bar (n, width) are scratch.
+    """
+    for i in range(width):
+        u_bar[i] = 0.0
+    advance_adjoint(width, h, x_bar, a_bar)
+    for stage in range(3, -1, -1):
+        acceleration_adjoint(width, physics, q[stage], a_bar[stage], q_bar, u_bar)
+        stage_position_adjoint(width, stage, h, q_bar, x_bar, a_bar)
+
+
 def solve(lo, hi, acceleration, physics, h, U, X, x, u, q, a):
     """March X[0] through all steps."""
     width = hi - lo
@@ -128,12 +141,8 @@ def sweep(
         load(lo, width, U[s : s + 1], u)
         stages(width, acceleration, physics, h, x, u[0], q, a)
         for k in range(first, last):
-            for i in range(width):
-                u_bar[0, i] = 0.0
-            advance_adjoint(width, h, x_bar[k - first], a_bar)
-            for stage in range(3, -1, -1):
-                acceleration_adjoint(width, physics, q[stage], a_bar[stage], q_bar, u_bar[0])
-                stage_position_adjoint(width, stage, h, q_bar, x_bar[k - first], a_bar)
+            own = x_bar[k - first]
+            pull_step(width, acceleration_adjoint, physics, h, q, own, u_bar[0], a_bar, q_bar)
             store(lo, width, u_bar, U_bar[k, s : s + 1])
     for k in range(first, last):
         store(lo, width, x_bar[k - first], X_bar[k])

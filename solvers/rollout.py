@@ -24,14 +24,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from higcore.backend import Array, module_of
-from higcore.device.threads import computed_once
 from higcore.model import Model
 from higcore.protocols import Samples
-from higcore.rows import OuterProductRows
+from higcore.rows import OuterProductRows, as_entries
 from higcore.training.identity import describe
-from higcore.validation import check_count, check_flag, check_has, check_like
+from higcore.validation import check_arrays, check_count, check_flag, check_has, check_like
 
+from .march import CompiledMarch
 from .observed import AtTimes, Seen
+from .tape import March, over_steps, summed
 
 APPLICATIONS = 2**16  # of the network at once, in a backward pass: bounds its memory
 NETWORK = (
@@ -39,29 +40,8 @@ NETWORK = (
     "part", "factor_shapes",
 )  # fmt: skip
 STEPPER = ("state_size", "control_size", "step", "tangent", "jacobian", "pull")
+LARGEST_COMPILED = 4096  # parameters of a network up to which a kernel is faster than BLAS
 LARGEST_CLOSED = 64  # |x| up to which C_s is worth forming for fewer than |x| cotangents
-
-
-class March:
-    """The tape of a `Rollout`: states X (steps + 1, b, n), controls U (steps, b, k), and input."""
-
-    def __init__(self, X: Array, U: Array, given: Array) -> None:
-        self.X, self.U, self.given = X, U, given
-
-    def part(self, samples: slice) -> March:
-        """The march of some of the samples."""
-        return March(self.X[:, samples], self.U[:, samples], self.given[samples])
-
-    @property
-    def steps(self) -> int:
-        """How many there are."""
-        return len(self.U)
-
-    @computed_once
-    def starts(self) -> tuple[Array, Array]:
-        """x and u at the beginning of every step, each step's b samples after those before."""
-        n, k = self.X.shape[2], self.U.shape[2]
-        return self.X[:-1].reshape(-1, n), self.U.reshape(-1, k)
 
 
 class Rollout(Model):
@@ -211,7 +191,21 @@ class Rollout(Model):
             return y
         return module_of(y).concatenate([y, U.swapaxes(0, 1).reshape(len(y), -1)], axis=1)
 
+    @property
+    def compiled(self) -> CompiledMarch | None:
+        """The same as kernels, where network and step can be said for one sample, else None."""
+        network, step = getattr(self.network, "scalar", None), getattr(self.stepper, "scalar", None)
+        if network is None or step is None or type(self.sees) is not Seen:
+            return None
+        if self.size > LARGEST_COMPILED:
+            return None
+        return CompiledMarch(network, step, self.sees, self.state_size)
+
     def _march(self, theta, batch):
+        if compiled := self.compiled:
+            self._check_march(theta, batch)
+            X, U = compiled.states(self.steps, theta, batch.x, batch.net_input)
+            return March(X, U, batch.net_input)
         x, given, xp = batch.x, batch.net_input, module_of(batch.x)
         X = xp.empty((self.steps + 1, *x.shape), x.dtype)
         U = xp.empty((self.steps, len(x), self.stepper.control_size), x.dtype)
@@ -224,6 +218,11 @@ class Rollout(Model):
                 check_like("x_next = step(x, u) of the stepper", x, X[0].shape, x=X[0])
             X[s + 1], U[s] = x, u
         return March(X, U, given)
+
+    def _check_march(self, theta, batch):
+        """Compiled code would read beyond the ends of arrays of another size."""
+        x, given = (batch.x, ("b", self.state_size)), (batch.net_input, ("b", self.input_size))
+        check_arrays(theta=(theta, (self.size,)), x=x, net_input=given)
 
     def tangent(self, theta: Array, tape: March, dtheta: Array) -> Array:
         """Return dy (b, |y|), the derivative of y along dtheta (t,)."""
@@ -262,20 +261,33 @@ class Rollout(Model):
         """Return theta_bar (t,), summed over samples, of y_bar (b, |y|)."""
         theta_bar = module_of(theta).zeros_like(theta)
         for samples in self._segments(tape):
-            part = tape.part(samples)
-            net_tape = self._net_tape(theta, part)
-            U_bar = self._pulled_to_controls(theta, part, net_tape, y_bar[samples, None])
-            flat = U_bar.reshape(-1, U_bar.shape[-1])
-            theta_bar += self.network.backward(theta, net_tape, flat)
+            theta_bar += self._backward(theta, tape.part(samples), y_bar[samples, None])
         return theta_bar
+
+    def _backward(self, theta, tape, y_bar):
+        """The same for one cotangent of every sample, y_bar (b, 1, |y|), all samples at once."""
+        if compiled := self.compiled:
+            return summed(self._factors(compiled, theta, tape, y_bar))
+        net_tape = self._net_tape(theta, tape)
+        U_bar = self._pulled_to_controls(theta, tape, net_tape, y_bar)
+        return self.network.backward(theta, net_tape, U_bar.reshape(-1, U_bar.shape[-1]))
 
     def rows(self, theta: Array, tape: March, S: Array) -> list[OuterProductRows]:
         """Return the rows of S dy/dtheta, S (b, r, |y|), layer by layer, as factors."""
+        if compiled := self.compiled:
+            return as_entries(self._factors(compiled, theta, tape, S))
         net_tape = self._net_tape(theta, tape)
         U_bar = self._pulled_to_controls(theta, tape, net_tape, S)
         flat = U_bar.reshape(-1, *U_bar.shape[2:])  # (steps b, r, k)
         blocks = self.network.rows(theta, net_tape, flat)
-        return [_over_steps(block, tape.steps) for block in blocks]
+        return as_entries([over_steps(block, tape.steps) for block in blocks])
+
+    def _factors(self, compiled, theta, tape, S):
+        """Row factors of S dy/dtheta, by kernels."""
+        Lambda = self.observe.pull(tape.X, S[:, :, : self.observed])
+        k = tape.U.shape[2] if self.controls else 0
+        direct = S[:, :, self.observed :].reshape(*S.shape[:2], tape.steps, k).copy()
+        return compiled.rows(theta, tape.X, tape.given, Lambda, direct)
 
     def _segments(self, tape: March) -> Iterator[slice]:
         """Slices of the samples, of so many applications of the network each."""
@@ -338,15 +350,3 @@ class Rollout(Model):
             Lambda[s] += x_bar + self._seen_by(theta, at, x, u_bar)
             U_bar.append(u_bar)
         return module_of(Lambda).stack(U_bar[::-1])
-
-
-def _over_steps(block, steps):
-    """Rows at samples of every step (steps b, r, P, n) as those of b samples at steps P places."""
-    a, delta = block.a, block.delta
-    positions, r = block.positions, delta.shape[1]
-    a = a.reshape(steps, -1, positions, block.n_in).swapaxes(0, 1)
-    delta = delta.reshape(steps, -1, r, positions, block.n_out).transpose(1, 2, 0, 3, 4)
-    b, places = len(a), steps * positions
-    return OuterProductRows(
-        a.reshape(b, places, block.n_in), delta.reshape(b, r, places, block.n_out), block.start
-    )

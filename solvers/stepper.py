@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from higcore.backend import Array, module_of
-from higcore.validation import check_array, check_callable, check_count, check_real
+from higcore.validation import check_array
+
+from .march import StepFunctions
 
 AT_ONCE = 2**17  # numbers of a Jacobian made of tangents at a time, each in some ten arrays
 
@@ -46,6 +47,14 @@ class Stepper:
         def control_size(self) -> int: ...
 
         def step(self, x: Array, u: Array) -> Array: ...
+
+    @property
+    def scalar(self) -> StepFunctions | None:
+        """The same step as functions that a kernel calls; None, the default, where there are none.
+
+        Then a `Rollout` marches in array code, else compiled, where it can.
+        """
+        return None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -126,7 +135,8 @@ class StepOf(Stepper):
     """The step of a solver that marches: a solver of one step, with derivatives in x as well.
 
     ``solver`` has ``solve(x, u)``, ``tangent_of_both(x, u, dx, du)`` and
-    ``pull_both(x, u, y_bar) -> (x_bar, u_bar)`` for cotangents (b, r, |x|).
+    ``pull_both(x, u, y_bar) -> (x_bar, u_bar)`` for cotangents (b, r, |x|), and may have
+    ``step_functions()``, the step as a compiled march calls it.
     """
 
     solver: Any
@@ -142,6 +152,12 @@ class StepOf(Stepper):
         """|u|."""
         size: int = self.solver.control_size
         return size
+
+    @property
+    def scalar(self) -> StepFunctions | None:
+        """What the compiled march of a `Rollout` calls, None if the solver does not say."""
+        found: StepFunctions | None = getattr(self.solver, "step_functions", lambda: None)()
+        return found
 
     def step(self, x: Array, u: Array) -> Array:
         """Return x_next (b, |x|)."""
@@ -160,70 +176,3 @@ class StepOf(Stepper):
         """Return x_bar (b, r, |x|) and u_bar (b, r, |u|), one sweep for all r."""
         x_bar, u_bar = self.solver.pull_both(x, u, next_bar)
         return x_bar, u_bar
-
-
-@dataclass(frozen=True)
-class RungeKutta4(Stepper):
-    r"""The classical Runge-Kutta step of x' = f(x, u), u constant over the step.
-
-    .. math::
-        k_1 = f(x, u), \quad k_2 = f(x + \tfrac h2 k_1, u), \quad k_3 = f(x + \tfrac h2 k_2, u),
-        \quad k_4 = f(x + h k_3, u), \qquad
-        x^+ = x + \tfrac h6 (k_1 + 2 k_2 + 2 k_3 + k_4)
-
-    Parameters
-    ----------
-    rate : callable
-        (x, u) -> f (b, |x|), array code.
-    rate_tangent : callable
-        (x, u, dx, du) -> df (b, |x|), the derivative of f along dx and du.
-    state_size, control_size : int
-        |x| and |u|.
-    dt : float
-        The step h.
-    """
-
-    rate: Callable[[Array, Array], Array]
-    rate_tangent: Callable[[Array, Array, Array, Array], Array]
-    state_size: int
-    control_size: int
-    dt: float
-
-    def __post_init__(self) -> None:
-        check_callable("rate", self.rate)
-        check_callable("rate_tangent", self.rate_tangent)
-        check_count("state_size", self.state_size)
-        check_count("control_size", self.control_size)
-        check_real("dt", self.dt, 0.0, open_low=True)
-
-    def step(self, x: Array, u: Array) -> Array:
-        """Return x_next (b, |x|)."""
-        return x + self._weighted([k for _, k in self._stages(x, u)])
-
-    def tangent(self, x: Array, u: Array, dx: Array, du: Array) -> Array:
-        """Return dx_next (b, |x|), stage by stage."""
-        dk, slopes = 0 * dx, []
-        for (at, _), share in zip(self._stages(x, u), SHARES, strict=True):
-            dk = self.rate_tangent(at, u, dx + share * self.dt * dk, du)
-            slopes.append(dk)
-        return dx + self._weighted(slopes)
-
-    def _stages(self, x, u):
-        """(state, slope) of the four stages."""
-        k: Array = 0.0
-        found: list[tuple[Array, Array]] = []
-        for share in SHARES:
-            at = x + share * self.dt * k if share else x
-            k = self.rate(at, u)
-            if (shape := getattr(k, "shape", type(k).__name__)) != x.shape:
-                # NumPy would repeat the smaller one.
-                raise ValueError(f"rate(x, u) must be an array of shape {x.shape}, got {shape}")
-            found.append((at, k))
-        return found
-
-    def _weighted(self, slopes):
-        k1, k2, k3, k4 = slopes
-        return self.dt / 6 * (k1 + 2 * (k2 + k3) + k4)
-
-
-SHARES = (0.0, 0.5, 0.5, 1.0)  # of the step, at which a stage takes the slope before it

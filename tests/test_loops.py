@@ -140,5 +140,5 @@ def test_a_step_that_is_raced_is_the_rivals(rng):
 
 def test_the_page_runs(tmp_path):
     blocks = blocks_of("time-loop")
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     assert "test loss" in run(blocks, tmp_path)

@@ -40,22 +40,29 @@ _told: set[str] = set()
 
 
 def compile_kept(
-    function: Callable[..., Any], sources: Sources, name: str, fastmath: Collection[str] = ()
+    function: Callable[..., Any],
+    sources: Sources,
+    name: str,
+    fastmath: Collection[str] = (),
+    divides_by_zero: bool = False,
 ) -> Any:
     """`numba.njit` of ``function``, kept on the disk under the fingerprint of its ``sources``.
 
     ``name`` begins the names of its files; ``fastmath`` is what LLVM may do to sums, here and in
-    all that it can reach. What cannot be kept, for want of a folder or because some of what it
-    reads has no content that could be told, is compiled in every process.
+    all that it can reach; a division by 0 raises unless it ``divides_by_zero``. What cannot be
+    kept, for want of a folder or because some of what it reads has no content that could be told,
+    is compiled in every process.
     """
     make_callable(sources, fastmath)
-    dispatcher: Any = numba.njit(nogil=True, fastmath=set(fastmath))(function)
+    errors = "numpy" if divides_by_zero else "python"
+    options: dict[str, Any] = {"fastmath": set(fastmath), "error_model": errors}
+    dispatcher: Any = numba.njit(nogil=True, **options)(function)
     fingerprint = sources.fingerprint()
     if fingerprint is None:
         log.info("%s is compiled anew in every process", name)
     else:
         # Numba has no public place for a cache of one's own; `enable_caching` does just this.
-        key = f"{fingerprint} {sorted(fastmath)} {VERSIONS}"
+        key = f"{fingerprint} {sorted(fastmath)} {errors} {VERSIONS}"
         try:
             dispatcher._cache = Store(name, key)
         except RuntimeError as error:  # what Numba raises where it finds no folder
