@@ -17,6 +17,8 @@ from higcore.validation import Shape, check_arrays, check_dtype
 from .layers import Layer
 from .scalar import ScalarNetwork, scalar_network
 
+PASSES = ("forward", "backward", "rows", "pull")
+
 
 class Network:
     """Layers applied one after the other; `MLP` and `ConvNet1d` say which.
@@ -65,8 +67,12 @@ class Network:
 
     @property
     def scalar(self) -> ScalarNetwork | None:
-        """The same network as functions that a kernel calls, for dense layers; else None."""
-        return scalar_network(self.layers)
+        """The same network as functions that a kernel calls, for dense layers; else None.
+
+        None, too, for a subclass that computes in a way of its own.
+        """
+        own = (getattr(type(self), name) is not getattr(Network, name) for name in PASSES)
+        return None if any(own) else scalar_network(self.layers)
 
     @property
     def factor_shapes(self) -> list[tuple[int, int, int]]:

@@ -223,8 +223,10 @@ class OscillatorChain(TapedSolver):
         """Return the physics of one step, for a `Rollout` with the network inside the time loop."""
         return StepOf(replace(self, steps=1))
 
-    def step_functions(self) -> StepFunctions:
-        """Return the physics of one step as functions that a kernel calls."""
+    def step_functions(self) -> StepFunctions | None:
+        """Return the physics of one step as functions that a kernel calls; None of a subclass."""
+        if type(self) is not OscillatorChain:
+            return None
         numbers = self.dt, self.cubic, self.linear, *self.control
         return StepFunctions(_advance, _linearise, _pull, numbers, self._step_work)
 

@@ -40,7 +40,7 @@ NETWORK = (
     "part", "factor_shapes",
 )  # fmt: skip
 STEPPER = ("state_size", "control_size", "step", "tangent", "jacobian", "pull")
-LARGEST_COMPILED = 4096  # parameters of a network up to which a kernel is faster than BLAS
+LARGEST_COMPILED = 2048  # parameters of a network up to which kernels are faster than BLAS
 LARGEST_CLOSED = 64  # |x| up to which C_s is worth forming for fewer than |x| cotangents
 
 

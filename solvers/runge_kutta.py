@@ -95,8 +95,8 @@ class RungeKutta4(Stepper):
 
     @property
     def scalar(self) -> StepFunctions | None:
-        """What the compiled march of a `Rollout` calls; None for a rate in array code."""
-        return self._one.functions() if is_scalar(self.rate) else None
+        """What the compiled march of a `Rollout` calls; None for array code or a subclass."""
+        return self._one.functions() if is_scalar(self.rate) and type(self) is RungeKutta4 else None
 
     @property
     def _one(self):

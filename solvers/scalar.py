@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from higcore.backend import Array, empty, module_of
+from higcore.compilation.readings import plain_function
 from higcore.kernels import RangeKernel
 from higcore.validation import check_callable, check_count
 
@@ -176,11 +177,13 @@ def is_scalar(function: object) -> bool:
 
 
 def check_scalar(name: str, function: Scalar, *widths: int) -> None:
-    """Raise unless a function for one sample keeps to its arrays, and writes all of ``out``.
+    """Raise unless a function for one sample is one, keeps to its arrays and writes all of ``out``.
 
     Compiled code would read and write beyond their ends. It is called once, as plain Python, with
     arrays of these widths, the last of which is out; what is no number there does not count.
     """
+    if plain_function(function) is None:
+        raise TypeError(f"{name} must be a plain function, which can be compiled; got {function!r}")
     *arguments, out = (np.full(width, 0.5) for width in widths)
     found = []
     for before in (np.nan, 0.0):
@@ -245,9 +248,9 @@ class ScalarStepper(Stepper):
         check_scalar("next_tangent", self.next_tangent, n, k, n, k, n)
 
     @property
-    def scalar(self) -> StepFunctions:
-        """What the compiled march of a `Rollout` calls."""
-        return self._one.functions()
+    def scalar(self) -> StepFunctions | None:
+        """What the compiled march of a `Rollout` calls; None for a subclass."""
+        return self._one.functions() if type(self) is ScalarStepper else None
 
     def step(self, x: Array, u: Array) -> Array:
         """Return x_next (b, |x|)."""

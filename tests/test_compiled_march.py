@@ -1,5 +1,6 @@
 """The compiled march of a Rollout is the march in array code, and both are complex numbers'."""
 
+import functools
 import math
 import pickle
 import subprocess
@@ -323,16 +324,34 @@ class Sine:
         return np.sqrt(1 - a * a)
 
 
+class Logged(MLP):
+    def forward(self, theta, x):
+        u, tape = super().forward(theta, x)
+        return u, tape
+
+
+def subclass(cls):
+    return type("Own", (cls,), {})
+
+
 ARRAY_CODE = {
+    "a network with passes of its own": lambda: Rollout(Logged((2, 1)), PENDULUM, STEPS),
+    "a step of one's own": lambda: Rollout(
+        MLP((2, 1)), subclass(RungeKutta4)(rate, rate_tangent, 2, 1, 0.3), STEPS
+    ),
+    "another step": lambda: Rollout(
+        MLP((3, 2)), subclass(ScalarStepper)(next_state, next_tangent, 3, 2), STEPS
+    ),
+    "a chain of one's own": lambda: Rollout(
+        MLP((4, 1)), subclass(OscillatorChain)().stepper(), STEPS
+    ),
     "a layer with an activation of one's own": lambda: Rollout(
         Network([Dense(2, 1, Sine(), 0)]), PENDULUM, STEPS
     ),
     "more parameters than a kernel is good for": lambda: Rollout(
         MLP((2, 1100, 1)), PENDULUM, STEPS
     ),
-    "sight of one's own": lambda: Rollout(
-        MLP((2, 1)), PENDULUM, STEPS, sees=type("Own", (Seen,), {})()
-    ),
+    "sight of one's own": lambda: Rollout(MLP((2, 1)), PENDULUM, STEPS, sees=subclass(Seen)()),
 }
 
 
@@ -379,6 +398,9 @@ MISTAKES = {
     ),
     "rate and rate_tangent must both have an argument out": (
         lambda: RungeKutta4(of_arrays, rate_tangent, 2, 1, 0.1)
+    ),
+    "next_state must be a plain function, which can be compiled; got functools.partial": (
+        lambda: ScalarStepper(functools.partial(half), half_tangent, 2, 1)
     ),
     "next_state must be": lambda: ScalarStepper(3, half_tangent, 2, 1),
     "state_size must be at least 1": lambda: ScalarStepper(half, half_tangent, 0, 1),
