@@ -64,7 +64,10 @@ class RangeKernel:
         Plain Python function; see the module's docstring.
     together : int, optional
         Samples worked on together, where one sample has many lanes and its scratch is large: that
-        of a chunk should fit into a core's first cache. By default 8 to 16.
+        of a chunk should fit into a core's first cache. By default 8 to ``most``.
+    most : int
+        The largest number of samples worked on together: more than 16 where short loops over them
+        cost more than what they do.
 
     Raises
     ------
@@ -83,6 +86,7 @@ class RangeKernel:
 
     body: Callable[..., None]
     together: int | None = None
+    most: int = MAX_CHUNK
 
     # These are there once the kernel has run.
     _sources: Any = field(default=None, init=False, compare=False)
@@ -90,7 +94,7 @@ class RangeKernel:
     _launch: Any = field(default=None, init=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RangeKernel, (self.body, self.together)
+        return RangeKernel, (self.body, self.together, self.most)
 
     def plain(
         self,
@@ -139,7 +143,7 @@ class RangeKernel:
 
     def _on_threads(self, n, args, scratch, cotangents, count):
         loop = self._loop()
-        chunk = self.together or min(MAX_CHUNK, max(MIN_CHUNK, -(-n // count)))
+        chunk = self.together or min(self.most, max(MIN_CHUNK, -(-n // count)))
         workers = min(count, -(-n // chunk))
         bounds = [chunk * round(k * n / workers / chunk) for k in range(workers)] + [n]
         shapes = scratch(chunk, cotangents)

@@ -28,6 +28,7 @@ from higcore.rows import OuterProductRows
 from .observed import Seen
 
 TIME, GIVEN_FROM = -1, -2  # what a network sees, where it is no component of x
+TOGETHER = 32  # samples: 16 take a quarter more of a core's time
 SHORT = 2**17  # parameters used, that is products, of a march: to wake another thread takes longer
 
 
@@ -158,7 +159,7 @@ def kernels(
                 look_adjoint(width, sight, d, x_bar)
                 add(width, LAMBDA[s, lo:hi, k], x_bar)
 
-    return RangeKernel(march), RangeKernel(sweep)
+    return RangeKernel(march, most=TOGETHER), RangeKernel(sweep, most=TOGETHER)
 
 
 class CompiledMarch:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_compiled_march import LOOPS
 
 from higcore.compilation.readings import Sources
 from higcore.kernels import RangeKernel
@@ -26,6 +27,7 @@ BEHIND = (
 INTERNAL = {f"higcore/examination/{name}.py" for name in BEHIND}
 FILES = sorted(str(p.relative_to(ROOT)) for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
 KERNELS = [k for m in (oscillators, dipole) for k in vars(m).values() if isinstance(k, RangeKernel)]
+KERNELS += [k for loop in LOOPS.values() for k in (loop.compiled.march, loop.compiled.sweep)]
 # What Numba compiles: its arguments have Numba's types.
 COMPILED = {function.__name__ for kernel in KERNELS for function in Sources(kernel.body).functions}
 MISUSES = Path("tests/misuses.py")
