@@ -28,7 +28,14 @@ from higcore.model import Model
 from higcore.protocols import Samples
 from higcore.rows import OuterProductRows, as_entries
 from higcore.training.identity import describe
-from higcore.validation import check_arrays, check_count, check_flag, check_has, check_like
+from higcore.validation import (
+    check_array,
+    check_arrays,
+    check_count,
+    check_flag,
+    check_has,
+    check_like,
+)
 
 from .march import CompiledMarch
 from .observed import AtTimes, Seen
@@ -203,7 +210,7 @@ class Rollout(Model):
 
     def _march(self, theta, batch):
         if compiled := self.compiled:
-            self._check_march(theta, batch)
+            self._check_march(theta, batch.x, batch.net_input)
             X, U = compiled.states(self.steps, theta, batch.x, batch.net_input)
             return March(X, U, batch.net_input)
         x, given, xp = batch.x, batch.net_input, module_of(batch.x)
@@ -219,10 +226,10 @@ class Rollout(Model):
             X[s + 1], U[s] = x, u
         return March(X, U, given)
 
-    def _check_march(self, theta, batch):
+    def _check_march(self, theta, x, given):
         """Compiled code would read beyond the ends of arrays of another size."""
-        x, given = (batch.x, ("b", self.state_size)), (batch.net_input, ("b", self.input_size))
-        check_arrays(theta=(theta, (self.size,)), x=x, net_input=given)
+        sizes = (self.size,), ("b", self.state_size), ("b", self.input_size)
+        check_arrays(theta=(theta, sizes[0]), x=(x, sizes[1]), net_input=(given, sizes[2]))
 
     def tangent(self, theta: Array, tape: March, dtheta: Array) -> Array:
         """Return dy (b, |y|), the derivative of y along dtheta (t,)."""
@@ -283,10 +290,16 @@ class Rollout(Model):
         return as_entries([over_steps(block, tape.steps) for block in blocks])
 
     def _factors(self, compiled, theta, tape, S):
-        """Row factors of S dy/dtheta, by kernels."""
+        """Row factors of S dy/dtheta, by kernels, which check no size themselves."""
+        self._check_march(theta, tape.X[0], tape.given)
+        sizes = (self.steps + 1, "b", self.state_size), ("b", "r", self.output_size)
+        check_arrays(tape=(tape.X, sizes[0]), S=(S, sizes[1]), same_dtype=False)
         Lambda = self.observe.pull(tape.X, S[:, :, : self.observed])
+        shape = self.steps + 1, *S.shape[:2], self.state_size
+        check_array("X_bar = pull(X, y_bar) of observe", Lambda, shape)
         k = tape.U.shape[2] if self.controls else 0
-        direct = S[:, :, self.observed :].reshape(*S.shape[:2], tape.steps, k).copy()
+        direct = S[:, :, self.observed :].reshape(*S.shape[:2], tape.steps, k)
+        Lambda, direct = Lambda.astype(theta.dtype, copy=False), direct.astype(theta.dtype)
         return compiled.rows(theta, tape.X, tape.given, Lambda, direct)
 
     def _segments(self, tape: March) -> Iterator[slice]:

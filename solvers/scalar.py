@@ -169,11 +169,10 @@ class OneSample(NamedTuple):
 
 
 def is_scalar(function: object) -> bool:
-    """Whether a function of the user's is for one sample: it has an argument ``out``."""
-    try:
-        return "out" in inspect.signature(function).parameters  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # what has no signature that could be read
-        return False
+    """Whether a function of the user's is for one sample: it asks for an argument ``out``."""
+    plain = plain_function(function)
+    out = inspect.signature(plain).parameters.get("out") if plain else None
+    return out is not None and out.default is out.empty
 
 
 def check_scalar(name: str, function: Scalar, *widths: int) -> None:

@@ -485,7 +485,7 @@ MUTATIONS = [
     ("solvers/march.py", "target[i, begin + n_in] = 1.0", "target[i, begin + n_in] = 0.0", COMPILED),
     ("solvers/rollout.py", "if self.size > LARGEST_COMPILED:", "if self.size < 0:", COMPILED),
     ("solvers/rollout.py", "type(self.sees) is not Seen", "not isinstance(self.sees, Seen)", COMPILED),
-    ("solvers/rollout.py", "self._check_march(theta, batch)", "pass", COMPILED),
+    ("solvers/rollout.py", "self._check_march(theta, batch.x, batch.net_input)", "pass", COMPILED),
     ("solvers/runge_kutta.py", "dat[j] = dx[j] + SHARES[stage] * h * dslope[j]", "dat[j] = dx[j] + h * dslope[j]", COMPILED),
     ("solvers/runge_kutta.py", "out[j] += h * WEIGHTS[stage] * dslope[j]", "out[j] += h / 4.0 * dslope[j]", COMPILED),
     ("solvers/scalar.py", "product(width, columns[n:], x_bar, u_bar)", "product(width, columns, x_bar, u_bar)", COMPILED),

@@ -430,3 +430,17 @@ def test_parameters_of_another_size_are_refused(rng):
     data, theta = draw(loop, rng)
     with pytest.raises(ValueError, match="theta must have shape"):
         loop.forward(theta[:-1], data)
+
+
+def test_what_the_kernels_would_read_beyond_is_refused(rng):
+    class Short(AtTimes):
+        def pull(self, X, y_bar):
+            return super().pull(X, y_bar)[1:]
+
+    loop = Rollout(MLP((2, 4, 1)), PENDULUM, STEPS, observe=Short())
+    at = linearised(loop, rng)
+    with pytest.raises(ValueError, match=r"X_bar = pull\(X, y_bar\) of observe must have shape"):
+        at.gradient()
+    longer = linearised(Rollout(MLP((2, 4, 1)), PENDULUM, STEPS + 1), rng)
+    with pytest.raises(ValueError, match="tape must have shape"):
+        LOOPS["pendulum"].backward(at.theta, longer._tape, np.ones((3, 2)))

@@ -67,6 +67,14 @@ class Doubled(solvers.Solver):
         return 2 * y_bar
 
 
+def one_sum(x, u, out):
+    out[0] = x[0] + u[0]
+
+
+def one_sum_of_four(x, u, dx, du, out):
+    out[0] = dx[0] + du[0]
+
+
 def sum_of_four(*arrays):
     return sum(arrays)
 
@@ -109,6 +117,7 @@ EXAMPLES = {
     solvers.Solver: [Doubled()],
     solvers.Stepper: [solvers.OscillatorChain().stepper()],
     solvers.RungeKutta4: [solvers.RungeKutta4(np.add, sum_of_four, 1, 1, 0.1)],
+    solvers.ScalarStepper: [solvers.ScalarStepper(one_sum, one_sum_of_four, 1, 1)],
     solvers.Rollout: [solvers.Rollout(nets.MLP((4, 1)), solvers.QuantumDipole(4).stepper(), 2)],
     solvers.DifferencedSolver: [solvers.DifferencedSolver(np.multiply, 2, 2, 2, step=(1, 2))],
     losses.ComponentError: [losses.ComponentError(np.ones(4))],
