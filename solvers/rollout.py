@@ -80,6 +80,9 @@ class Rollout(Model):
     back needs is made again, for all steps at once. Row factors take steps (n_(l-1) + |y| n_l)
     numbers a sample and layer, and are made in tiles of samples where they would not fit.
 
+    A step that is said for one sample, and a small network of dense layers, march compiled: see
+    `ScalarStepper`.
+
     Examples
     --------
     >>> from nets import MLP
