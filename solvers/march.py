@@ -7,7 +7,8 @@ r cotangents a sample:
 
     lambda_s = A_s^T lambda_(s+1) + O_s^T N_s^T u_bar_s + (dy/dx_s)^T y_bar,  u_bar_s = B_s^T lambda_(s+1)
 
-The inputs of all layers and the deltas on the way through N_s^T are the factors of the rows of J.
+The inputs of all layers and the deltas on the way through N_s^T are the factors of the rows of J. A
+single control is pulled back through the network once, for all cotangents.
 
 Unlike in other kernels, the sample index is not the last of the arrays of all steps: these are the
 arrays of a `Rollout`. Scratch ends in an axis of the samples that are worked on together.
@@ -110,6 +111,13 @@ def store_inputs(width, layers, a, target):
         first += n_in
 
 
+def scale(width, u_bar, unit, d):
+    """d (rows, width) = u_bar (width,) times what was pulled back of a control of 1."""
+    for j in range(d.shape[0]):
+        for i in range(width):
+            d[j, i] = u_bar[i] * unit[j, i]
+
+
 @functools.lru_cache(maxsize=64)
 def kernels(
     forward: Callable[..., None],
@@ -136,25 +144,35 @@ def kernels(
         lo, hi, first, last, X, LAMBDA, DIRECT, INPUTS, DELTA,
         GIVEN, theta, numbers, layers, box, sight, *scratch,
     ):  # fmt: skip
-        x, x_bars, a, d = scratch[:4]
+        x, x_bars, a, d, u_bar, unit = scratch[:6]
         width, steps, inputs = hi - lo, X.shape[0] - 1, sight.shape[0]
         outputs = a.shape[0] - layers[layers.shape[0] - 1, 1]
-        u, u_bar = a[outputs:], d[outputs:]
+        u = a[outputs:]
         for k in range(first, last):
             load(width, LAMBDA[steps, lo:hi, k], x_bars[k - first])
         for s in range(steps - 1, -1, -1):
             load(width, X[s, lo:hi], x)
             look(width, lo, sight, s / steps, x, GIVEN, a)
             forward(width, layers, box, theta, a)
-            linearise(width, numbers, x, u, scratch[4:])
+            linearise(width, numbers, x, u, scratch[6:])
+            if u_bar.shape[0] == 1:
+                for i in range(width):
+                    unit[outputs, i] = 1.0
+                network_pull(width, layers, box, theta, a, unit)
             if first == 0:
                 store_inputs(width, layers, a, INPUTS[lo:hi, s])
             for k in range(first, last):
                 x_bar = x_bars[k - first]
-                pull(width, numbers, scratch[4:], x_bar, u_bar)
+                pull(width, numbers, scratch[6:], x_bar, u_bar)
                 if DIRECT.shape[3] > 0:
                     add(width, DIRECT[lo:hi, k, s], u_bar)
-                network_pull(width, layers, box, theta, a, d)
+                if u_bar.shape[0] == 1:
+                    scale(width, u_bar[0], unit, d)
+                else:
+                    for j in range(u_bar.shape[0]):
+                        for i in range(width):
+                            d[outputs + j, i] = u_bar[j, i]
+                    network_pull(width, layers, box, theta, a, d)
                 store(width, d[inputs:], DELTA[lo:hi, k, s])
                 look_adjoint(width, sight, d, x_bar)
                 add(width, LAMBDA[s, lo:hi, k], x_bar)
@@ -241,11 +259,6 @@ class CompiledMarch:
         return (self.n, width), (self.network.rows, width), *self.step.work(width)
 
     def _sweep_scratch(self, width, r):
-        rows = self.network.rows
-        return (
-            (self.n, width),
-            (r, self.n, width),
-            (rows, width),
-            (rows, width),
-            *self.step.work(width),
-        )
+        network, states = (self.network.rows, width), (self.n, width)
+        shapes = states, (r, *states), network, network, (self.k, width), network
+        return *shapes, *self.step.work(width)

@@ -482,6 +482,7 @@ MUTATIONS = [
     ("solvers/march.py", "x_bar[sight[p], i] += z_bar[p, i]", "x_bar[sight[p], i] = z_bar[p, i]", COMPILED),
     ("solvers/march.py", "add(width, LAMBDA[s, lo:hi, k], x_bar)", "pass", COMPILED),
     ("solvers/march.py", "add(width, DIRECT[lo:hi, k, s], u_bar)", "pass", COMPILED),
+    ("solvers/march.py", "d[j, i] = u_bar[i] * unit[j, i]", "d[j, i] = unit[j, i]", COMPILED),
     ("solvers/march.py", "target[i, begin + n_in] = 1.0", "target[i, begin + n_in] = 0.0", COMPILED),
     ("solvers/rollout.py", "if self.size > LARGEST_COMPILED:", "if self.size < 0:", COMPILED),
     ("solvers/rollout.py", "type(self.sees) is not Seen", "not isinstance(self.sees, Seen)", COMPILED),
