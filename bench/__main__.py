@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -19,22 +18,11 @@ from higcore.optimizers.memory import fitting_tile
 
 from . import records
 from .experiments import EXPERIMENTS, FIELDS, LOOPS, OPTIMIZERS, VARIANTS, Setting, own
+from .experiments.setting import compile_step
+from .reproduction import command_line
+from .terminal import remark, say
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
-
-
-def say(text, err=False):
-    """Print a line; that nobody reads it, as behind ``| head -1``, must not cost what follows."""
-    try:
-        click.echo(text, err=err)
-    except (OSError, ValueError):  # the pipe is broken, or the stream closed
-        nobody = open(os.devnull, "w")  # noqa: SIM115  for the rest of the program
-        setattr(sys, "stderr" if err else "stdout", nobody)
-
-
-def remark(text):
-    """Print a line that is no part of what was asked for."""
-    say(text, err=True)
 
 
 class Commands(click.Group):
@@ -238,7 +226,7 @@ def demo(seconds, seed, out):
     results, found = {}, {}
     say("Compiling (once; kept for later runs) ...")
     for setting in DEMO.values():
-        runs.compile_step(problem, setting, seed)
+        compile_step(problem, setting, seed)
     for label, setting in DEMO.items():
         say(f"{label}: {setting.optimizer}, batch {setting.batch}")
         results[label], found[label] = runs.train(
@@ -558,25 +546,8 @@ def report(folder):
     say(tables.report(Path(folder)))
 
 
-@main.command()
-@click.argument("number", type=choice(["1", "2a", "2b", "3c", "4a", "4c"]))
-@click.option("--runs", "folder", type=click.Path(exists=True, file_okay=False), default="runs")
-@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-def figure(number, folder, out):
-    """Draw figure NUMBER of the paper from runs that `train` left in a folder.
-
-    1: the toy. 2a and 4a: a controlled trajectory of the oscillators and of the dipole. 2b: loss
-    curves of the oscillators with all optimizers found there. 3c: HIG that went on from Adam's
-    network (train poisson --optimizer adam, then hig --start-from). 4c: low and high energies.
-    """
-    from . import style
-    from .paper import runs
-
-    with usage_errors():
-        draw = getattr(runs, f"figure_{number}")
-        path = Path(out) / f"figure-{number}.png"
-        style.save(draw(Path(folder)), path)
-    say(f"Saved {path}")
+for of_the_paper in (command_line.figure, command_line.table, command_line.claims):
+    main.add_command(of_the_paper)
 
 
 if __name__ == "__main__":

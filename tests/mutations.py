@@ -29,6 +29,7 @@ SPECTRAL, MEMORY = "tests/test_spectral.py", "tests/test_memory.py"
 OPTIMIZERS, CHECKS = "tests/test_optimizers.py", "tests/test_checks.py"
 ADAPTIVE, LANCZOS = "tests/test_adaptive.py", "tests/test_lanczos.py"
 RESEARCH = "tests/test_research.py"
+FIGURES = "tests/test_reproduction.py"
 DEVICE = "tests/test_device.py"
 KINDS = "tests/test_array_kinds.py"
 DAMPING, FILTERS = "tests/test_marquardt.py", "tests/test_filters.py"
@@ -138,6 +139,30 @@ MUTATIONS = [
     ("higcore/losses.py", "d[:, None] * _times_i(target)", "-d[:, None] * _times_i(target)", LOSSES),
     ("higcore/losses.py", "(scale * d)[:, None]", "(-scale * d)[:, None]", LOSSES),
     ("higcore/optimizers/sip.py", "network_gradient(2 * self.du", "network_gradient(-2 * self.du", SIP),
+    ("bench/reproduction/runs.py", 'record.get("code") == run.code() and ', "", f"{FIGURES}::test_what_other_code_computed_is_made_again"),
+    ("bench/reproduction/runs.py", 'return found | {"start": self.start and self.start.described()}', 'return found | {"start": None}', f"{FIGURES}::test_a_run_starts_from_the_best_network_of_another"),
+    ("bench/reproduction/runs.py", "replace(self, seed=seed, start=self.start and self.start.with_seed(seed))", "replace(self, seed=seed)", f"{FIGURES}::test_a_run_starts_from_the_best_network_of_another"),
+    ("bench/reproduction/make.py", "if self.attempts[run] < ATTEMPTS:", "if self.attempts[run] < 1:", f"{FIGURES}::test_a_failing_run_is_tried_twice_and_does_not_stop_the_others"),
+    ("bench/reproduction/make.py", "if run in other.needs()]:", "if False]:", f"{FIGURES}::test_a_failing_run_is_tried_twice_and_does_not_stop_the_others"),
+    ("bench/reproduction/make.py", "undone.isdisjoint(run.needs())", "True", f"{FIGURES}::test_what_a_run_starts_from_is_made_first_and_only_if_it_is_needed"),
+    ("bench/reproduction/make.py", "return has_network and ", "return ", f"{FIGURES}::test_what_a_run_starts_from_is_made_first_and_only_if_it_is_needed"),
+    ("bench/reproduction/training.py", 'return {"resume": earlier}', "pass", f"{FIGURES}::test_what_was_ended_goes_on_from_where_it_was"),
+    ("bench/reproduction/training.py", 'sum(epoch <= epochs for epoch in seen["epoch"])', 'len(seen["epoch"]) // 2', f"{FIGURES}::test_what_was_ended_goes_on_from_where_it_was"),
+    ("bench/reproduction/training.py", 'return {"theta": best.theta}', "return {}", f"{FIGURES}::test_a_run_starts_from_the_best_network_of_another"),
+    ("bench/reproduction/training.py", "raise RuntimeError(result.error)", "pass", f"{FIGURES}::test_a_run_that_raises_fails_with_its_traceback"),
+    ("bench/reproduction/stopping.py", "multiprocessing.parent_process().join()", "return", f"{FIGURES}::test_what_was_ended_goes_on_from_where_it_was"),
+    ("bench/reproduction/stopping.py", "asked.set()", "pass", f"{FIGURES}::test_what_was_ended_goes_on_from_where_it_was"),
+    ("bench/reproduction/sources.py", "lines[row - 1] = lines[row - 1][:column]", "pass", f"{FIGURES}::test_a_fingerprint_is_of_code_that_computes"),
+    ("bench/reproduction/sources.py", 'lines[first - 1 : last] = [""] * (last - first + 1)', "pass", f"{FIGURES}::test_a_fingerprint_is_of_code_that_computes"),
+    ("bench/reproduction/sources.py", "return _origin(where, alias.name) if _ours(where) else source", "return source", f"{FIGURES}::test_imports_are_followed_by_name"),
+    ("bench/reproduction/found.py", "right=None if _went_well(record) else np.inf", "right=None", f"{FIGURES}::test_median_and_spread_over_seeds"),
+    ("bench/reproduction/found.py", "min(good or ends)", "max(good or ends)", f"{FIGURES}::test_median_and_spread_over_seeds"),
+    ("bench/reproduction/claims/claim.py", "if (values <= claim.bound).all():", "if (values <= claim.bound).any():", f"{FIGURES}::test_verdicts"),
+    ("bench/reproduction/claims/claim.py", "if np.median(values) <= claim.bound:", "if np.mean(values) <= claim.bound:", f"{FIGURES}::test_verdicts"),
+    ("bench/reproduction/claims/evidence.py", "inside[1:]", "inside[:-1]", f"{FIGURES}::test_numbers_of_the_evidence"),
+    ("bench/reproduction/claims/evidence.py", "raise Missing(planned[found.index(None)].stem())", "pass", f"{FIGURES}::test_every_claim_is_judged_by_runs_of_the_figures"),
+    ("bench/reproduction/tables.py", "step = Vt @ half_inverse(J, g, kappa=kappa, tau=TAU)[0]", "step = Vt @ half_inverse(J, g, kappa=kappa / 2, tau=TAU)[0]", f"{FIGURES}::test_each_method_is_steepest_in_its_own_norm_alone"),
+    ("bench/reproduction/measurements.py", 'record["peak_memory_mb"] - record["memory_before_mb"]', 'record["peak_memory_mb"]', f"{FIGURES}::test_tables"),
     ("bench/research/variants.py", "self.solver.rows(tape) * self.weights[:, None]", "self.solver.rows(tape)", RESEARCH),
     ("bench/research/variants.py", "_replace(before=half)", "_replace()", RESEARCH),
     ("bench/research/contestant.py", "self.ticking, self.resumed = spent, time.perf_counter()", "pass", RESEARCH),
@@ -452,7 +477,7 @@ MUTATIONS = [
     ("higcore/training/progress.py", "self.attempt(self.bar.close)", "self.bar.close()", PROGRESS),
     ("higcore/training/progress.py", "except Exception:  # there is none", "except OSError:  # there is none", PROGRESS),
     ("higcore/training/checkpoint.py", 'tell(logging.WARNING, "The run', 'logging.getLogger("higcore").warning("The run', PROGRESS),
-    ("bench/__main__.py", "except (OSError, ValueError):  # the pipe", "except ValueError:  # the pipe", PROGRESS),
+    ("bench/terminal.py", "except (OSError, ValueError):  # the pipe", "except ValueError:  # the pipe", PROGRESS),
     ("higcore/training/identity.py", "(name in PARTS and", "(False and", IDENTITY),
     ("higcore/training/identity.py", "(name in PARTS and", "(True and", IDENTITY),
     ("higcore/training/identity.py", 'return PAIR.sub(r"\\1", SPELLINGS.sub(_spelled, text))', "return SPELLINGS.sub(_spelled, text)", IDENTITY),

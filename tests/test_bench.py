@@ -230,7 +230,7 @@ def test_unknown_variant_lists_the_known(tmp_path):
     assert "--variant of poisson must be one of ['paper'], got 'book'" in run.output
 
 
-def test_survey_report_and_figures(tiny, tmp_path):
+def test_survey_and_report(tiny, tmp_path):
     options = ("--epochs", 1, "--out", tmp_path)
     run = invoke("survey", "toy", "--optimizers", "hig,adam", "--seeds", 2, *options)
     assert run.exit_code == 0, run.output
@@ -247,26 +247,6 @@ def test_survey_report_and_figures(tiny, tmp_path):
     assert "toy-1epochs" in run.output
     run = invoke("survey", "toy", "--optimizers", "lbfgs", *options)
     assert run.exit_code == 2
-    invoke("train", "oscillators", "--batch", 8, "--steps", 2, "--out", tmp_path)
-    invoke("train", "toy", "--steps", 4, "--out", tmp_path)
-    for number in ("1", "2a", "2b"):
-        run = invoke("figure", number, "--runs", tmp_path, "--out", tmp_path)
-        assert run.exit_code == 0, run.output
-        assert (tmp_path / f"figure-{number}.png").exists()
-    invoke("train", "dipole", "--batch", 4, "--steps", 1, "--out", tmp_path)
-    for problem, optimizer in (("poisson", "adam"), ("poisson", "hig")):
-        start = tmp_path / "poisson-adam-seed0.npz"
-        more = () if optimizer == "adam" else ("--start-from", start)
-        options = ("--batch", 2, "--steps", 1, "--out", tmp_path)
-        run = invoke("train", problem, "--optimizer", optimizer, *options, *more)
-        assert run.exit_code == 0, run.output
-    for number in ("3c", "4a", "4c"):
-        run = invoke("figure", number, "--runs", tmp_path, "--out", tmp_path)
-        assert run.exit_code == 0, run.output
-    (tmp_path / "dipole-hig-seed0.npz").unlink()
-    run = invoke("figure", "4a", "--runs", tmp_path, "--out", tmp_path)
-    assert run.exit_code == 2
-    assert "python -m bench train dipole" in run.output
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ class Dipole:
         xp = array_module(theta=theta)
         return xp.asarray(self.solver.eigenstate(k), theta.dtype)
 
-    def picture(self, problem, theta):
+    def picture(self, problem, theta, figure=None):
         """Figure 4a: |psi(t, x)|^2 of the first test sample, and its control."""
         from . import pictures  # matplotlib: not for training
 
@@ -99,6 +99,7 @@ class Dipole:
             control[0],
             target,
             f"transition of the first test sample, loss {problem.evaluate(theta, one):.1e}",
+            figure,
         )
 
     def recorder(self, problem):

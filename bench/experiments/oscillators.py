@@ -52,7 +52,7 @@ class Oscillators:
         test = uniform_states(rng, self.test_samples, size, dtype)
         return Problem(network, self.solver, SquaredError(), train, test, name=self.name)
 
-    def picture(self, problem, theta):
+    def picture(self, problem, theta, figure=None):
         """Figure 2a: the first test sample under its control."""
         from . import pictures  # matplotlib: not for training
 
@@ -61,7 +61,8 @@ class Oscillators:
         states = problem.solver.trajectory(one.x, control)[0]
         times = np.arange(len(states)) * problem.solver.dt
         title = f"controlled oscillators, loss {problem.evaluate(theta, one):.1e} (circles: target)"
-        return pictures.oscillator_trajectory(times, states, control[0], one.target[0], title)
+        seen = times, states, control[0], one.target[0]
+        return pictures.oscillator_trajectory(*seen, title, figure)
 
 
 @dataclass(frozen=True)

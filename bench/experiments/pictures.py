@@ -10,7 +10,7 @@ from ..style import STYLES
 SAMPLES, PANELS = 2000, 8  # at most, where outputs are drawn against targets
 
 
-def oscillator_trajectory(times, states, control, target, title):
+def oscillator_trajectory(times, states, control, target, title, figure=None):
     """Figure 2a: positions and momenta of one controlled run, the control behind them.
 
     Parameters
@@ -22,8 +22,10 @@ def oscillator_trajectory(times, states, control, target, title):
         u(t), constant over each step.
     target : array (2n,)
         Wanted final state, drawn as open circles.
+    figure : Figure or SubFigure, optional
+        Where to draw, as in the others here.
     """
-    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure = figure or Figure(figsize=(8, 4), layout="constrained")
     ax = figure.subplots()
     behind = ax.twinx()
     behind.fill_between(
@@ -45,7 +47,7 @@ def oscillator_trajectory(times, states, control, target, title):
     figure.legend(
         *ax.get_legend_handles_labels(), loc="outside lower center", ncols=2 * n, frameon=False
     )
-    ax.set_title(title, fontsize=11)
+    ax.set_title(title, fontsize=10)
     return figure
 
 
@@ -86,19 +88,21 @@ def predictions(y, target, title):
     return figure
 
 
-def poisson_fields(fields):
+def poisson_fields(fields, figure=None):
     """Figure 3a: named fields side by side, each with its own colour scale."""
-    figure = Figure(figsize=(3.1 * len(fields), 3), layout="constrained")
+    figure = figure or Figure(figsize=(3.1 * len(fields), 3), layout="constrained")
     for ax, (name, values) in zip(figure.subplots(1, len(fields)), fields.items(), strict=True):
         limit = np.abs(values).max()
         image = ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower")
-        figure.colorbar(image, ax=ax, shrink=0.8)
-        ax.set_title(name, fontsize=10)
+        figure.colorbar(image, ax=ax, shrink=0.8, location="bottom")
+        ax.set_title(name)
+        ax.set_xticks([])
+        ax.set_yticks([])
         ax.grid(False)
     return figure
 
 
-def dipole_density(times, positions, density, control, target, title):
+def dipole_density(times, positions, density, control, target, title, figure=None):
     """Figure 4a: |psi(t, x)|^2 with the control under it and the wanted density beside it.
 
     Parameters
@@ -109,7 +113,7 @@ def dipole_density(times, positions, density, control, target, title):
     control : array (steps,)
     target : array (n,)
     """
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = figure or Figure(figsize=(9, 5), layout="constrained")
     (top, side), (bottom, corner) = figure.subplots(
         2, 2, width_ratios=(5, 1), height_ratios=(3, 1), sharex="col", sharey="row"
     )
@@ -120,7 +124,7 @@ def dipole_density(times, positions, density, control, target, title):
     figure.colorbar(image, ax=top, label=r"$|\psi|^2$", location="left", shrink=0.8)
     side.plot(density[-1], positions, color=STYLES[0][0], label="reached")
     side.plot(target, positions, "o", mfc="none", color=STYLES[1][0], label="wanted")
-    side.legend(frameon=False, fontsize=8)
+    corner.legend(*side.get_legend_handles_labels(), loc="center", frameon=False, fontsize=8)
     side.set_xlabel(r"$|\psi(T)|^2$")
     bottom.fill_between(times, np.append(control, control[-1]), step="post", color="#9ec3e6")
     bottom.set_xlabel("time t")

@@ -72,20 +72,20 @@ class Poisson:
             rho = self.solver.laplacian(rho)
         return Batch(*[rho.astype(dtype)] * 3)
 
-    def picture(self, problem, theta):
+    def picture(self, problem, theta, figure=None):
         """Figure 3a: a source, the potential inferred, the exact one, and the residual."""
         from . import pictures  # matplotlib: not for training
 
         one = problem.test[:1]
         phi, y = problem.predict(theta, one)
         fields = {
-            "source rho": one.target[0],
-            "potential, inferred": phi[0],
-            "potential, exact": problem.solver.potential(one.target)[0],
-            "Laplacian(inferred) - rho": y[0] - one.target[0],
+            "source ρ": one.target[0],
+            "potential φ, inferred": phi[0],
+            "potential φ, exact": problem.solver.potential(one.target)[0],
+            "Δφ - ρ of the inferred": y[0] - one.target[0],
         }
         shape = problem.solver.shape
-        return pictures.poisson_fields({k: v.reshape(shape) for k, v in fields.items()})
+        return pictures.poisson_fields({k: v.reshape(shape) for k, v in fields.items()}, figure)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from higcore import (
     LevenbergMarquardt,
     RMSprop,
     ScaleInvariantPhysics,
+    fit,
 )
 
 OPTIMIZERS = (
@@ -44,6 +45,13 @@ def settings(hig, gn, adam, adaptive):
         "sgd": Setting(adam.batch, SGD(lr=0.1)),
         "adaptive": Setting(adaptive, AdaptiveHIG()),
     }
+
+
+def compile_step(problem, setting, seed):
+    """Make a step and forget it, or the first of several runs would pay for all."""
+    run = fit(problem, setting.optimizer, batch=setting.batch, steps=1, seed=seed)
+    if run.status == "interrupted":
+        raise KeyboardInterrupt
 
 
 def of_loops(hig, adam):

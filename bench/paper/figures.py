@@ -41,20 +41,6 @@ def _clip_diverged(ax, curves):
     ax.set_ylim(min(values) / 2, min(max(values), 30 * start) * 1.5)
 
 
-def component_losses(curves):
-    """Figure 4c: low-energy (solid) and high-energy (dotted) losses against epochs."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    ax = figure.subplots()
-    for (label, data), (color, _) in zip(curves.items(), STYLES * len(curves), strict=False):
-        ax.plot(data["epoch"], data["low_energy_loss"], "-", color=color, label=f"{label}, low")
-        ax.plot(data["epoch"], data["high_energy_loss"], ":", color=color, label=f"{label}, high")
-    ax.set_xlabel("epochs")
-    ax.set_ylabel("mean component loss")
-    ax.set_yscale("log")
-    ax.legend(frameon=False)
-    return figure
-
-
 def toy_training(curves, recorded, title):
     """Figure 1: loss, saturation of a neuron, and the path of one output to its target (star).
 
@@ -63,31 +49,38 @@ def toy_training(curves, recorded, title):
     """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    for (label, curve), (color, dash) in zip(curves.items(), STYLES * len(curves), strict=False):
-        data = recorded[label]
-        left.plot(curve["epoch"], curve["test_loss"], dash, color=color, label=label)
-        mean, std = np.array(data["neuron_mean"]), np.array(data["neuron_std"])
-        k = int(std[-1].argmin())
-        epochs = data["epoch"]
-        middle.plot(epochs, mean[:, k], dash, color=color)
-        middle.fill_between(
-            epochs, mean[:, k] - std[:, k], mean[:, k] + std[:, k], color=color, alpha=0.2
-        )
-        path = np.array(data["output_path"])
-        right.plot(path[:, 0], path[:, 1], dash, color=color, lw=1)
-        right.plot(*path[-1], "o", color=color, ms=4)
-    right.plot(0, 0, "k*", ms=10)
+    for (label, curve), style in zip(curves.items(), STYLES * len(curves), strict=False):
+        left.plot(curve["epoch"], curve["test_loss"], style[1], color=style[0], label=label)
+        neuron(middle, recorded[label], style)
+        output_path(right, recorded[label], style)
     _clip_diverged(left, curves.values())
     left.set_yscale("log")
     left.legend(frameon=False)
-    labels = (("epochs", "mean test loss"), ("epochs", "most saturated neuron: mean, std"))
-    for ax, (x, y) in zip(
-        (left, middle, right), (*labels, ("error of $y^1$", "error of $y^2$")), strict=True
-    ):
-        ax.set_xlabel(x)
-        ax.set_ylabel(y)
+    left.set_xlabel("epochs")
+    left.set_ylabel("mean test loss")
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def neuron(ax, recorded, style):
+    """Mean and standard deviation over the data of the neuron that varies least at the end."""
+    mean, std = np.array(recorded["neuron_mean"]), np.array(recorded["neuron_std"])
+    k, (color, dash) = int(std[-1].argmin()), style
+    low, high = mean[:, k] - std[:, k], mean[:, k] + std[:, k]
+    ax.plot(recorded["epoch"], mean[:, k], dash, color=color)
+    ax.fill_between(recorded["epoch"], low, high, color=color, alpha=0.2)
+    ax.set_xlabel("epochs")
+    ax.set_ylabel("most saturated neuron: mean, std")
+
+
+def output_path(ax, recorded, style):
+    """The error of one output in the course of training, to its target (star)."""
+    path, (color, dash) = np.array(recorded["output_path"]), style
+    ax.plot(path[:, 0], path[:, 1], dash, color=color, lw=1)
+    ax.plot(*path[-1], "o", color=color, ms=4)
+    ax.plot(0, 0, "k*", ms=10)
+    ax.set_xlabel("error of $y^1$")
+    ax.set_ylabel("error of $y^2$")
 
 
 def diagnostics(rows, title):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from higcore import Checkpoints, fit, load_checkpoint, save_checkpoint
+from higcore import Checkpoints, fit, save_checkpoint
 from higcore.backend import to_host
 
 from .. import records
-from ..experiments import EXPERIMENTS
+from ..experiments.setting import compile_step
 from ..style import save
 from . import figures
 
@@ -54,13 +54,6 @@ def sample_losses(problem, theta):
         losses = to_host(problem.loss.value(y, problem.test.target))
     ends = {"median": np.median(losses), "largest": losses.max()}
     return {name: records.short(float(loss)) for name, loss in ends.items()}
-
-
-def compile_step(problem, setting, seed):
-    """Make a step and forget it, or the first of several runs would pay for all."""
-    run = fit(problem, setting.optimizer, batch=setting.batch, steps=1, seed=seed)
-    if run.status == "interrupted":
-        raise KeyboardInterrupt
 
 
 def recorded_before(run, paths):
@@ -132,80 +125,3 @@ def survey_figure(runs, title):
         recorded = {labels[name]: record["recorded"] for name, record in first.items()}
         return figures.toy_training(curves, recorded, title)
     return figures.loss_curves(curves, title)
-
-
-def figure_1(folder):
-    """Loss, saturation and output path of the optimizers of the ill-conditioned toy."""
-    runs = {}
-    for record in _records(folder, "toy"):
-        runs.setdefault(record["optimizer"], {})[str(record["seed"])] = record
-    return survey_figure(runs, "toy")
-
-
-def figure_2a(folder):
-    """The trajectory of the first test sample, from the first HIG run in a folder."""
-    return _picture(folder, "oscillators")
-
-
-def figure_2b(folder):
-    """Loss curves of one run of every optimizer found in a folder."""
-    return loss_curves(folder, "oscillators")
-
-
-def figure_4a(folder):
-    """|psi|^2 and control of the first test sample, from the first HIG run in a folder."""
-    return _picture(folder, "dipole")
-
-
-def loss_curves(folder, name):
-    """Loss curves of one run of every optimizer of an experiment found in a folder."""
-    curves = {}
-    for record in _records(folder, name):
-        curves.setdefault(f"{record['optimizer']}, b {record['batch']}", record["curve"])
-    return figures.loss_curves(curves, f"{name}: optimizers with the paper's settings")
-
-
-def figure_3c(folder):
-    """Poisson: Adam, and HIG that starts from Adam's network, one after the other."""
-    first = json.loads(_found(folder, "poisson", "-adam-seed*.json")[0].read_text())
-    then = json.loads(_found(folder, "poisson", "-hig-continued-seed*.json")[0].read_text())
-    shifted = then["curve"] | {
-        axis: [value + first["curve"][axis][-1] for value in then["curve"][axis]]
-        for axis in ("seconds", "epoch")
-    }
-    curves = {"Adam": first["curve"], "HIG, from Adam's network": shifted}
-    return figures.loss_curves(curves, "poisson: HIG after Adam")
-
-
-def figure_4c(folder):
-    """Dipole: low- and high-energy losses of every optimizer found in a folder."""
-    curves = {
-        record["optimizer"]: record["recorded"]
-        for record in _records(folder, "dipole")
-        if "recorded" in record
-    }
-    return figures.component_losses(curves)
-
-
-def _records(folder, name):
-    """Records of the runs of one experiment in a folder, without variants and continued runs."""
-    paths = [p for p in _found(folder, name, "-*-seed*.json") if "-continued-" not in p.name]
-    records = [json.loads(path.read_text()) for path in paths]
-    return [record for record in records if record["problem"] == name]
-
-
-def _picture(folder, name):
-    path = _found(folder, name, "-hig-seed*.npz")[0]
-    seed = int(path.stem.rpartition("seed")[2])
-    experiment = EXPERIMENTS[name]
-    return experiment.picture(experiment.problem(seed), load_checkpoint(path).theta)
-
-
-def _found(folder, name, pattern):
-    paths = sorted(folder.glob(name + pattern))
-    if not paths:
-        raise ValueError(
-            f"--runs {str(folder)!r} holds no {name + pattern}; make one with: "
-            f"python -m bench train {name} --out {folder}"
-        )
-    return paths

@@ -15,7 +15,7 @@ from higcore import Batch, fit
 from .. import records
 from ..experiments import Setting
 from ..experiments.loops import LOOPS
-from ..paper.runs import compile_step
+from ..experiments.setting import compile_step
 from ..paper.tables import markdown
 from ..style import STYLES
 

@@ -15,7 +15,7 @@ from higcore.device.threads import cores
 
 from .. import records
 from ..experiments import EXPERIMENTS, Setting
-from ..paper.runs import compile_step
+from ..experiments.setting import compile_step
 from .variants import AXES, Continued, scalable, scaled
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

@@ -1,0 +1,197 @@
+"""What the paper claims of the toy and of the oscillators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..budgets import Budget
+from ..plans import GAMMAS, KAPPAS, TAUS, figure_2, figure_5, figure_6, figure_12, oscillators, toy
+from ..runs import Training
+from ..tables import OWN, steepest
+from .claim import Claim
+
+
+def of_toy(budget: Budget) -> list[Claim]:
+    """Sections 2.1, 2.2 and A.2."""
+    good, bad = (
+        {name: toy(GAMMAS[gamma], name, budget) for name in ("adam", "gn", "hig")}
+        for gamma in (1, 0.01)
+    )
+    return [
+        Claim(
+            "2.1", "γ = 1: Adam and Gauss-Newton decrease the loss by about three orders",
+            "last / first loss, the higher of both", "1e-3",
+            lambda e: np.maximum(e.reduced(good["adam"]), e.reduced(good["gn"])), 10**-2.5,
+        ),
+        Claim(
+            "2.1", "γ = 0.01: both fail to minimize the objective beyond a certain point",
+            "first / last loss, the higher of both", "",
+            lambda e: 1 / np.minimum(e.reduced(bad["adam"]), e.reduced(bad["gn"])), 100,
+        ),
+        Claim(
+            "2.1", "γ = 0.01: Gauss-Newton oversaturates neurons",
+            "smallest deviation of a neuron's output over the data, of at most 1", "",
+            lambda e: e.smallest_deviation(bad["gn"]), 0.05,
+        ),
+        Claim(
+            "2.1", "γ = 0.01: Adam neglects the second component",
+            "what is left of a point's first error, over that of the second", "",
+            lambda e: e.path_error(bad["adam"], 0) / e.path_error(bad["adam"], 1),
+        ),
+        Claim(
+            "2.2", "γ = 1: HIGs minimize the objective as well as Adam and Gauss-Newton",
+            "last loss of HIG / the lower of both", "about 1",
+            lambda e: e.last(good["hig"]) / e.best([good["adam"], good["gn"]]), 3,
+        ),
+        Claim(
+            "2.2", "γ = 0.01: HIGs achieve a better result than the other two",
+            "last loss of HIG / the lower of both", "below 1",
+            lambda e: e.last(bad["hig"]) / e.best([bad["adam"], bad["gn"]]),
+        ),
+        Claim(
+            "2.2", "γ = 0.01: HIGs avoid oversaturating neurons, in contrast to Gauss-Newton",
+            "smallest deviation of a neuron, Gauss-Newton / HIG", "",
+            lambda e: e.smallest_deviation(bad["gn"]) / e.smallest_deviation(bad["hig"]),
+        ),
+        Claim(
+            "A.2", "the steps are steepest descent in the norms of table 1",
+            "1 - decrease / largest possible one, the worst of the three", "0",
+            lambda e: np.array([max(1 - s[OWN[k]] for k, s in steepest(2).items())]), 1e-6,
+        ),
+    ]  # fmt: skip
+
+
+def of_oscillators(budget: Budget) -> list[Claim]:
+    """Sections 3.1 and B.2."""
+    runs = {type(run.optimizer).__name__: run for run in figure_2(budget)["b)"]}
+    adam, gn, hig = (runs[name] for name in ("Adam", "GaussNewton", "HIG"))
+    others = [runs[name] for name in ("Adadelta", "Adagrad", "RMSprop", "SGD")]
+    larger = oscillators("gn", budget, tau=1e-5)
+
+    def over(name, batch, other):
+        """Last loss with a batch, over that with another, after equal seconds."""
+        pair = (oscillators(name, budget, b) for b in (batch, other))
+        return lambda e: np.divide(*(e.last(run) for run in pair))
+
+    def per_step(name):
+        """The same after as many steps as the larger batch makes."""
+        large, small = (oscillators(name, budget, b) for b in (128, 32))
+        return lambda e: e.last(large) / e.at_step_of(small, large)
+
+    return [
+        Claim(
+            "3.1", "of the network optimizers Adam achieves the best result",
+            "last loss of Adam / the lowest of the others", "below 1; Adam 1e-4",
+            lambda e: e.last(adam) / e.best(others),
+        ),
+        Claim(
+            "3.1", "HIGs yield the best result",
+            "last loss / the lowest of all the paper's others", "0.1; HIG 1e-7",
+            lambda e: e.last(hig) / e.best([adam, gn, *others]),
+        ),
+        Claim(
+            "3.1", "HIGs converge faster, exceeding Adam's accuracy after about three minutes",
+            "share of the time until Adam's last loss", "0.05 of an hour",
+            lambda e: e.share_of_time_to(hig, e.last(adam)),
+        ),
+        Claim(
+            "3.1", "so does Gauss-Newton",
+            "share of the time until Adam's last loss", "0.05 of an hour",
+            lambda e: e.share_of_time_to(gn, e.last(adam)), 1,
+            "with τ = 1e-5", lambda e: e.share_of_time_to(larger, e.last(adam)),
+        ),
+        Claim(
+            "3.1", "Gauss-Newton's best stable run stays above HIG",
+            "last loss of HIG / the lowest of Gauss-Newton over b and τ", "0.1",
+            lambda e: e.last(hig) / e.best(_gauss_newtons(budget)),
+        ),
+        Claim(
+            "3.1", "Gauss-Newton exhibits stability problems",
+            "1 / (1 + runs over b and τ that failed or ended at ten times their lowest loss)", "",
+            lambda e: 1 / (1 + sum(e.unstable(run) for run in _gauss_newtons(budget))), 0.5,
+        ),
+        Claim(
+            "3.1", "for Adam, all batches converge about equally quickly",
+            "highest / lowest last loss over b", "about 1",
+            lambda e: _span(e, [oscillators("adam", budget, b) for b in (256, 512, 1024)]), 3,
+        ),
+        Claim(
+            "3.1", "HIGs improve with larger batches",
+            "last loss with b 128 / with b 32", "below 1",
+            over("hig", 128, 32), 1, "after equal steps", per_step("hig"),
+        ),
+        Claim(
+            "3.1", "Gauss-Newton improves with larger batches",
+            "last loss with b 128 / with b 32", "below 1",
+            over("gn", 128, 32), 1, "after equal steps", per_step("gn"),
+        ),
+        Claim(
+            "B.2", "Adam, Adadelta, Adagrad, RMSprop, SGD become unstable for larger η",
+            "last loss with table 2's η / with the largest, the highest of the five", "below 1",
+            lambda e: np.max([e.last(a) / e.last(b) for a, b in _ends_of_grids(budget)], axis=0),
+        ),
+    ]  # fmt: skip
+
+
+def _gauss_newtons(budget):
+    return [run for runs in _gauss_newton_panels(budget) for run in runs]
+
+
+def _gauss_newton_panels(budget):
+    yield [oscillators("gn", budget, batch) for batch in (32, 64, 128)]
+    yield [oscillators("gn", budget, tau=tau) for tau in TAUS[:4] if tau != 1e-6]
+
+
+def _ends_of_grids(budget):
+    """Runs with table 2's learning rate and with the largest, of each first-order optimizer."""
+    panels = [runs[1] for runs in (figure_5(budget) | figure_6(budget)).values()]  # b 512
+    return [(panels[k], panels[k + 2]) for k in range(0, len(panels), 3)]
+
+
+def _span(evidence, runs):
+    return evidence.worst(runs) / evidence.best(runs)
+
+
+def of_ablations(budget: Budget) -> list[Claim]:
+    """Section C."""
+    betas = [oscillators("hig", budget, beta=beta) for beta in (0.0, -0.25, -0.5)]
+    kappas = _kappas(budget)
+    positive, negative = ([kappas[k] for k in kappas if k * sign > 0] for sign in (1, -1))
+    others = [run for kappa, run in kappas.items() if kappa != -0.5]
+    taus = {name: [oscillators(name, budget, tau=tau) for tau in TAUS] for name in ("hig", "gn")}
+    return [
+        Claim(
+            "C", "β has only little influence",
+            "highest / lowest last loss over β", "about 1",
+            lambda e: _span(e, betas), 10,
+        ),
+        Claim(
+            "C", "negative κ end several orders better than positive",
+            "lowest last loss over κ < 0 / over κ > 0", "1e-3",
+            lambda e: e.best(negative) / e.best(positive), 0.1,
+        ),
+        Claim(
+            "C", "κ = -0.5 achieves the best result",
+            "last loss with κ -0.5 / the lowest of the others", "below 1",
+            lambda e: e.last(kappas[-0.5]) / e.best(others),
+        ),
+        Claim(
+            "C", "HIGs have a tolerance in τ from 1e-5 to 1e-10",
+            "highest / lowest last loss over τ", "about 10",
+            lambda e: _span(e, taus["hig"]), 30,
+        ),
+        Claim(
+            "C", "Gauss-Newton diverges with τ 1e-9 and 1e-10",
+            "first / last loss, the higher of both", "below 1",
+            lambda e: e.first(taus["gn"][4]) / np.min([e.last(r) for r in taus["gn"][4:]], axis=0),
+        ),
+        Claim(
+            "C", "over τ HIGs achieve better losses than Gauss-Newton",
+            "lowest last loss over τ, HIG / Gauss-Newton", "below 1",
+            lambda e: e.best(taus["hig"]) / e.best(taus["gn"]),
+        ),
+    ]  # fmt: skip
+
+
+def _kappas(budget) -> dict[float, Training]:
+    return dict(zip(KAPPAS, figure_12(budget)["b)"], strict=True))

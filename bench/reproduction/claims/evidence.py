@@ -1,0 +1,132 @@
+"""Numbers out of run files, one for each seed, for the claims of the paper to be judged by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..budgets import Budget
+from ..found import last_losses, loss_at
+from ..runs import Training, record_of
+
+
+class Missing(Exception):
+    """A run that a claim is judged by has no file."""
+
+
+class Evidence:
+    """The runs of a budget in a folder; each method returns an array with a number for each seed.
+
+    A loss of a run that failed is infinite.
+    """
+
+    def __init__(self, budget: Budget, folder: Path) -> None:
+        self.budget, self.folder = budget, folder
+
+    def records(self, run: Training) -> list[dict[str, Any]]:
+        """The records of all seeds."""
+        planned = [run.with_seed(seed) for seed in range(self.budget.seeds)]
+        found = [record_of(each, self.folder) for each in planned]
+        if None in found:
+            raise Missing(planned[found.index(None)].stem())
+        return [record for record in found if record]
+
+    def first(self, run: Training) -> np.ndarray:
+        """Test loss before any step."""
+        return np.array([record["curve"]["test_loss"][0] for record in self.records(run)])
+
+    def last(self, run: Training) -> np.ndarray:
+        """Test loss at the end."""
+        return last_losses(self.records(run))
+
+    def lowest(self, run: Training) -> np.ndarray:
+        """The lowest test loss of a run."""
+        return np.array([np.nanmin(_losses(record)) for record in self.records(run)])
+
+    def best(self, runs: list[Training]) -> np.ndarray:
+        """The last loss of whichever of some runs ends lowest, seed by seed."""
+        return np.min([self.last(run) for run in runs], axis=0)
+
+    def worst(self, runs: list[Training]) -> np.ndarray:
+        """The last loss of whichever of some runs ends highest, seed by seed."""
+        return np.max([self.last(run) for run in runs], axis=0)
+
+    def reduced(self, run: Training) -> np.ndarray:
+        """Last test loss over the first."""
+        return self.last(run) / self.first(run)
+
+    def at_step_of(self, run: Training, other: Training) -> np.ndarray:
+        """Loss of a run at the step at which another one ended."""
+        pairs = zip(self.records(run), self.records(other), strict=True)
+        return np.array([loss_at(a, "step", b["curve"]["step"][-1]) for a, b in pairs])
+
+    def early(self, run: Training, share: float) -> np.ndarray:
+        """Loss of a run after a share of its seconds."""
+        records = self.records(run)
+        return np.array([loss_at(r, "seconds", share * r["curve"]["seconds"][-1]) for r in records])
+
+    def share_of_time_to(self, run: Training, levels: np.ndarray) -> np.ndarray:
+        """Share of a run's seconds until its loss is at a level; infinite if it never is."""
+        pairs = zip(self.records(run), levels, strict=True)
+        return np.array([_time_to(record, level) for record, level in pairs])
+
+    def share_between(self, run: Training, low: float, high: float) -> np.ndarray:
+        """Share of a run's seconds with a loss between two levels."""
+        found = []
+        for record in self.records(run):
+            seconds = np.array(record["curve"]["seconds"])
+            inside = (_losses(record) > low) & (_losses(record) < high)
+            found.append((np.diff(seconds) * inside[1:]).sum() / seconds[-1])
+        return np.array(found)
+
+    def step_seconds(self, run: Training) -> np.ndarray:
+        """Median seconds of a step."""
+        return np.array([record["seconds_per_step"] for record in self.records(run)])
+
+    def unstable(self, run: Training) -> np.ndarray:
+        """1 where training failed, or ended ten times as high as it had been, else 0."""
+        return (self.last(run) > 10 * self.lowest(run)).astype(float)
+
+    def smallest_deviation(self, run: Training) -> np.ndarray:
+        """Standard deviation over the data of the neuron that varies least at the end."""
+        return np.array([min(r["recorded"]["neuron_std"][-1]) for r in self.records(run)])
+
+    def path_error(self, run: Training, component: int) -> np.ndarray:
+        """How far one output's component is from its target at the end, over the start."""
+        paths = [np.abs(r["recorded"]["output_path"])[:, component] for r in self.records(run)]
+        return np.array([path[-1] / path[0] for path in paths])
+
+    def rise_of_low_energy(self, run: Training) -> np.ndarray:
+        """The lowest low-energy loss before the high-energy one is halved, over the largest after.
+
+        Of 1 or more there is no rise.
+        """
+        return np.array([_rise(record["recorded"]) for record in self.records(run)])
+
+    def imbalance(self, run: Training) -> np.ndarray:
+        """The largest ratio of high- to low-energy loss in the course of a run."""
+        found = []
+        for record in self.records(run):
+            low, high = (np.array(record["recorded"][f"{k}_energy_loss"]) for k in ("low", "high"))
+            found.append((high / low).max())
+        return np.array(found)
+
+
+def _losses(record: dict[str, Any]) -> np.ndarray:
+    return np.array([np.inf if v is None else v for v in record["curve"]["test_loss"]])
+
+
+def _time_to(record: dict[str, Any], level: float) -> float:
+    reached = np.flatnonzero(_losses(record) <= level)
+    seconds = record["curve"]["seconds"]
+    return float(seconds[reached[0]] / seconds[-1]) if len(reached) else np.inf
+
+
+def _rise(recorded: dict[str, Any]) -> float:
+    low, high = (np.array(recorded[f"{name}_energy_loss"]) for name in ("low", "high"))
+    halved = np.flatnonzero(high < 0.5 * high[0])
+    end = halved[0] + 1 if len(halved) else len(low)
+    lowest = int(low[:end].argmin())
+    return float(low[lowest] / low[lowest:end].max())

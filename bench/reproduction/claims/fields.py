@@ -1,0 +1,141 @@
+"""What the paper claims of the Poisson problem and of the dipole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..budgets import Budget
+from ..plans import dipole, poisson
+from .claim import Claim
+
+
+def of_poisson(budget: Budget) -> list[Claim]:
+    """Sections 3.2 and B.3."""
+    adams = [poisson("adam", budget, lr) for lr in (1e-4, 3e-4, 1e-3)]
+    higs = [poisson("hig", budget, lr) for lr in (0.01, 0.02, 0.04)]
+    adam, hig = adams[0], higs[1]
+    after = replace(hig, start=adam)
+    back = replace(adam, start=after)
+    return [
+        Claim(
+            "3.2", "Adam minimizes the loss by up to three orders",
+            "last / first loss, the best η", "1e-3",
+            lambda e: e.best(adams) / e.first(adam), 10**-2.5,
+        ),
+        Claim(
+            "3.2", "so do HIGs",
+            "last / first loss, the best η", "1e-3",
+            lambda e: e.best(higs) / e.first(hig), 10**-2.5,
+        ),
+        Claim(
+            "3.2", "in convergence per time Adam with the smallest η has advantages",
+            "last loss of Adam, η 1e-4 / the lowest of Adam and HIG with other η", "below 1",
+            lambda e: e.last(adam) / e.best([*adams[1:], *higs]), 1,
+            "Adam with its best η against HIG", lambda e: e.best(adams) / e.best(higs),
+        ),
+        Claim(
+            "3.2", "a single update of Adam takes much less time than one of HIG",
+            "seconds of a step, Adam / HIG", "8e-4",
+            lambda e: e.step_seconds(adam) / e.step_seconds(hig), 0.1,
+        ),
+        Claim(
+            "B.3", "HIGs converge faster per iteration",
+            "last loss of HIG, η 0.02 / the lowest of Adam's at that step", "below 1",
+            lambda e: e.last(hig) / np.min([e.at_step_of(run, hig) for run in adams], axis=0),
+        ),
+        Claim(
+            "3.2", "from Adam's network HIGs bring a significant drop",
+            "last loss of HIG / lowest of Adam, η 1e-4", "below 1",
+            lambda e: e.last(after) / e.lowest(adam), 0.7,
+        ),
+        Claim(
+            "B.3", "from the network of HIG, Adam loses the progress that was made",
+            "lowest loss of HIG / the last of Adam after it", "below 1",
+            lambda e: e.lowest(after) / e.last(back),
+        ),
+    ]  # fmt: skip
+
+
+def of_dipole(budget: Budget) -> list[Claim]:
+    """Section 3.3."""
+    adams = [dipole("adam", budget, lr=lr) for lr in (1e-4, 5e-4, 1e-3)]
+    higs = [dipole("hig", budget, lr=lr) for lr in (0.25, 0.5, 1.0)]
+    adam, hig, largest = adams[0], higs[1], adams[2]
+    return [
+        Claim(
+            "3.3", "HIGs reach a better final accuracy than Adam",
+            "lowest last loss over η, HIG / Adam", "below 1",
+            lambda e: e.best(higs) / e.best(adams),
+        ),
+        Claim(
+            "3.3", "HIGs minimize the loss faster than Adam",
+            "share of the time of HIG, η 0.5, until the best Adam's last loss", "below 1",
+            lambda e: e.share_of_time_to(hig, e.best(adams)), 0.99,
+        ),
+        Claim(
+            "3.3", "Adam with the largest η drops faster initially",
+            "loss after a tenth of the time / lowest of all others", "below 1",
+            lambda e: e.early(largest, 0.1)
+            / np.min([e.early(run, 0.1) for run in [*adams[:2], *higs]], axis=0),
+        ),
+        Claim(
+            "3.3", "and its final performance is worse than that of all other runs",
+            "highest last loss of all others / its own", "below 1",
+            lambda e: e.worst([*adams[:2], *higs]) / e.last(largest),
+        ),
+        Claim(
+            "3.3", "Adam with η 1e-4 stagnates at a loss of 0.5, HIG does not",
+            "share of the time between 0.4 and 0.6, HIG / Adam", "below 1",
+            lambda e: e.share_between(hig, 0.4, 0.6) / e.share_between(adam, 0.4, 0.6), 0.5,
+        ),
+        Claim(
+            "3.3", "Adam increases the low-energy loss again before it minimizes the other",
+            "its lowest value before the high-energy loss is halved / the highest after that",
+            "below 1", lambda e: e.rise_of_low_energy(adam), 0.8,
+        ),
+        Claim(
+            "3.3", "HIGs minimize both losses uniformly",
+            "largest ratio of high- to low-energy loss, HIG / Adam", "below 1",
+            lambda e: e.imbalance(hig) / e.imbalance(adam),
+        ),
+    ]  # fmt: skip
+
+
+def of_settings_of_dipole(budget: Budget) -> list[Claim]:
+    """Sections B.4 and, of the dipole, C."""
+
+    def run(tau, convolutional=False):
+        return dipole("hig", budget, 16, convolutional, tau=tau)
+
+    wide = [run(tau) for tau in (1e-3, 1e-4, 1e-5)]
+    wide_cnn = [run(tau, True) for tau in (1e-3, 1e-4, 1e-5)]
+    adam = dipole("adam", budget, 256, True, lr=2e-4)
+    return [
+        Claim(
+            "B.4", "HIGs yield high accuracy for τ from 1e-5 to 1e-3",
+            "highest last loss over these τ", "1e-5 and less",
+            lambda e: e.worst(wide), 1e-3,
+        ),
+        Claim(
+            "B.4", "with τ = 0.01 information is cut off",
+            "last loss with τ 1e-5 / with 0.01", "below 1",
+            lambda e: e.last(wide[2]) / e.last(run(1e-2)), 0.1,
+        ),
+        Claim(
+            "C", "with τ far smaller than 1e-5 the network does not learn",
+            "first / last loss with τ 1e-7", "about 1",
+            lambda e: e.first(run(1e-7)) / e.last(run(1e-7)), 2,
+        ),
+        Claim(
+            "B.4", "convolutional network: the best HIG beats the best Adam",
+            "last loss, HIG (η 0.7, b 16, τ 1e-4) / Adam (η 2e-4, b 256)", "below 1",
+            lambda e: e.last(wide_cnn[1]) / e.last(adam),
+        ),
+        Claim(
+            "B.4", "convolutional network: training is stable for τ from 1e-5 to 1e-3",
+            "runs over these τ that failed or ended at ten times their lowest loss", "0",
+            lambda e: sum(e.unstable(run) for run in wide_cnn), 0,
+        ),
+    ]  # fmt: skip

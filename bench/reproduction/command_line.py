@@ -1,0 +1,82 @@
+"""The commands ``figure``, ``table`` and ``claims``; what they do is in `commands`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ..terminal import say
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+RUNS = click.option(
+    "--runs", "folder", type=FOLDER, default="runs/paper",
+    help="Folder of the runs: those that it holds are not made again.",
+)  # fmt: skip
+BUDGET = click.option(
+    "--budget", type=click.Choice(["short", "paper"]), default="short", help="Of all runs."
+)
+SEEDS = click.option(
+    "--seeds", type=click.IntRange(1), help="Seeds 0, 1, ... of every run.  [default: 3]"
+)
+OUT = click.option("--out", type=FOLDER, default="runs", help="Folder of what is drawn or written.")
+FIGURES, TABLES = range(1, 14), range(1, 6)
+
+
+def number_of(known):
+    """The argument of a command: the number of a figure or table, or all."""
+
+    def chosen(context, parameter, value):
+        return list(known) if value == "all" else [int(value)]
+
+    choice = click.Choice([*map(str, known), "all"])
+    return click.argument("numbers", metavar="NUMBER|all", type=choice, callback=chosen)
+
+
+@click.command()
+@number_of(FIGURES)
+@BUDGET
+@SEEDS
+@click.option("--workers", type=click.IntRange(1), help="Runs at a time.  [default: one a core]")
+@RUNS
+@OUT
+def figure(numbers, budget, seeds, workers, folder, out):
+    """Make the runs of figure NUMBER of the paper, 1 to 13, and draw it: PNG and PDF.
+
+    Runs go side by side, one a core. After Ctrl-C, or worse, the same command goes on where it was.
+    All figures take under two hours on two cores; --budget paper gives a run the paper's hours.
+    """
+    from . import commands
+
+    failed = commands.figures(numbers, budget, seeds, workers, folder, out, say)
+    sys.exit(int(bool(failed)))
+
+
+@click.command()
+@number_of(TABLES)
+@RUNS
+def table(numbers, folder):
+    """Print table NUMBER of the paper, 1 to 5, with our figures beside the paper's.
+
+    1: in which norm each method is steepest descent. 2: settings. 3 to 5: memory and times of the
+    steps; leave the machine alone while they are measured.
+    """
+    from . import commands
+
+    sys.exit(int(bool(commands.table(numbers, folder, say))))
+
+
+@click.command()
+@BUDGET
+@SEEDS
+@RUNS
+@OUT
+def claims(budget, seeds, folder, out):
+    """Judge what the paper claims by the runs of its figures; saves REPRODUCTION.md.
+
+    Nothing is trained: figure all comes first.
+    """
+    from . import commands
+
+    commands.claims(budget, seeds, folder, out, say)
