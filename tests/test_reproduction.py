@@ -138,6 +138,8 @@ def test_what_a_run_starts_from_is_made_first_and_only_if_it_is_needed(tmp_path)
 
 def test_a_training_run_leaves_its_record_and_network(tmp_path):
     run = toy(recorded=True)
+    for left in (f"{run.stem()}-othercode.npz", f".{run.stem()}.5.partial.npz"):  # of processes
+        (tmp_path / left).touch()  # that are no more
     assert made([run], tmp_path) == {}
     record = record_of(run, tmp_path)
     assert (record["steps"], record["status"], record["seed"]) == (4, "budget", 0)
