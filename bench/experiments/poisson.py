@@ -112,7 +112,7 @@ class PoissonField(Poisson):
     source: str = "fourier"
     test_samples: int = 128
     few: int = 1
-    adaptive_batch: int = 32
+    adaptive_batch: int = 16
     adam_lr: float = 0.01
     name: str = "poisson-64"
 

@@ -21,7 +21,7 @@ TAU = 1e-5
 # Singular values fall evenly in the logarithm from 1 to this; TAU then cuts nothing, or half.
 CASES = {"nothing cut": 2e-4, "half cut": 1e-10}
 DAMPED = ("poisson", "oscillators")  # 64 rows a sample and no march; 4 rows, and one
-PRODUCTS = 120  # as many as a step of AdaptiveHIG may take
+PRODUCTS = 60  # as many as a step of AdaptiveHIG may take
 LARGEST_J = 1024  # rows up to which methods that decompose J itself are timed
 
 

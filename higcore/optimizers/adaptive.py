@@ -29,7 +29,7 @@ from .damped import ROUNDING, loss_at, noise_of_loss, or_else
 from .memory import plan_step
 
 FEWEST, FEW_ROWS, MANY_ROWS = 32, 512, 1024  # samples and rows of a batch if none is named
-ROWS_A_PARAMETER = 4 / 3  # of a batch whose J is known by its products
+ROWS_A_PARAMETER, FEWEST_FIELDS = 4 / 3, 16  # and samples, of a J known by its products
 REFUSED, WORSE, BETTER = 4.0, 1.3, 0.7  # what lambda is multiplied by
 NEARBY = 0.1  # part of a step after which y is asked how it bends
 MOST_BENT = 0.375  # |a| / |d|
@@ -71,7 +71,7 @@ class AdaptiveHIG:
       A batch of fewer rows than there are parameters can always be fitted, so what happens to its
       own loss says little. At rest, 2 steps of 5 are good for the others: a rule that asks for more
       stops too early.
-    - With ``"lanczos"`` a step ends after 120 products with J, finished or not, on a large batch;
+    - With ``"lanczos"`` a step ends after 60 products with J, finished or not, on a large batch;
       the momentum carries on what was begun, and is whole after 20 steps. Such a step is not bent.
     - Else the momentum grows from 0 to ``momentum`` in 200 steps. Where a batch sees so little of
       what is to be learned that carrying on leads astray, and the loss of the others rises to four
@@ -140,7 +140,7 @@ class AdaptiveHIG:
     others: int = 128
     average: int = 100
     tolerance: float = lanczos.TOLERANCE
-    products: int = 120
+    products: int = 60
     method: str = "auto"
     memory_limit: float | None = field(default=None, repr=False)
     tau: ClassVar[float] = math.inf  # nothing is cut
@@ -163,13 +163,13 @@ class AdaptiveHIG:
 
         512 rows or 32 samples, whichever is more; with few parameters t as many more rows m as
         leave the cost m t^2 of a step at 512^3. Where 32 samples are more than 1024 rows, a matrix
-        K would hold too few of them to learn from: 32 samples, or 4 rows for 3 parameters if that
+        K would hold too few of them to learn from: 16 samples, or 4 rows for 3 parameters if that
         is more, of which ``"auto"`` takes products with J. If that does not pay, as where the
         solver keeps more numbers a sample than there are parameters, so that its passes are dear,
         1024 rows.
         """
         r, t = problem.output_size, problem.size
-        many = min(max(int(ROWS_A_PARAMETER * t / r), FEWEST), problem.train.count)
+        many = min(max(int(ROWS_A_PARAMETER * t / r), FEWEST_FIELDS), problem.train.count)
         cheap = problem.model.kept_size <= t
         if FEWEST * r > MANY_ROWS and cheap and products_pay(many * r, t):
             return many
