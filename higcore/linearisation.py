@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .backend import Array, is_array, module_of
+from .device.memory import keep_what_is_freed
 from .device.threads import computed_once
 from .losses import curvature_of, ridge_loss
 from .protocols import Network, Objective, Samples, Solver
@@ -393,6 +394,7 @@ class Linearisation:
         if not hasattr(problem, "check_batch"):
             raise TypeError(f"problem must be a Problem, got {problem!r}")
         problem.check_batch("batch", batch)
+        keep_what_is_freed()
         self.problem, self.theta, self.batch = problem, theta, batch
         self.model = problem.model
         y, self._tape = self.model.forward(theta, batch)

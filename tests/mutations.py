@@ -186,6 +186,7 @@ MUTATIONS = [
     ("higcore/spectral/lanczos.py", "J.matvec(J.rmatvec(q)) if self.by_rows", "J.rmatvec(J.matvec(q)) if not self.by_rows", LANCZOS),
     ("higcore/spectral/lanczos.py", "used = len(self.alphas) % BLOCK", "used = min(len(self.alphas), BLOCK - 1)", LANCZOS),
     ("higcore/optimizers/matrix_free.py", "y_bar = self._weighted(w.reshape(self.where.shape))", "y_bar = w.reshape(self.where.shape)", LANCZOS),
+    ("higcore/device/memory.py", "np.empty(LARGEST_LEARNT, np.uint8)", "np.empty(1, np.uint8)", MEMORY),
     ("higcore/optimizers/matrix_free.py", "self.unit, self._exponent - exponent)", "self.unit, self._exponent + exponent)", LANCZOS),
     ("higcore/optimizers/matrix_free.py", "J.scaled(-self._exponent) if self._exponent", "J if self._exponent", LANCZOS),
     ("higcore/half_inverse.py", "self._given = self._given.with_rows()", "pass", LANCZOS),

@@ -1,7 +1,10 @@
 """Estimates against what is really allocated, tiles, and refusals that say what would fit."""
 
 import dataclasses
+import platform
 import re
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -364,3 +367,27 @@ def test_the_batch_that_fits_is_that_of_the_optimizer(optimizer, options, monkey
     assert 0 < fits < 64
     assert memory_estimate(problem, fits, **options).total <= there
     assert memory_estimate(problem, fits + 1, **options).total > there
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from higcore.device.memory import keep_what_is_freed
+
+if sys.argv[1] == "kept":
+    keep_what_is_freed()
+for size in 100 * [2**21, 2**22]:  # as the steps of a run
+    arrays = [np.ones(size, np.uint8) for _ in range(3)]
+    del arrays
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others have other allocators")
+def test_what_a_step_frees_is_there_for_the_next_one():
+    """By the pages that the system had to give; a page has 4 kB."""
+    faults = [
+        int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True).stdout)
+        for how in ("given back", "kept")
+    ]
+    assert faults[1] < faults[0] - 50 * 2**20 // 4096

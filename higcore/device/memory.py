@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from ..validation import Array
 from . import gpu
 
+LARGEST_LEARNT = 2**25 - 2**16  # bytes; glibc learns from blocks of up to 32 MiB
 NEGLIGIBLE = 2**28  # bytes, which any machine has: not asked for
 SAFETY_MARGIN = 1.5  # of a step that ran out of memory: how much more it needs than estimated
 
@@ -52,6 +54,17 @@ def within_memory(call: Callable[[], T], explain: Callable[[str], Exception]) ->
             raise
         reason = getattr(error, "reason", str(error).strip()) or "an allocation failed"
     raise explain(reason)
+
+
+@functools.cache
+def keep_what_is_freed() -> None:
+    """Let the allocator keep what a step frees, for the next step to take.
+
+    Arrays of a few megabytes would go back to the system at the end of every step, and come page by
+    page, cleared, in the next. glibc keeps blocks as large as the largest that was ever freed, and
+    twice as much in all: one such block, which nobody touches, teaches it. Elsewhere, nothing.
+    """
+    np.empty(LARGEST_LEARNT, np.uint8)
 
 
 def largest_batch(fits: Callable[[int], bool], top: int) -> int:
