@@ -1042,6 +1042,7 @@ bad(
     ({"command": "survey", "optimizers": "hig,lbfgs"}, click.UsageError, "--optimizers must be among"),
     ({"command": "survey"}, click.UsageError, "give one of --seconds and --epochs as the budget of a run"),
     ({"command": "report", "_": "nowhere"}, click.UsageError, "Directory 'nowhere' does not exist"),
-    ({"command": "figure", "_": "9"}, click.UsageError, "'9' is not one of '1', '2a', '2b'"),
+    ({"command": "figure", "_": "14"}, click.UsageError, "'14' is not one of '1', '2', '3'"),
+    ({"command": "table", "_": "0"}, click.UsageError, "'0' is not one of '1', '2', '3'"),
     name="python -m bench",
 )
