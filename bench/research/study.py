@@ -12,6 +12,7 @@ import numpy as np
 
 from higcore import fit
 from higcore.device.threads import cores
+from higcore.half_inverse import products_pay
 
 from .. import records
 from ..experiments import EXPERIMENTS, Setting
@@ -33,7 +34,7 @@ BUDGETS = {
     "toy": Budget(1.5, 600),
     "oscillators": Budget(4.0, 200),
     "linear-chain": Budget(1.5, 150),
-    "poisson": Budget(6.0, 60),
+    "poisson": Budget(12.0, 16),
     "dipole": Budget(7.0, 70),
     "dipole-cnn": Budget(6.0, 60),
 }
@@ -41,8 +42,9 @@ BUDGETS = {
 
 def variants(name):
     """The axes with the values that mean something for an experiment."""
-    problem = EXPERIMENTS[name].problem()
-    most = problem.train.count / EXPERIMENTS[name].settings["adaptive"].batch
+    problem, batch = EXPERIMENTS[name].problem(), EXPERIMENTS[name].settings["adaptive"].batch
+    most = problem.train.count / batch
+    known_by_products = products_pay(batch * problem.output_size, problem.size)
 
     def applies(variant):
         larger = max(variant.batch, 4.0 if variant.growth else 1.0)
@@ -51,6 +53,7 @@ def variants(name):
     return {
         axis: {value: variant for value, variant in known.items() if applies(variant)}
         for axis, known in AXES.items()
+        if axis != "products" or known_by_products
     }
 
 

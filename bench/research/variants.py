@@ -199,6 +199,10 @@ AXES = {
         "0.9": Variant(AdaptiveHIG(momentum=0.9)), "0.98": Variant(),
         "0.99": Variant(AdaptiveHIG(momentum=0.99)),
     },
+    "products": {
+        "30": Variant(AdaptiveHIG(products=30)), "60": Variant(),
+        "120": Variant(AdaptiveHIG(products=120)),
+    },
     "ramp": {
         "0": Variant(Ramped(ramp=0)), "200": Variant(),
         "800": Variant(Ramped(ramp=800)),
