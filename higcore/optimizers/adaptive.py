@@ -143,7 +143,6 @@ class AdaptiveHIG:
     products: int = 60
     method: str = "auto"
     memory_limit: float | None = field(default=None, repr=False)
-    tau: ClassVar[float] = math.inf  # nothing is cut
     tries: ClassVar[int] = 4  # of a step on one batch
 
     def __post_init__(self) -> None:

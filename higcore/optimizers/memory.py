@@ -247,6 +247,6 @@ def _step_does_not_fit(
 def _options_of(optimizer):
     """Method and tau for `memory_estimate`. An absolute tau may have made "auto" take what it does
     for a small one, which takes the most."""
-    method, tau = getattr(optimizer, "method", "auto"), getattr(optimizer, "tau", 1e-6)
+    method, tau = getattr(optimizer, "method", "auto"), getattr(optimizer, "tau", math.inf)
     absolute = getattr(optimizer, "truncation", "relative") == "absolute"
     return {"method": method, "tau": 0.0 if absolute else tau}
