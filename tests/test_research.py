@@ -84,7 +84,8 @@ def test_strict_takes_no_step_that_others_refuse():
 
 def test_what_applies_to_a_problem():
     toy, dipole = study.variants("toy"), study.variants("dipole")
-    assert ("products" in study.variants("poisson")) and ("products" not in dipole)
+    assert "products" in study.variants("poisson")
+    assert "products" not in dipole
     assert "x 2" not in toy["batch"]  # it takes all data as it is
     assert "outputs scaled" in toy["step"]
     assert "outputs scaled" not in dipole["step"]
