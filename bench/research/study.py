@@ -47,7 +47,7 @@ def variants(name):
     known_by_products = products_pay(batch * problem.output_size, problem.size)
 
     def applies(variant):
-        larger = max(variant.batch, 4.0 if variant.growth else 1.0)
+        larger = max(variant.batch, 8.0 if variant.growth else 1.0)
         return larger <= max(most, 1.0) and (scalable(problem) or not variant.scaled)
 
     return {
