@@ -218,7 +218,7 @@ class ScalarStepper(Stepper):
 
     Notes
     -----
-    Numba compiles both for the host and for CUDA: loops, numbers and the functions of `math`, and
+    Numba compiles both for the host and for CUDA: loops, numbers and the functions of ``math``, and
     what else they call that is such a function. They make no arrays, and an index beyond the end of
     one is not found out.
 
