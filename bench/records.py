@@ -52,13 +52,13 @@ def finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def environment():
-    """Machine, versions, date and the command, without any path."""
+def environment(*packages):
+    """Machine, versions, those of ``packages`` too, date and the command, without any path."""
     return {
         "command": " ".join(["python -m bench", *map(_without_folder, sys.argv[1:])]),
         "machine": {"processor": _processor(), "cores": cores()},
         "versions": {"python": platform.python_version()}
-        | versions("higcore", "numpy", "scipy", "numba", "threadpoolctl"),
+        | versions("higcore", "numpy", "scipy", "numba", "threadpoolctl", *packages),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
 

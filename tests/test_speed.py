@@ -44,9 +44,11 @@ def test_race_of_rivals(small, tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "installed", list)
     monkeypatch.setattr(parts, "RACES", {"toy": 1, "oscillators": 1})
     run = invoke("--experiments", "oscillators", "--out", tmp_path)
-    both = json.loads((tmp_path / "speed-rivals.json").read_text())["rivals"]
-    assert list(both) == ["toy", "oscillators"]
-    assert both["toy"] == found
+    again = json.loads((tmp_path / "speed-rivals.json").read_text())
+    assert list(again["rivals"]) == ["toy", "oscillators"]
+    assert again["rivals"]["toy"] == found
+    assert again["raced"]["toy"] == saved["raced"]["toy"]  # where and when it was
+    assert set(again["raced"]) == {"toy", "oscillators"}
 
 
 @pytest.mark.parametrize(

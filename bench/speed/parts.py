@@ -41,11 +41,11 @@ def rivals(say, keep, earlier, names):
         say(f"absent: {label}: {reason}")
     raced = RACES | LOOP_RACES
     chosen = {name: raced[name] for name in names or raced}
-    known = earlier.get("rivals", {})  # kept until they are raced again, should this be interrupted
-    results = race.all_rivals(say, lambda found: keep({"rivals": found}), chosen, known)
-    results = {name: results[name] for name in raced if name in results}
+    found = race.all_rivals(say, keep, chosen, earlier)
+    results = {name: found["rivals"][name] for name in raced if name in found["rivals"]}
     text = "\n\n".join(f"{name}\n{tables.race(found)}" for name, found in results.items())
-    return {"rivals": results, "absent": peers.absent()}, text, figures.race(results)
+    found |= {"rivals": results, "absent": peers.absent()}
+    return found, text, figures.race(results)
 
 
 def profiles(say, keep):

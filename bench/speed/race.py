@@ -14,6 +14,7 @@ import numpy as np
 
 from higcore import fit, half_inverse
 
+from .. import records
 from . import peers
 from .contestants import experiment
 
@@ -128,17 +129,21 @@ def _prepare(folder, name, batch, train_steps, with_reference):
 
 
 def all_rivals(report, keep, experiments, earlier):
-    """Race everything that is installed on some experiments: ``{name: {label: record}}``.
+    """Race everything that is installed on some experiments.
 
-    ``keep(results)`` is called after every experiment, so that an interruption loses only one;
-    results of other experiments, from an ``earlier`` race, stay.
+    Returns ``{"rivals": {name: {label: record}}, "raced": {name: where and when}}``. ``keep`` is
+    handed that after every experiment, so that an interruption loses only one; what ``earlier``,
+    the same of an earlier race, holds of other experiments stays.
     """
-    labels, results = ["higcore", *peers.installed()], dict(earlier)
+    labels = ["higcore", *peers.installed()]
+    found = {part: dict(earlier.get(part, {})) for part in ("rivals", "raced")}
     for name, train_steps in experiments.items():
         batch = experiment(name).settings["hig"].batch
-        results[name] = compared(run(name, batch, labels, report, train_steps=train_steps))
-        keep(results)
-    return results
+        results = run(name, batch, labels, report, train_steps=train_steps)
+        found["rivals"][name] = compared(results)
+        found["raced"][name] = records.environment("jax", "torch")
+        keep(found)
+    return found
 
 
 def compared(found):
