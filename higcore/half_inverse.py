@@ -309,7 +309,7 @@ def decompose(
     [0.235 0.5  ] 0.873
     [0.2 0.2] 0.66
     """
-    check_memory(J.data, method, memory_limit)
+    check_memory(J.data, method, memory_limit, products)
     return Decomposition(J, g, method, tolerance, products)
 
 
@@ -372,19 +372,21 @@ def check_memory_limit(limit: object) -> None:
         check_real("memory_limit", limit, 0.0, open_low=True)
 
 
-def workspace(method: str, m: int, t: int, on_host: bool) -> int:
+def workspace(method: str, m: int, t: int, on_host: bool, products: int = lanczos.MOST) -> int:
     """Bytes that a method takes at its peak beside J's factors, K included; see `half_inverse`."""
     if method == svd.NAME:
         return 8 * svd.WORKSPACE * m * t
     if method == lanczos.NAME:
-        return 8 * lanczos.MOST * min(m, t)
+        return 8 * products * min(m, t)
     of_n2 = qr.WORKSPACE if method == qr.NAME else OF_GRAM[method].WORKSPACE
     return int(8 * of_n2[not on_host] * min(m, t) ** 2)
 
 
-def check_memory(J: Jacobian, method: str, limit: float | None) -> None:
+def check_memory(
+    J: Jacobian, method: str, limit: float | None, products: int = lanczos.MOST
+) -> None:
     """Raise `DoesNotFitError` if the workspace of a method is more than there is, or the limit."""
-    needed = workspace(method, *J.shape, is_host(J.where))
+    needed = workspace(method, *J.shape, is_host(J.where), products)
     there = short_of_memory(needed, J.where, limit)
     if there is not None:
         raise _does_not_fit(J, method, needs(needed, there), there, J.samples)

@@ -380,7 +380,7 @@ MUTATIONS = [
     ("higcore/optimizers/memory.py", "chosen, J = best, J.in_tiles(tile_of(best))", "J = J.in_tiles(tile_of(best))", MEMORY),
     ("higcore/optimizers/memory.py", "chosen, J = best, J.in_tiles(tile_of(best))", "chosen = best", MEMORY),
     ("higcore/optimizers/memory.py", '0.0 if absolute else tau', 'tau', MEMORY),
-    ("higcore/half_inverse.py", "    check_memory(J.data, method, memory_limit)\n    return", "    return", MEMORY),
+    ("higcore/half_inverse.py", "    check_memory(J.data, method, memory_limit, products)\n    return", "    return", MEMORY),
     ("higcore/spectral/cholesky.py", "WORKSPACE = 2.1, 4.1", "WORKSPACE = 0.1, 0.1", MEMORY),
 
     # Extreme units

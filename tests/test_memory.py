@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from bench.__main__ import main
-from bench.experiments import EXPERIMENTS, Oscillators
+from bench.experiments import EXPERIMENTS, FIELDS, LOOPS, Oscillators
 from higcore import (
     HIG,
+    AdaptiveHIG,
     DoesNotFitError,
     GaussNewton,
     LevenbergMarquardt,
@@ -54,6 +55,29 @@ def test_the_estimate_holds_and_is_not_wild(name, batch, method):
     peak = peak_bytes(problem, batch, method)
     estimate = memory_estimate(problem, batch, method=method).total
     assert 0.9 * peak < estimate < 4 * peak
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [("poisson", 256), ("poisson-32", 16), ("dipole", 64), ("oscillators", 256), ("friction", 64)],
+)
+def test_the_estimate_of_products_holds_and_is_not_wild(name, batch):
+    problem = (EXPERIMENTS | FIELDS | LOOPS)[name].problem()
+    optimizer = AdaptiveHIG(method="lanczos", products=25)
+    learner = problem.model if problem.solver is None else problem.network
+    theta = learner.init(np.random.default_rng(0))
+
+    def peak(samples):
+        data, state = problem.batch(0, samples), optimizer.init(theta)
+        tracemalloc.start()
+        optimizer.update(problem.linearise(theta, data), state)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(2)  # compile
+    estimate = memory_estimate(problem, batch, method="lanczos", products=25).total
+    assert 0.9 * peak(batch) < estimate < 4 * peak(batch)
 
 
 def test_estimates_grow_with_the_batch_and_shrink_with_the_tile():

@@ -52,8 +52,9 @@ def profiles(found):
 
 def crossovers(found):
     """Seconds of every method against size, and from where ``auto`` takes the band."""
-    figure = Figure(figsize=(4.3 * len(found), 4.2), layout="constrained")
-    for ax, (case, methods) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    for k, (case, methods) in enumerate(found.items(), 1):
+        ax = figure.add_subplot(2, 3, k)
         for (method, times), (color, dash) in zip(methods.items(), STYLES, strict=False):
             ax.plot(
                 list(times), list(times.values()), color=color, ls=dash, marker=".", label=method

@@ -237,7 +237,9 @@ class AdaptiveHIG:
     def _model(self, at, state):
         """The `Model` around a point, for the momentum and the reach of a state."""
         f = Damped(1.0, self.mu)
-        method, J = plan_step(at, self.method, f, self.memory_limit, unit=True)
+        method, J = plan_step(
+            at, self.method, f, self.memory_limit, unit=True, products=self.products
+        )
         carried = self._momentum(state, method) * state["last"]
         g, h = at.unit_gradient.astype(np.float64, copy=False), at.unit_curvature
         asked = J.column(shortened(g, state["reach"] * h))

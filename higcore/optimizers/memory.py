@@ -38,6 +38,9 @@ NOT_EVEN_ONE = (
     "not even one sample fits: AdaptiveHIG(method='lanczos') and first-order optimizers need no "
     "rows of J"
 )
+# Of products with J, times the numbers that a network, a solver or y has of itself: the tape of the
+# step, that of a pass, and what both make on the way.
+OF_A_PASS, OF_A_MARCH, OF_ROWS = 4, 3, 8
 OF_RIDGE = 12  # float64 numbers a parameter that a penalty on theta takes, at most
 IN_TILES = (*SQUARING, "cholesky")  # methods that take K alone
 
@@ -79,6 +82,7 @@ def memory_estimate(
     method: str = "auto",
     tau: float = 1e-6,
     tile: int | None = None,
+    products: int = lanczos.MOST,
 ) -> MemoryEstimate:
     r"""Return the `MemoryEstimate` of one HIG step on ``batch`` samples.
 
@@ -98,6 +102,8 @@ def memory_estimate(
         `AdaptiveHIG`. ``"cholesky"`` is what `LevenbergMarquardt` does.
     tile : int, optional
         Samples whose row factors exist at a time; see `StackedJacobian`.
+    products : int
+        Of ``"lanczos"``, at most.
 
     Examples
     --------
@@ -114,6 +120,7 @@ def memory_estimate(
         check_real("tau", tau, 0.0)
     if tile is not None:
         check_count("tile", tile)
+    check_count("products", products)
     sample = problem.sample.x
     model: Any = problem.model  # `factor_shapes` is optional in a `Network`
     t, r = problem.size, problem.output_size
@@ -123,22 +130,37 @@ def memory_estimate(
     # A pair of tiles meets in K; methods that read J itself take the factors of all samples.
     tiles = batch if tile is None or method not in IN_TILES else min(batch, 2 * tile)
     by_passes = method == lanczos.NAME
-    tape = batch * sum(p * (n_in + n_out) for p, n_in, n_out in model.factor_shapes)
-    solver = model.kept_size if by_passes else model.tape_size
-    numbers = {
-        "parameters": 3 * t,
-        "network": (3 if by_passes else 1) * tape,  # a pass has its own, forward and back
-        "solver": batch * solver + tiles * getattr(model, "passing_size", 0),
-        "row factors": 0 if by_passes else tiles * factor_numbers(model.factor_shapes, r),
-    }
+    held = _by_passes(model, r, batch) if by_passes else _with_rows(model, r, batch, tiles)
+    numbers = {"parameters": 3 * t} | held
     parts = {name: sample.dtype.itemsize * count for name, count in numbers.items()}
     if problem.ridge:
         parts["parameters"] += 8 * OF_RIDGE * t
     if t < m and not by_passes:  # some rows of J, whole
         parts["row factors"] += 8 * 2 * t * min(m, rows_of_part(t) + r)
     spaces = 2 if by_passes and problem.ridge else 1
-    parts[f"{method} of K"] = spaces * workspace(method, m, t, on_host)
+    parts[f"{method} of K"] = spaces * workspace(method, m, t, on_host, products)
     return MemoryEstimate(parts, method)
+
+
+def _with_rows(model, r, batch, tiles):
+    """Numbers of a step with row factors, those of ``tiles`` samples at a time."""
+    shapes = model.factor_shapes
+    return {
+        "network": batch * sum(p * (n_in + n_out) for p, n_in, n_out in shapes),
+        "solver": batch * model.tape_size + tiles * getattr(model, "passing_size", 0),
+        "row factors": tiles * factor_numbers(shapes, r),
+    }
+
+
+def _by_passes(model, r, batch):
+    """Numbers of a step by products with J, whose passes have one cotangent, not r of them."""
+    outputs = sum(p * n_out for p, _, n_out in model.factor_shapes)
+    passing = getattr(model, "passing_size", 0) // r
+    return {
+        "network": batch * OF_A_PASS * (model.input_size + outputs),
+        "solver": batch * (OF_A_MARCH * model.kept_size + passing + OF_ROWS * r),
+        "row factors": 0,
+    }
 
 
 def factor_numbers(shapes: Iterable[tuple[int, int, int]], r: int) -> int:
@@ -156,6 +178,7 @@ def fitting_tile(
     method: str = "auto",
     tau: float = 1e-6,
     memory_limit: float | None = None,
+    products: int = lanczos.MOST,
 ) -> int | None:
     """Return None if a step fits into memory, or the largest tile with which it does.
 
@@ -170,14 +193,17 @@ def fitting_tile(
     if not hasattr(problem.model, "factor_shapes"):
         return None
 
+    def needed_by(samples, tile):
+        options: dict[str, Any] = {"method": method, "tau": tau, "products": products}
+        return memory_estimate(problem, samples, tile=tile, **options).total
+
     def fits(samples, tile):
-        needed = memory_estimate(problem, samples, method=method, tau=tau, tile=tile).total
-        return short_of_memory(needed, problem.sample.x, memory_limit) is None
+        return short_of_memory(needed_by(samples, tile), problem.sample.x, memory_limit) is None
 
     if fits(batch, None):
         return None
     least = 1 if hasattr(problem.network, "part") else None  # which is optional
-    needed = memory_estimate(problem, batch, method=method, tau=tau, tile=least).total
+    needed = needed_by(batch, least)
     there = short_of_memory(needed, problem.sample.x, memory_limit)
     if there is None:
         return largest_batch(lambda tile: fits(batch, tile), batch)
@@ -186,7 +212,13 @@ def fitting_tile(
 
 
 def plan_step(
-    at: Linearisation, method: str, f: Filter, memory_limit: float | None, *, unit: bool = False
+    at: Linearisation,
+    method: str,
+    f: Filter,
+    memory_limit: float | None,
+    *,
+    unit: bool = False,
+    products: int = lanczos.MOST,
 ) -> tuple[str, Any]:
     """Return the method of a step, and J with as many row factors at a time as fit beside it.
 
@@ -205,7 +237,8 @@ def plan_step(
         return choose_method(method, m, t, tau, is_host(at.theta))
 
     def tile_of(chosen):
-        return fitting_tile(at.problem, len(at.output), method=chosen, memory_limit=memory_limit)
+        options: dict[str, Any] = {"memory_limit": memory_limit, "products": products}
+        return fitting_tile(at.problem, len(at.output), method=chosen, **options)
 
     chosen = choose(f.tau if f.relative else 1.0)
     try:
@@ -249,4 +282,5 @@ def _options_of(optimizer):
     for a small one, which takes the most."""
     method, tau = getattr(optimizer, "method", "auto"), getattr(optimizer, "tau", math.inf)
     absolute = getattr(optimizer, "truncation", "relative") == "absolute"
-    return {"method": method, "tau": 0.0 if absolute else tau}
+    products = getattr(optimizer, "products", lanczos.MOST)
+    return {"method": method, "tau": 0.0 if absolute else tau, "products": products}
