@@ -70,7 +70,7 @@ def of_oscillators(budget: Budget) -> list[Claim]:
 
     def over(name, batch, other):
         """Last loss with a batch, over that with another, after equal seconds."""
-        pair = (oscillators(name, budget, b) for b in (batch, other))
+        pair = [oscillators(name, budget, b) for b in (batch, other)]
         return lambda e: np.divide(*(e.last(run) for run in pair))
 
     def per_step(name):
