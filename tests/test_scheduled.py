@@ -124,7 +124,9 @@ def test_a_rate_of_numpys_does_not_change_the_dtype():
 def test_what_else_is_asked_of_the_optimizer():
     scheduled = Scheduled(HIG(tau=1e-3, method="qr", truncation="absolute"), decay)
     assert (
-        _options_of(scheduled) == _options_of(scheduled.optimizer) == {"method": "qr", "tau": 0.0}
+        _options_of(scheduled)
+        == _options_of(scheduled.optimizer)
+        == {"method": "qr", "tau": 0.0, "products": 300}
     )
     assert not hasattr(scheduled, "batch_for")
     assert scheduled.kappa == -0.5
