@@ -231,6 +231,6 @@ def _rows(columns: int, *axes: str) -> Callable[[Found], Any]:
 BOTH = tuple(AXES)
 DRAWN: dict[int, Callable[[Found], Any]] = {
     1: figure_1, 2: figure_2, 3: figure_3, 4: figure_4, 5: _rows(3, "seconds"),
-    6: _rows(3, *BOTH), 7: figure_7, 8: _rows(3, *BOTH), 9: _rows(3, *BOTH),
+    6: _rows(3, *BOTH), 7: figure_7, 8: _rows(3, *BOTH), 9: _rows(2, *BOTH),
     10: _rows(3, *BOTH), 11: _rows(3, *BOTH), 12: _rows(2, *BOTH), 13: _rows(2, *BOTH),
 }  # fmt: skip

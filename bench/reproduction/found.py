@@ -48,7 +48,9 @@ class Found:
 
     def name(self, run: Training) -> str:
         """A run by all of its settings."""
-        return f"{run.experiment.name}: " + ", ".join([method(run), *settings(run, tuple(SYMBOLS))])
+        precision = ["float32"] if run.dtype == "float32" else []
+        parts = [method(run), *settings(run, tuple(SYMBOLS)), *precision]
+        return f"{run.experiment.name}: " + ", ".join(parts)
 
     def network(self, run: Training) -> tuple[int, Any] | None:
         """The first seed whose best network is there, and its parameters."""
