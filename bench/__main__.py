@@ -539,14 +539,14 @@ def profile_step(problem, optimizer, variant, batch, steps, device):
 
 @main.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False), default="bench/results")
-def report(folder):
+def tabulate(folder):
     """Tabulate the runs in FOLDER: medians over seeds of the test loss after some times."""
     from .paper import tables
 
     say(tables.report(Path(folder)))
 
 
-for of_the_paper in (command_line.figure, command_line.table, command_line.claims):
+for of_the_paper in command_line.COMMANDS:
     main.add_command(of_the_paper)
 
 

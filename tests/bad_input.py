@@ -1041,6 +1041,7 @@ bad(
     ({"command": "train", "resume": __file__}, click.UsageError, "is no usable checkpoint: it is no npz file"),
     ({"command": "survey", "optimizers": "hig,lbfgs"}, click.UsageError, "--optimizers must be among"),
     ({"command": "survey"}, click.UsageError, "give one of --seconds and --epochs as the budget of a run"),
+    ({"command": "tabulate", "_": "nowhere"}, click.UsageError, "Directory 'nowhere' does not exist"),
     ({"command": "report", "_": "nowhere"}, click.UsageError, "Directory 'nowhere' does not exist"),
     ({"command": "figure", "_": "14"}, click.UsageError, "'14' is not one of '1', '2', '3'"),
     ({"command": "table", "_": "0"}, click.UsageError, "'0' is not one of '1', '2', '3'"),

@@ -243,7 +243,7 @@ def test_survey_and_report(tiny, tmp_path):
     run = invoke("survey", "toy", "--optimizers", "sgd", *options)
     saved = json.loads((tmp_path / "toy-1epochs.json").read_text())
     assert set(saved["runs"]) == {"hig", "adam", "sgd"}
-    run = invoke("report", tmp_path)
+    run = invoke("tabulate", tmp_path)
     assert "toy-1epochs" in run.output
     run = invoke("survey", "toy", "--optimizers", "lbfgs", *options)
     assert run.exit_code == 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,10 +22,10 @@ from bench.reproduction import commands, found, sources, tables
 from bench.reproduction.budgets import BUDGETS, SHORT
 from bench.reproduction.claims import claims
 from bench.reproduction.claims.claim import Claim, report, verdict
-from bench.reproduction.claims.evidence import Evidence
+from bench.reproduction.claims.evidence import Evidence, Missing
 from bench.reproduction.drawing import draw
 from bench.reproduction.make import make
-from bench.reproduction.measurements import Measurement
+from bench.reproduction.measurements import GROWTHS, SWEEPS, Measurement
 from bench.reproduction.plans import PLANS, runs_of
 from bench.reproduction.runs import Training, file_of, record_of
 from bench.reproduction.stopping import processes
@@ -472,8 +473,11 @@ def test_tables(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.reproduction.measurements.race.run", raced)
     monkeypatch.setattr(Measurement, "_jacobian_seconds", lambda self: 0.25)
     monkeypatch.setattr(Measurement, "_dense_seconds", lambda self: 0.125)
+    monkeypatch.setitem(SWEEPS, "rows", (lambda *_: {1: {"s": 1.0}, 10: {"s": 100.0}}, (), "s"))
+    monkeypatch.setitem(SWEEPS, "parameters", (None, (), "s"))  # fails
     monkeypatch.setattr(commands, "make", partial(make, executor=ThreadPoolExecutor))
-    run = CliRunner().invoke(main, ["table", "all", "--runs", str(tmp_path)])
+    arguments = ["--runs", str(tmp_path), "--out", str(tmp_path)]
+    run = CliRunner().invoke(main, ["table", "all", *arguments])
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in run.output.splitlines()]
     assert ["b", "512", "512", "512", "128", "128", "512", "512"] in rows
     assert [
@@ -494,6 +498,39 @@ def test_tables(tmp_path, monkeypatch):
     assert failed[3:5] == ["missing", "missing"]
     assert "Failed twice: step-dipole-hig-b16" in run.output
     assert run.exit_code == 1
+    grown = "Seconds of a step of ours grow as rows^2.00 (1: 1 s, 10: 100 s)."
+    assert (tmp_path / "table-3.md").read_text().endswith(f"\n\n{grown}\n")
+    assert "Growth" not in (tmp_path / "table-4.md").read_text()
+    evidence = Evidence(TINY, tmp_path)
+    np.testing.assert_allclose(evidence.exponent(GROWTHS["rows"]), [2])
+    with pytest.raises(Missing, match="growth-parameters-"):
+        evidence.exponent(GROWTHS["parameters"])
+
+
+def test_one_page_of_what_is_there(tmp_path):
+    """It holds its pictures, obeys no HTML of the files, and names what is missing."""
+    (tmp_path / "REPRODUCTION.md").write_text("# Claims\n\n1 held.\n\n| <i>a</i> |\n|--|\n| 2 |\n")
+    (tmp_path / "table-1.md").write_text("| c |\n|---|\n| 1e-6 |\n")
+    (tmp_path / "figure-3.png").write_bytes(b"picture")
+    (tmp_path / "paper").mkdir()
+    about = {"machine": {"processor": "P", "cores": 2}, "versions": {"numpy": "2"}}
+    for k, date in enumerate(("2026-01-02", "2026-01-01")):
+        (tmp_path / "paper" / f"{k}.json").write_text(json.dumps(about | {"date": date}))
+    run = CliRunner().invoke(main, ["report", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert run.exit_code == 0, run.output
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "<p>1 held.</p>" in text
+    assert "&lt;i&gt;a&lt;/i&gt;" in text
+    assert '<div class="wide"><table>\n<thead>\n<tr>\n<th>c</th>' in text
+    assert "data:image/png;base64,cGljdHVyZQ==" in text
+    assert text.count("There is no figure-") == 12
+    assert text.count("There is no table-") == 4
+    assert "<td>2</td><td>P, 2 cores</td><td>numpy 2</td><td>2026-01-01 to 2026-01-02</td>" in text
+    for asks in ("<script", "http://", "https://", 'src="/'):
+        assert asks not in text
+    anchors = re.findall(r'<(?:h2|h3) id="([^"]+)"', text)
+    assert len(set(anchors)) == len(anchors)
+    assert set(re.findall(r'href="#([^"]+)"', text)) == set(anchors)
 
 
 def test_every_claim_is_judged_by_runs_of_the_figures(files, tmp_path, monkeypatch):
@@ -578,6 +615,7 @@ def test_numbers_of_the_evidence(tmp_path):
     np.testing.assert_allclose(evidence.early(run, 0.25), [0.8 / 2**0.5] * 2)
     np.testing.assert_allclose(evidence.at_step_of(run, run), [0.2, np.inf])
     np.testing.assert_allclose(evidence.best([run, run]), [0.2, np.inf])
+    np.testing.assert_allclose(evidence.kept_slope(run)[0], 3)  # straight in time, not in its log
     text = report(TINY, tmp_path, [Claim("1", "a", "b", "c", lambda e: e.last(run), 0.3)])
     assert "1 not held." in text
     assert "| inf (0.2 to inf) |" in text

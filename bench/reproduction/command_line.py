@@ -1,4 +1,4 @@
-"""The commands ``figure``, ``table`` and ``claims``; what they do is in `commands`."""
+"""The commands ``figure``, ``table``, ``claims`` and ``report``; what they do is in `commands`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from ..terminal import say
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, file_okay=False, path_type=Path)
 RUNS = click.option(
     "--runs", "folder", type=FOLDER, default="runs/paper",
     help="Folder of the runs: those that it holds are not made again.",
@@ -56,7 +57,8 @@ def figure(numbers, budget, seeds, workers, folder, out):
 @click.command()
 @number_of(TABLES)
 @RUNS
-def table(numbers, folder):
+@OUT
+def table(numbers, folder, out):
     """Print table NUMBER of the paper, 1 to 5, with our figures beside the paper's.
 
     1: in which norm each method is steepest descent. 2: settings. 3 to 5: memory and times of the
@@ -64,7 +66,7 @@ def table(numbers, folder):
     """
     from . import commands
 
-    sys.exit(int(bool(commands.table(numbers, folder, say))))
+    sys.exit(int(bool(commands.table(numbers, folder, out, say))))
 
 
 @click.command()
@@ -80,3 +82,20 @@ def claims(budget, seeds, folder, out):
     from . import commands
 
     commands.claims(budget, seeds, folder, out, say)
+
+
+@click.command()
+@click.argument("results", type=EXISTING, default="bench/results")
+@OUT
+def report(results, out):
+    """Build one HTML page of a folder of RESULTS; saves report.html, which needs no network.
+
+    It has the claims, figures and tables that the other commands saved there, the race of a step,
+    machine and versions.
+    """
+    from . import commands
+
+    commands.report(results, out, say)
+
+
+COMMANDS = (figure, table, claims, report)

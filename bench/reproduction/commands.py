@@ -1,4 +1,4 @@
-"""What the commands ``figure`` and ``table`` do: make what is missing, then draw or print."""
+"""What the commands do: make the runs that are missing, then draw, print or judge."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+
+from higcore.training.files import replacing
 
 from .budgets import BUDGETS
 from .make import Work, make
@@ -21,32 +23,32 @@ def figures(numbers, budget, seeds, workers, folder, out, say):
     budget = BUDGETS[budget] if isinstance(budget, str) else budget
     budget = replace(budget, seeds=seeds or budget.seeds)
     failed = make_shown(runs_of(numbers, budget), folder, workers)
-    report(failed, say)
+    name_failed(failed, say)
     for number in numbers:
         for line in drawn(number, budget, folder, out):
             say(line)
     return failed
 
 
-def table(numbers, folder, say):
-    """Measure what is missing of some tables and print them; returns what failed."""
-    from .measurements import measurements
+def table(numbers, folder, out, say):
+    """Measure what is missing of some tables, print and save them; returns what failed."""
+    from .measurements import GROWTHS, measurements
     from .tables import costs_table, table_1, table_2
 
     runs = [run for n in numbers if n > 2 for run in measurements(n).values()]
+    runs += GROWTHS.values() if 3 in numbers else []
     failed = make_shown(runs, folder, workers=1)  # a busy core would spoil the times
-    report(failed, say)
+    name_failed(failed, say)
     for number in numbers:
         made = {1: table_1, 2: table_2}
         text = made[number]() if number in made else costs_table(number, folder)
+        write_text(out / f"table-{number}.md", f"{text}\n")
         say(f"Table {number}\n\n{text}\n")
     return failed
 
 
 def claims(budget, seeds, folder, out, say):
     """Judge the paper's claims by the runs that are there, and write it down."""
-    from higcore.training.files import replacing
-
     from .claims import claims
     from .claims.claim import report as judged
 
@@ -54,13 +56,27 @@ def claims(budget, seeds, folder, out, say):
     budget = replace(budget, seeds=seeds or budget.seeds)
     text = judged(budget, folder, claims(budget)) + "\n"
     path = out / "REPRODUCTION.md"
-    with replacing(path, len(text)) as partial:
-        partial.write_text(text)
+    write_text(path, text)
     say(text.split("\n\n")[2])
     say(f"Saved {path}")
 
 
-def report(failed, say):
+def report(results, out, say):
+    """Build the page of what is in ``results``."""
+    from .report import page
+
+    path = out / "report.html"
+    write_text(path, page(results))
+    say(f"Saved {path}")
+
+
+def write_text(path, text):
+    """Write ``text`` to ``path``: complete or not at all."""
+    with replacing(path, len(text.encode())) as partial:
+        partial.write_text(text)
+
+
+def name_failed(failed, say):
     """A sentence for each run that failed."""
     for run, reason in failed.items():
         say(f"Failed twice: {run.stem()}: {reason}")

@@ -1,4 +1,4 @@
-"""What a step costs, beside the dense SVD in the same minutes: tables 3 to 5 of the paper."""
+"""What a step costs, beside the dense SVD in the same minutes, and how it grows: tables 3 to 5."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 import higcore
 
-from ..speed import race
+from ..speed import race, sweeps
 from ..speed.contestants import experiment
 from .runs import digest
 from .sources import fingerprint
@@ -25,18 +25,8 @@ GRADIENT = ("network", "solver", "loss", "solver backward", "network backward")
 REPEATS = 5
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """Memory and seconds of one optimizer's step on one experiment, as a run that leaves a file.
-
-    ``seconds`` is about what it takes.
-    """
-
-    experiment: str
-    optimizer: str
-    batch: int
-    seconds: float = 30.0
-    seed: int = 0
+class Measured:
+    """What a measurement has of a run that leaves a file; ``seconds`` is about what it takes."""
 
     def needs(self) -> list[Any]:
         """Runs that must be there before this one: none."""
@@ -46,13 +36,55 @@ class Measurement:
         """The configuration as plain data."""
         return dict(vars(self))
 
-    def stem(self) -> str:
-        """How its files begin."""
-        return f"step-{self.experiment}-{self.optimizer}-b{self.batch}-{digest(self)}"
-
     def code(self) -> str:
         """Fingerprint of the code that it measures, and of that which measures."""
         return fingerprint(frozenset(MODULES))
+
+
+@dataclass(frozen=True)
+class Growth(Measured):
+    """Seconds of HIG's step over the width of the oscillators' network, or over Poisson's batch.
+
+    The narrowest networks are left out, where the decomposition, which does not see them, is most
+    of a step.
+    """
+
+    over: str
+    seconds: float = 60.0
+    seed: int = 0
+
+    def stem(self) -> str:
+        """How its file begins."""
+        return f"growth-{self.over}-{digest(self)}"
+
+    def compute(self, folder: Path) -> dict[str, Any]:
+        """``{"step_seconds": {parameters or rows: seconds}, "exponent": of the two}``."""
+        sweep, sizes, key = SWEEPS[self.over]
+        rows = sweep(str, lambda rows: None, sizes)
+        seconds = {size: row[key] for size, row in rows.items()}
+        return {"step_seconds": seconds, "exponent": sweeps.slope(seconds)}
+
+
+SWEEPS = {
+    "parameters": (sweeps.width_sweep, (220, 700, 2200), "hig_seconds"),
+    "rows": (sweeps.batch_sweep, (8, 16, 32, 64), "seconds"),
+}
+GROWTHS = {over: Growth(over) for over in SWEEPS}
+
+
+@dataclass(frozen=True)
+class Measurement(Measured):
+    """Memory and seconds of one optimizer's step on one experiment."""
+
+    experiment: str
+    optimizer: str
+    batch: int
+    seconds: float = 30.0
+    seed: int = 0
+
+    def stem(self) -> str:
+        """How its files begin."""
+        return f"step-{self.experiment}-{self.optimizer}-b{self.batch}-{digest(self)}"
 
     def compute(self, folder: Path) -> dict[str, Any]:
         """``{"ours": costs, "dense": costs}``, the latter of HIG only."""

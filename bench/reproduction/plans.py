@@ -173,6 +173,7 @@ def figure_8(budget: Budget) -> Panels:
 def figure_9(budget: Budget) -> Panels:
     """Dipole: HIG over learning rates, batches and truncations."""
     small = [dipole("hig", budget, tau=tau) for tau in (1e-5, 1e-6, 1e-7)]
+    small.append(dipole("adaptive", budget))
     panels = _around_hig(budget, False, (0.25, 0.5, 1.0))
     return panels | {"truncation, float32": [in_single(run) for run in small]}
 

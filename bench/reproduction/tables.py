@@ -12,7 +12,7 @@ from higcore import half_inverse
 
 from ..experiments import EXPERIMENTS
 from ..paper.tables import markdown
-from .measurements import PAPER, measurements
+from .measurements import GROWTHS, PAPER, measurements
 from .plans import METHODS_2B
 from .runs import record_of
 
@@ -99,7 +99,18 @@ def costs_table(number: int, folder: Path) -> str:
         (optimizer, str(batch), *_cells(paper[optimizer, batch], record_of(run, folder)))
         for (optimizer, batch), run in runs.items()
     ]
-    return markdown(header, rows)
+    return markdown(header, rows) + (f"\n\n{_growths(folder)}" if number == 3 else "")
+
+
+def _growths(folder: Path) -> str:
+    records = {over: record_of(run, folder) for over, run in GROWTHS.items()}
+    parts = [_growth(over, record) for over, record in records.items() if record]
+    return f"Seconds of a step of ours grow as {' and '.join(parts) or '(missing)'}."
+
+
+def _growth(over: str, record: dict[str, Any]) -> str:
+    points = (f"{size}: {seconds:.3g} s" for size, seconds in record["step_seconds"].items())
+    return f"{over}^{record['exponent']:.2f} ({', '.join(points)})"
 
 
 COLUMNS = {"MB": "memory_mb", "step s": "step_seconds", "Jacobian s": "jacobian_seconds"}

@@ -54,7 +54,7 @@ def first_parameters(problem):
     return problem.network.init(np.random.default_rng([0, 1]))
 
 
-def batch_sweep(report, keep, name="poisson-paper", batches=POISSON_BATCHES):
+def batch_sweep(report, keep, batches=POISSON_BATCHES, name="poisson-paper"):
     """One HIG step of a fixed network against the batch, with time and peak memory."""
     rows = {}
     for batch in batches:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from ..budgets import Budget
-from ..plans import GAMMAS, KAPPAS, TAUS, figure_2, figure_5, figure_6, figure_12, oscillators, toy
+from ..measurements import GROWTHS
+from ..plans import (
+    GAMMAS,
+    KAPPAS,
+    TAUS,
+    figure_2,
+    figure_5,
+    figure_6,
+    figure_12,
+    in_single,
+    oscillators,
+    toy,
+)
 from ..runs import Training
 from ..tables import OWN, steepest
 from .claim import Claim
@@ -125,6 +137,17 @@ def of_oscillators(budget: Budget) -> list[Claim]:
             "last loss with b 128 / with b 32", "below 1",
             over("gn", 128, 32), 1, "after equal steps", per_step("gn"),
         ),
+        *[
+            Claim(
+                "2.2", f"the cost of a step is {law}",
+                f"with which power of {of} the seconds of ours grow", f"{power}",
+                lambda e, over=over: e.exponent(GROWTHS[over]), 1.1 * power,
+            )
+            for over, of, law, power in (
+                ("parameters", "|θ|", "linear in the number of network parameters", 1),
+                ("rows", "b |y|", "quadratic in the batch and in the dimension of the state", 2),
+            )
+        ],
         Claim(
             "B.2", "Adam, Adadelta, Adagrad, RMSprop, SGD become unstable for larger η",
             "last loss with table 2's η / with the largest, the highest of the five", "below 1",
@@ -179,6 +202,7 @@ def of_ablations(budget: Budget) -> list[Claim]:
             "C", "HIGs have a tolerance in τ from 1e-5 to 1e-10",
             "highest / lowest last loss over τ", "about 10",
             lambda e: _span(e, taus["hig"]), 30,
+            "in single precision", lambda e: _span(e, list(map(in_single, taus["hig"][1::2]))),
         ),
         Claim(
             "C", "Gauss-Newton diverges with τ 1e-9 and 1e-10",

@@ -81,6 +81,19 @@ class Evidence:
             found.append((np.diff(seconds) * inside[1:]).sum() / seconds[-1])
         return np.array(found)
 
+    def kept_slope(self, run: Training) -> np.ndarray:
+        """Slope of log loss over log time in the last factor of 3 in time, over that before."""
+        shares = (1 / 9, 1 / 3, 1)
+        earlier, later = np.diff(np.log([self.early(run, share) for share in shares]), axis=0)
+        return later / earlier
+
+    def exponent(self, growth: Any) -> np.ndarray:
+        """With which power of what is varied the seconds of a step grow."""
+        record = record_of(growth, self.folder)
+        if record is None:
+            raise Missing(growth.stem())
+        return np.array([record["exponent"]])
+
     def step_seconds(self, run: Training) -> np.ndarray:
         """Median seconds of a step."""
         return np.array([record["seconds_per_step"] for record in self.records(run)])
