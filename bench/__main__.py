@@ -17,7 +17,7 @@ from higcore.half_inverse import METHODS, TRUNCATIONS
 from higcore.optimizers.memory import fitting_tile
 
 from . import records
-from .experiments import EXPERIMENTS, FIELDS, LOOPS, OPTIMIZERS, VARIANTS, Setting, own
+from .experiments import EXPERIMENTS, FIELDS, LOOPS, OPTIMIZERS, VARIANTS, Setting, choose
 from .experiments.setting import compile_step
 from .reproduction import command_line
 from .terminal import remark, say
@@ -160,17 +160,6 @@ def exit_status(statuses):
     return INTERRUPTED if "interrupted" in statuses else int("raised" in statuses)
 
 
-def choose(problem, variant):
-    """The experiment of a name, or one of its named variants; or a problem of one's own."""
-    if variant is None:
-        known = EXPERIMENTS | LOOPS | FIELDS
-        return known[problem] if problem in known else own.load(problem)
-    known = VARIANTS.get(problem, {})
-    if variant not in known:
-        raise ValueError(f"--variant of {problem} must be one of {sorted(known)}, got {variant!r}")
-    return known[variant]
-
-
 def configure(setting, options):
     """The experiment's setting with the options that were given in place of its own."""
     given = {name: value for name, value in options.items() if value is not None}
@@ -252,10 +241,19 @@ def demo(seconds, seed, out):
 @click.option("--epochs", type=float, help="Budget of epochs of a run.")
 @click.option("--seeds", type=click.IntRange(1), default=1, help="Seeds 0, 1, ... of every run.")
 @click.option("--evaluate-every", type=click.IntRange(1), default=1, help="Epochs.")
+@command_line.placed(None)
+@command_line.runs_in("runs/survey")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every, out):
-    """Train PROBLEM with many optimizers and seeds; one JSON file, one picture, one table."""
+def survey(
+    problem, optimizers, variant, seconds, epochs, seeds, evaluate_every, place, folder, out
+):
+    """Train PROBLEM with many optimizers and seeds; one JSON file, one picture, one table.
+
+    One run after the other has the whole machine; with --executor they are made side by side, each
+    on one core, and those that are in the --runs folder are not made again.
+    """
     from .paper import runs, tables
+    from .reproduction.commands import name_failed
 
     with usage_errors():
         experiment = choose(problem, variant)
@@ -268,11 +266,16 @@ def survey(problem, optimizers, variant, seconds, epochs, seeds, evaluate_every,
         label = f"{epochs:g}epochs" if seconds is None else f"{seconds:g}s"
         path = Path(out) / f"{experiment.name}-{label}.json"
         budget = {"seconds": seconds, "epochs": epochs, "evaluate_every": evaluate_every}
-        found = {}
-        for name, record in runs.survey(experiment, names, range(seeds), path, **budget):
-            found[f"{name} seed {record['seed']}"] = record
+        failed = {}
+        if place is None:
+            made = list(runs.survey(experiment, names, range(seeds), path, **budget))
+        else:
+            planned = runs.surveyed(problem, variant, names, range(seeds), budget)
+            made, failed = runs.survey_at(place, planned, folder, path)
+    name_failed(failed, say)
+    found = {f"{name} seed {record['seed']}": record for name, record in made}
     say(tables.runs_table(found))
-    sys.exit(exit_status([record["status"] for record in found.values()]))
+    sys.exit(bool(failed) or exit_status([record["status"] for record in found.values()]))
 
 
 @main.command()
@@ -361,8 +364,10 @@ def choices(problem, optimizer, epochs, seeds, out):
 @click.option("--first-seed", type=click.IntRange(0), default=10, help="The first of them.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of a run, on one core.")
 @click.option("--steps", type=click.IntRange(3), help="Of a run.")
+@command_line.placed()
+@command_line.runs_in("runs/study")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-def study(problem, axes, seeds, first_seed, seconds, steps, out):
+def study(problem, axes, seeds, first_seed, seconds, steps, place, folder, out):
     """Change the parts of AdaptiveHIG on PROBLEM one at a time, and several together.
 
     Every variant and seed goes on to the end of its training seconds and of its steps, on one core,
@@ -370,6 +375,7 @@ def study(problem, axes, seeds, first_seed, seconds, steps, out):
     are not made again. The pictures show all problems found there.
     """
     from . import style
+    from .reproduction.commands import name_failed
     from .research import pictures, study
 
     path = Path(out) / f"study-{problem}.json"
@@ -383,22 +389,17 @@ def study(problem, axes, seeds, first_seed, seconds, steps, out):
         found = records.earlier(path, "study", about)
     chosen = {axis: known[axis] for axis in names or known}
 
-    def keep():
-        records.write_json(path, about | {"study": found} | records.environment())
-
     seeds = range(first_seed, first_seed + seeds)
-    study.study(problem, chosen, seeds, budget, found, keep, shown)
+    try:
+        failed = study.study(problem, chosen, seeds, budget, found, folder, place)
+    finally:
+        records.write_json(path, about | {"study": found} | records.environment())
+    name_failed(failed, say)
     say(pictures.table(found))
     for kind in budget._fields:
         style.save(pictures.changes(Path(out), kind), Path(out) / f"study-{kind}.png")
     say(f"Saved {path} and study-seconds.png, study-steps.png")
-
-
-def shown(runs, count):
-    """Go through runs as they end, with a bar."""
-    from tqdm import tqdm
-
-    return tqdm(runs, total=count, unit="run")
+    sys.exit(int(bool(failed)))
 
 
 @main.command()

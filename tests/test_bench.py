@@ -243,6 +243,19 @@ def test_survey_and_report(tiny, tmp_path):
     run = invoke("survey", "toy", "--optimizers", "sgd", *options)
     saved = json.loads((tmp_path / "toy-1epochs.json").read_text())
     assert set(saved["runs"]) == {"hig", "adam", "sgd"}
+    beside = (*options, "--seeds", 2, "--executor", "processes", "--runs", tmp_path / "runs")
+    for _ in range(2):  # the second time nothing is made
+        run = invoke("survey", "toy", "--optimizers", "sgd,adam", *beside)
+        assert run.exit_code == 0, run.output
+    runs = [path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("survey-toy-*.json")]
+    assert len(runs) == 4
+    assert max(runs) < (tmp_path / "toy-1epochs.json").stat().st_mtime_ns
+    known = json.loads((tmp_path / "toy-1epochs.json").read_text())["runs"]
+    assert {name: len(by_seed) for name, by_seed in known.items()} == {
+        "hig": 2,
+        "adam": 2,
+        "sgd": 2,
+    }
     run = invoke("tabulate", tmp_path)
     assert "toy-1epochs" in run.output
     run = invoke("survey", "toy", "--optimizers", "lbfgs", *options)

@@ -9,7 +9,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +79,7 @@ def computed(folder):
 
 
 def made(runs, folder, **options):
-    return make(runs, folder, 2, **({"executor": ThreadPoolExecutor} | options))
+    return make(runs, folder, **({"executor": ThreadPoolExecutor, "workers": 2} | options))
 
 
 def test_what_is_there_is_not_made_again(tmp_path):
@@ -438,7 +437,7 @@ def test_median_and_spread_over_seeds():
 def test_figure_command(tmp_path, monkeypatch):
     """The second time nothing is trained."""
     monkeypatch.setitem(BUDGETS, "short", TINY)
-    monkeypatch.setattr(commands, "make", partial(make, executor=ThreadPoolExecutor))
+    monkeypatch.setattr("bench.reproduction.executors.processes", ThreadPoolExecutor)
     arguments = ["figure", "1", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
     run = CliRunner().invoke(main, [*arguments, "--seeds", "1", "--workers", "1"])
     assert run.exit_code == 0, run.output
@@ -475,7 +474,7 @@ def test_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(Measurement, "_dense_seconds", lambda self: 0.125)
     monkeypatch.setitem(SWEEPS, "rows", (lambda *_: {1: {"s": 1.0}, 10: {"s": 100.0}}, (), "s"))
     monkeypatch.setitem(SWEEPS, "parameters", (None, (), "s"))  # fails
-    monkeypatch.setattr(commands, "make", partial(make, executor=ThreadPoolExecutor))
+    monkeypatch.setattr(commands, "processes", ThreadPoolExecutor)
     arguments = ["--runs", str(tmp_path), "--out", str(tmp_path)]
     run = CliRunner().invoke(main, ["table", "all", *arguments])
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in run.output.splitlines()]

@@ -113,8 +113,9 @@ def invoke(*arguments):
     return CliRunner().invoke(command_line.main, [str(a) for a in arguments])
 
 
-def test_study(tmp_path):
-    options = ("--axes", "refused,beside", "--seeds", 1, "--steps", 4, "--out", tmp_path)
+def test_study(tmp_path, monkeypatch):
+    options = ["--axes", "refused,beside", "--seeds", 1, "--steps", 4, "--out", tmp_path]
+    options += ["--runs", tmp_path / "runs"]
     run = invoke("study", "toy", "--seconds", 0.1, *options)
     assert run.exit_code == 0, run.output
     path = tmp_path / "study-toy.json"
@@ -125,6 +126,10 @@ def test_study(tmp_path):
     assert (tmp_path / "study-steps.png").stat().st_size > 1000
     run = invoke("study", "toy", "--seconds", 0.1, *options)
     assert json.loads(path.read_text())["study"] == saved  # not made again
+    monkeypatch.setattr(study.Trial, "compute", None)
+    path.unlink()
+    assert invoke("study", "toy", "--seconds", 0.1, *options).exit_code == 0
+    assert json.loads(path.read_text())["study"] == saved  # of the files of the runs
     run = invoke("study", "toy", "--seconds", 0.2, *options)
     assert run.exit_code == 2
     assert "remove it" in run.output

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from solvers import OscillatorChain, ScaledOutputs
 
+from . import own
 from .dipole import Dipole
 from .loops import LOOPS as LOOPS
 from .oscillators import LinearChain, Oscillators
@@ -51,3 +52,14 @@ VARIANTS = {
         "complex": Dipole(complex_targets=True, convolutional=True, name="dipole-cnn-complex")
     },
 }
+
+
+def choose(problem, variant=None):
+    """The experiment of a name, or one of its named variants; or a problem of one's own."""
+    if variant is None:
+        known = EXPERIMENTS | LOOPS | FIELDS
+        return known[problem] if problem in known else own.load(problem)
+    known = VARIANTS.get(problem, {})
+    if variant not in known:
+        raise ValueError(f"--variant of {problem} must be one of {sorted(known)}, got {variant!r}")
+    return known[variant]

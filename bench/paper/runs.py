@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from higcore import Checkpoints, fit, save_checkpoint
 from higcore.backend import to_host
 
 from .. import records
+from ..experiments import choose
 from ..experiments.setting import compile_step
+from ..reproduction.commands import make_shown
+from ..reproduction.runs import digest, record_of
+from ..reproduction.sources import fingerprint
 from ..style import save
 from . import figures
 
@@ -96,24 +103,98 @@ def survey(experiment, optimizers, seeds, path, **budget):
     Runs that the file already holds stay in it unless they are made again. Yields
     (optimizer, record) after each run.
     """
-    runs = json.loads(path.read_text())["runs"] if path.exists() else {}
     for seed in seeds:
-        problem = experiment.problem(seed)
         for name in optimizers:
-            setting = experiment.settings[name]
-            compile_step(problem, setting, seed)
-            result, record = train(
-                experiment, problem, setting, seed=seed, device="cpu", progress=True, **budget
-            )
-            del record["peak_memory_mb"]  # of the whole process, not of this run
-            if seed != seeds[0]:
-                record.pop("recorded", None)  # one seed is enough for a picture
-            runs.setdefault(name, {})[str(seed)] = record | records.environment()
-            records.write_json(path, {"experiment": experiment.name, "runs": runs})
-            save(survey_figure(runs, experiment.name), path.with_suffix(".png"))
+            record = one_of_survey(experiment, name, seed, progress=True, **budget)
+            keep_in_survey(experiment, [(name, record | records.environment())], path)
             yield name, record
-            if result.status == "interrupted":
+            if record["status"] == "interrupted":
                 return
+
+
+def one_of_survey(experiment, name, seed, **options):
+    """The record of one run; what is recorded on the way is kept of seed 0 only."""
+    problem, setting = experiment.problem(seed), experiment.settings[name]
+    compile_step(problem, setting, seed)
+    _, record = train(experiment, problem, setting, seed=seed, device="cpu", **options)
+    del record["peak_memory_mb"]  # of the whole process, not of this run
+    if seed:
+        record.pop("recorded", None)  # one seed is enough for a picture
+    return record
+
+
+def keep_in_survey(experiment, made, path):
+    """Add (optimizer, record) pairs to the file and draw it anew."""
+    runs = json.loads(path.read_text())["runs"] if path.exists() else {}
+    for name, record in made:
+        runs.setdefault(name, {})[str(record["seed"])] = record
+    records.write_json(path, {"experiment": experiment.name, "runs": runs})
+    save(survey_figure(runs, experiment.name), path.with_suffix(".png"))
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A run of a survey that is made on one core, beside others, and leaves a file."""
+
+    problem: str
+    variant: str | None
+    optimizer: str
+    seed: int
+    budget: tuple[tuple[str, Any], ...]
+
+    def experiment(self):
+        """What the names stand for: a problem of one's own cannot be sent to another process."""
+        return choose(self.problem, self.variant)
+
+    @property
+    def seconds(self):
+        """About what it takes; of epochs nobody knows."""
+        return dict(self.budget)["seconds"] or 60.0
+
+    def needs(self):
+        """Runs that must be there before this one: none."""
+        return []
+
+    def described(self):
+        """The configuration as plain data."""
+        setting = repr(self.experiment().settings[self.optimizer])
+        return vars(self) | {"budget": dict(self.budget), "setting": setting}
+
+    def stem(self):
+        """How its file begins."""
+        name = self.experiment().name
+        return f"survey-{name}-{self.optimizer}-seed{self.seed}-{digest(self)}"
+
+    def code(self):
+        """Fingerprint of the code that computes it."""
+        experiment = self.experiment()
+        parts = (
+            experiment,
+            experiment.problem().solver,
+            experiment.settings[self.optimizer].optimizer,
+        )
+        own = {self.problem.partition(":")[0]} if ":" in self.problem else set()
+        return fingerprint(frozenset({type(part).__module__ for part in parts} | {__name__} | own))
+
+    def compute(self, folder):
+        """Train, and return what is to be kept of it."""
+        with threadpool_limits(1):
+            budget = dict(self.budget)
+            return one_of_survey(self.experiment(), self.optimizer, self.seed, **budget)
+
+
+def surveyed(problem, variant, optimizers, seeds, budget):
+    """The runs of a survey, seed by seed."""
+    known = tuple(budget.items())
+    return [Surveyed(problem, variant, name, seed, known) for seed in seeds for name in optimizers]
+
+
+def survey_at(place, planned, folder, path):
+    """Make the runs of a survey side by side; returns pairs as `survey` does, and what failed."""
+    failed = make_shown(planned, folder, place)
+    made = [(run.optimizer, record_of(run, folder)) for run in planned if run not in failed]
+    keep_in_survey(planned[0].experiment(), made, path)
+    return made, failed
 
 
 def survey_figure(runs, title):

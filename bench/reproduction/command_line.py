@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
 import click
 
 from ..terminal import say
+from .executors import KINDS, place
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, file_okay=False, path_type=Path)
-RUNS = click.option(
-    "--runs", "folder", type=FOLDER, default="runs/paper",
-    help="Folder of the runs: those that it holds are not made again.",
-)  # fmt: skip
+
+
+def runs_in(folder):
+    """The option that names the folder of a command's runs."""
+    return click.option(
+        "--runs", "folder", type=FOLDER, default=folder,
+        help="Folder of the runs: those that it holds are not made again.",
+    )  # fmt: skip
+
+
+RUNS = runs_in("runs/paper")
 BUDGET = click.option(
     "--budget", type=click.Choice(["short", "paper"]), default="short", help="Of all runs."
 )
 SEEDS = click.option(
     "--seeds", type=click.IntRange(1), help="Seeds 0, 1, ... of every run.  [default: 3]"
+)
+SCHEDULER = click.option("--scheduler", help="Dask's: its address, or its scheduler file.")
+WORKERS = click.option(
+    "--workers", type=click.IntRange(1), help="Runs at a time.  [default: one a core]"
 )
 OUT = click.option("--out", type=FOLDER, default="runs", help="Folder of what is drawn or written.")
 FIGURES, TABLES = range(1, 14), range(1, 6)
@@ -35,14 +48,48 @@ def number_of(known):
     return click.argument("numbers", metavar="NUMBER|all", type=choice, callback=chosen)
 
 
+def placed(where="processes"):
+    """The options that say where a command's runs are made, which it gets as ``place``.
+
+    None if no place is named and there is none by default.
+    """
+    executor = click.option(
+        "--executor", type=click.Choice(KINDS), default=where,
+        help="Runs side by side: here, on the ranks of mpiexec, or by Dask's workers.",
+    )  # fmt: skip
+
+    def decorated(command):
+        @executor
+        @SCHEDULER
+        @WORKERS
+        @functools.wraps(command)
+        def with_place(executor, scheduler, workers, **options):
+            return command(place=_place(executor, scheduler, workers), **options)
+
+        return with_place
+
+    return decorated
+
+
+def _place(executor, scheduler, workers):
+    if executor is None:
+        if scheduler or workers:
+            raise click.UsageError("--scheduler and --workers go with --executor; it is not given")
+        return None
+    try:
+        return place(executor, scheduler, workers)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
 @click.command()
 @number_of(FIGURES)
 @BUDGET
 @SEEDS
-@click.option("--workers", type=click.IntRange(1), help="Runs at a time.  [default: one a core]")
+@placed()
 @RUNS
 @OUT
-def figure(numbers, budget, seeds, workers, folder, out):
+def figure(numbers, budget, seeds, place, folder, out):
     """Make the runs of figure NUMBER of the paper, 1 to 13, and draw it: PNG and PDF.
 
     Runs go side by side, one a core. After Ctrl-C, or worse, the same command goes on where it was.
@@ -50,7 +97,7 @@ def figure(numbers, budget, seeds, workers, folder, out):
     """
     from . import commands
 
-    failed = commands.figures(numbers, budget, seeds, workers, folder, out, say)
+    failed = commands.figures(numbers, budget, seeds, place, folder, out, say)
     sys.exit(int(bool(failed)))
 
 

@@ -11,18 +11,20 @@ from pathlib import Path
 from higcore.training.files import replacing
 
 from .budgets import BUDGETS
+from .executors import Place
 from .make import Work, make
 from .plans import PLANS, runs_of
+from .stopping import processes
 
 BAR = "{n_fmt} of {total_fmt} runs |{bar:20}| {elapsed}{postfix}"
 OVERHEAD = 1.25  # evaluations, compilation and data against training seconds, measured
 
 
-def figures(numbers, budget, seeds, workers, folder, out, say):
+def figures(numbers, budget, seeds, place, folder, out, say):
     """Make the runs of some figures and draw them; returns what failed."""
     budget = BUDGETS[budget] if isinstance(budget, str) else budget
     budget = replace(budget, seeds=seeds or budget.seeds)
-    failed = make_shown(runs_of(numbers, budget), folder, workers)
+    failed = make_shown(runs_of(numbers, budget), folder, place)
     name_failed(failed, say)
     for number in numbers:
         for line in drawn(number, budget, folder, out):
@@ -37,7 +39,7 @@ def table(numbers, folder, out, say):
 
     runs = [run for n in numbers if n > 2 for run in measurements(n).values()]
     runs += GROWTHS.values() if 3 in numbers else []
-    failed = make_shown(runs, folder, workers=1)  # a busy core would spoil the times
+    failed = make_shown(runs, folder, Place(processes, 1))  # a busy core would spoil the times
     name_failed(failed, say)
     for number in numbers:
         made = {1: table_1, 2: table_2}
@@ -99,18 +101,15 @@ def drawn(number, budget, folder, out):
         yield f"  missing: {missing}"
 
 
-def make_shown(runs, folder, workers):
+def make_shown(runs, folder, place):
     """`make.make` with one line that says what is left."""
     from tqdm import tqdm
 
-    from higcore.device.threads import cores
-
-    workers = workers or cores()
     count = len(Work(runs, folder).waiting)
     if not count:
         return {}
     with closing(tqdm(total=count, unit="run", dynamic_ncols=True, bar_format=BAR)) as bar:
-        return make(runs, Path(folder), workers, show=Display(bar, workers))
+        return make(runs, Path(folder), *place, show=Display(bar, place.workers))
 
 
 class Display:

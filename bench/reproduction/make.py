@@ -21,8 +21,8 @@ Show = Callable[["Work"], None]
 def make(
     runs: Iterable[Any],
     folder: Path,
-    workers: int | None = None,
     executor: Callable[[int], AbstractContextManager[Executor]] = processes,
+    workers: int | None = None,
     show: Show = lambda work: None,
 ) -> dict[Any, str]:
     """Make what ``folder`` does not hold, and return what failed twice, with the reason.
@@ -33,15 +33,15 @@ def make(
         Configurations, such as `runs.Training`; what they start from is made, too.
     folder : Path
         Where their files are; with workers on other machines, a folder that all of them see.
-    workers : int
-        How many are computed at a time, each on one core; by default as many as there are cores.
     executor : callable
         ``executor(workers)`` is entered and is a `concurrent.futures.Executor` then: in the place
-        of a pool of processes, the one of a cluster.
+        of a pool of processes, the one of a cluster, as in `executors`.
+    workers : int
+        How many are computed at a time, each on one core; by default as many as there are cores.
     show : callable
         Is handed the `Work` about once a second, and at its end.
     """
-    workers = workers or cores()
+    workers, folder = workers or cores(), folder.absolute()  # others may be in another directory
     work = Work(runs, folder)
     folder.mkdir(parents=True, exist_ok=True)
     while work.left():

@@ -1,25 +1,24 @@
-"""Train with every variant and seed, one process a core, and keep what was reached."""
+"""Train with every variant and seed, one a core, and keep what was reached."""
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import get_context
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from higcore import fit
-from higcore.device.threads import cores
 from higcore.half_inverse import products_pay
 
 from .. import records
 from ..experiments import EXPERIMENTS, Setting
 from ..experiments.setting import compile_step
-from .variants import AXES, Continued, scalable, scaled
-
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+from ..reproduction.commands import make_shown
+from ..reproduction.runs import digest, record_of
+from ..reproduction.sources import fingerprint
+from .variants import AXES, Continued, Variant, scalable, scaled
 
 
 class Budget(NamedTuple):
@@ -57,42 +56,70 @@ def variants(name):
     }
 
 
-def study(name, axes, seeds, budget, found, keep, show):
+@dataclass(frozen=True)
+class Trial:
+    """A variant on an experiment with a seed, as a run that leaves a file."""
+
+    experiment: str
+    variant: Variant
+    budget: Budget
+    seed: int
+
+    @property
+    def seconds(self) -> float:
+        """About what it takes: it goes on to the end of its steps, too."""
+        return 1.5 * self.budget.seconds
+
+    def needs(self) -> list[Any]:
+        """Runs that must be there before this one: none."""
+        return []
+
+    def described(self) -> dict[str, Any]:
+        """The configuration as plain data."""
+        return {
+            "experiment": repr(EXPERIMENTS[self.experiment]),
+            "variant": repr(self.variant),
+            "budget": self.budget._asdict(),
+            "seed": self.seed,
+        }
+
+    def stem(self) -> str:
+        """How its file begins."""
+        return f"study-{self.experiment}-seed{self.seed}-{digest(self)}"
+
+    def code(self) -> str:
+        """Fingerprint of the code that computes it."""
+        experiment = EXPERIMENTS[self.experiment]
+        parts = {type(part).__module__ for part in (experiment, experiment.solver)}
+        return fingerprint(frozenset(parts | {"bench.research.study"}))
+
+    def compute(self, folder: Path) -> dict[str, Any]:
+        """Test losses after the seconds and after the steps, on one core."""
+        with threadpool_limits(1):
+            return train(self.experiment, self.variant, self.seed, self.budget)
+
+
+def study(name, axes, seeds, budget, found, folder, place):
     """Run what ``found``, ``{axis: {value: {seed: record}}}``, does not hold yet, and add it.
 
-    All variants of a seed come before the next seed; ``show(runs, count)`` goes through the runs as
-    they end, ``keep()`` is called after each.
+    Returns what failed. All variants of a seed come before the next seed; where this is ended
+    early, ``found`` has what is there then.
     """
     todo = {}  # AdaptiveHIG as it is has a place on every axis
-    for seed in map(str, seeds):
+    for seed in seeds:
         for axis, known in axes.items():
             for value, variant in known.items():
                 by_seed = found.setdefault(axis, {}).setdefault(value, {})
-                if seed not in by_seed:
-                    todo.setdefault((variant, seed), []).append(by_seed)
-    workers, context = cores(), get_context("spawn")
-    with one_thread_each(), ProcessPoolExecutor(workers, context) as pool:
-        running = {pool.submit(train, name, *run, budget): run for run in todo}
-        try:
-            for done in show(as_completed(running), len(running)):
-                for by_seed in todo[running[done]]:
-                    by_seed[running[done][1]] = done.result()
-                keep()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextmanager
-def one_thread_each():
-    """What processes that start meanwhile find in their environment, before they load a BLAS."""
-    before = dict(os.environ)
-    os.environ |= dict.fromkeys(THREADS, "1")
+                if str(seed) not in by_seed:
+                    todo.setdefault(Trial(name, variant, budget, seed), []).append(by_seed)
     try:
-        yield
+        return make_shown(list(todo), folder, place)
     finally:
-        os.environ.clear()
-        os.environ |= before
+        for trial, places in todo.items():
+            if record := record_of(trial, folder):
+                ends = {kind: record[kind] for kind in budget._fields if kind in record}
+                for by_seed in places:
+                    by_seed[str(trial.seed)] = ends
 
 
 def train(name, variant, seed, budget):
@@ -114,7 +141,7 @@ def train(name, variant, seed, budget):
 
 def of_run(run, problem):
     """What is kept of a run: its test loss on a problem, null where training failed."""
-    if run.status == "interrupted":  # nothing is kept of it, and the other processes end, too
+    if run.status == "interrupted":  # nothing is kept of it
         raise KeyboardInterrupt
     loss = problem.evaluate(run.theta, problem.test) if run.status == "budget" else None
     return {"test_loss": records.short(loss), "steps": run.steps, "status": run.status}
