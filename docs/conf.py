@@ -9,9 +9,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import docstrings  # noqa: E402
 import figures  # noqa: E402
 import lessons  # noqa: E402
+import measured  # noqa: E402
 import sentences  # noqa: E402
 
 import higcore  # noqa: E402
+from bench.reproduction import report  # noqa: E402
 
 project, author = "higcore", "the higcore authors"
 version = release = higcore.__version__
@@ -51,6 +53,13 @@ html_show_copyright = False
 
 
 def setup(app):
-    """Bring the lessons in; link them and the reference to one another."""
+    """Bring the lessons in; link them and the reference to one another; add the report."""
     lessons.setup(app)
     docstrings.setup(app)
+    app.connect("build-finished", add_report)
+
+
+def add_report(app, error):
+    """Put the page of figures and claims beside the others."""
+    if app.builder.format == "html" and not error:
+        (Path(app.outdir) / "report.html").write_text(report.page(measured.RESULTS))

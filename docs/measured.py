@@ -19,6 +19,11 @@ def load(name):
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def verdicts():
+    """How many of the paper's claims are held: the second paragraph of REPRODUCTION.md."""
+    return (RESULTS / "REPRODUCTION.md").read_text().split("\n\n")[2]
+
+
 def short(number, digits=2):
     """A number as the tables show it, 3.1e-5, 2.7 or 4.4e1; None as failed."""
     if number is None:

@@ -1,4 +1,4 @@
-"""The README's one table of figures: ``python docs/readme.py`` writes it anew between its marks.
+"""What the README has of results: ``python docs/readme.py`` writes it anew between its marks.
 
 A test compares it with the files in bench/results.
 """
@@ -6,11 +6,11 @@ A test compares it with the files in bench/results.
 import re
 
 from figures import RIVALS, times_ours
-from measured import ROOT, load, loss, seconds
+from measured import ROOT, load, loss, seconds, verdicts
 
 from bench.paper.tables import markdown
 
-BETWEEN_MARKS = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end -->)", re.DOTALL)
+BETWEEN_MARKS = r"(?<=<!-- {} -->\n).*?(?=<!-- end -->)"
 ROWS = {
     "two coupled oscillators": ("oscillators-300s", "300 s", "oscillators", "oscillators-12s"),
     "quantum dipole": ("dipole-180s", "180 s", "dipole", "dipole-12s"),
@@ -34,8 +34,10 @@ def table():
 
 
 def rewritten(text):
-    """The README's text with its table made anew."""
-    return BETWEEN_MARKS.sub(lambda _: table() + "\n", text)
+    """The README's text with its table and the count of verdicts made anew."""
+    for name, made in {"figures": table, "verdicts": verdicts}.items():
+        text = re.sub(BETWEEN_MARKS.format(name), f"{made()}\n", text, flags=re.DOTALL)
+    return text
 
 
 if __name__ == "__main__":

@@ -97,6 +97,9 @@ def test_what_other_code_computed_is_made_again(tmp_path):
     made([Fake("one", code_now="b"), Fake("two")], tmp_path)
     assert computed(tmp_path) == ["one", "one", "two"]
     assert record_of(Fake("one"), tmp_path) is None
+    assert record_of(Fake("one"), tmp_path, any_code=True)["code"] == "b"
+    assert record_of(Fake("two", code_now="b"), tmp_path, any_code=True)
+    assert record_of(Fake("three"), tmp_path, any_code=True) is None
 
 
 def test_a_damaged_file_is_made_again(tmp_path):
@@ -447,6 +450,15 @@ def test_figure_command(tmp_path, monkeypatch):
     again = CliRunner().invoke(main, [*arguments, "--seeds", "1"])
     assert again.exit_code == 0
     assert "runs |" not in again.output
+    monkeypatch.setattr(Training, "code", lambda run: "other")
+    for options, words in (((), "Failed twice"), (("--no-runs",), "Figure 1")):
+        later = CliRunner().invoke(main, [*arguments, "--seeds", "1", *options])
+        assert words in later.output
+        assert ("missing: toy" in later.output) is not bool(options)
+    monkeypatch.undo()
+    monkeypatch.setitem(BUDGETS, "short", TINY)
+    monkeypatch.setattr("bench.reproduction.executors.processes", ThreadPoolExecutor)
+    monkeypatch.setattr(Training, "compute", None)
     more = CliRunner().invoke(main, [*arguments, "--seeds", "2"])
     assert more.exit_code == 1
     assert "Failed twice: toy-adam-seed1-" in more.output
@@ -615,6 +627,6 @@ def test_numbers_of_the_evidence(tmp_path):
     np.testing.assert_allclose(evidence.at_step_of(run, run), [0.2, np.inf])
     np.testing.assert_allclose(evidence.best([run, run]), [0.2, np.inf])
     np.testing.assert_allclose(evidence.kept_slope(run)[0], 3)  # straight in time, not in its log
-    text = report(TINY, tmp_path, [Claim("1", "a", "b", "c", lambda e: e.last(run), 0.3)])
+    text = report(TINY, evidence, [Claim("1", "a", "b", "c", lambda e: e.last(run), 0.3)])
     assert "1 not held." in text
     assert "| inf (0.2 to inf) |" in text

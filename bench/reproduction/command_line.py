@@ -34,6 +34,9 @@ SCHEDULER = click.option("--scheduler", help="Dask's: its address, or its schedu
 WORKERS = click.option(
     "--workers", type=click.IntRange(1), help="Runs at a time.  [default: one a core]"
 )
+NO_RUNS = click.option(
+    "--no-runs", is_flag=True, help="Make none; take those that are there, of earlier code, too."
+)
 OUT = click.option("--out", type=FOLDER, default="runs", help="Folder of what is drawn or written.")
 FIGURES, TABLES = range(1, 14), range(1, 6)
 
@@ -87,9 +90,10 @@ def _place(executor, scheduler, workers):
 @BUDGET
 @SEEDS
 @placed()
+@NO_RUNS
 @RUNS
 @OUT
-def figure(numbers, budget, seeds, place, folder, out):
+def figure(numbers, budget, seeds, place, no_runs, folder, out):
     """Make the runs of figure NUMBER of the paper, 1 to 13, and draw it: PNG and PDF.
 
     Runs go side by side, one a core. After Ctrl-C, or worse, the same command goes on where it was.
@@ -97,7 +101,7 @@ def figure(numbers, budget, seeds, place, folder, out):
     """
     from . import commands
 
-    failed = commands.figures(numbers, budget, seeds, place, folder, out, say)
+    failed = commands.figures(numbers, budget, seeds, place, no_runs, folder, out, say)
     sys.exit(int(bool(failed)))
 
 
@@ -119,16 +123,17 @@ def table(numbers, folder, out):
 @click.command()
 @BUDGET
 @SEEDS
+@NO_RUNS
 @RUNS
 @OUT
-def claims(budget, seeds, folder, out):
+def claims(budget, seeds, no_runs, folder, out):
     """Judge what the paper claims by the runs of its figures; saves REPRODUCTION.md.
 
     Nothing is trained: figure all comes first.
     """
     from . import commands
 
-    commands.claims(budget, seeds, folder, out, say)
+    commands.claims(budget, seeds, no_runs, folder, out, say)
 
 
 @click.command()

@@ -20,14 +20,14 @@ BAR = "{n_fmt} of {total_fmt} runs |{bar:20}| {elapsed}{postfix}"
 OVERHEAD = 1.25  # evaluations, compilation and data against training seconds, measured
 
 
-def figures(numbers, budget, seeds, place, folder, out, say):
+def figures(numbers, budget, seeds, place, no_runs, folder, out, say):
     """Make the runs of some figures and draw them; returns what failed."""
     budget = BUDGETS[budget] if isinstance(budget, str) else budget
     budget = replace(budget, seeds=seeds or budget.seeds)
-    failed = make_shown(runs_of(numbers, budget), folder, place)
+    failed = {} if no_runs else make_shown(runs_of(numbers, budget), folder, place)
     name_failed(failed, say)
     for number in numbers:
-        for line in drawn(number, budget, folder, out):
+        for line in drawn(number, budget, folder, out, no_runs):
             say(line)
     return failed
 
@@ -49,14 +49,15 @@ def table(numbers, folder, out, say):
     return failed
 
 
-def claims(budget, seeds, folder, out, say):
+def claims(budget, seeds, no_runs, folder, out, say):
     """Judge the paper's claims by the runs that are there, and write it down."""
     from .claims import claims
     from .claims.claim import report as judged
+    from .claims.evidence import Evidence
 
     budget = BUDGETS[budget]
     budget = replace(budget, seeds=seeds or budget.seeds)
-    text = judged(budget, folder, claims(budget)) + "\n"
+    text = judged(budget, Evidence(budget, folder, no_runs), claims(budget)) + "\n"
     path = out / "REPRODUCTION.md"
     write_text(path, text)
     say(text.split("\n\n")[2])
@@ -84,13 +85,13 @@ def name_failed(failed, say):
         say(f"Failed twice: {run.stem()}: {reason}")
 
 
-def drawn(number, budget, folder, out):
+def drawn(number, budget, folder, out, any_code=False):
     """Draw a figure of what is there; yields sentences."""
     from .. import style
     from .drawing import draw
     from .found import Found
 
-    found = Found(PLANS[number](budget), budget.seeds, folder)
+    found = Found(PLANS[number](budget), budget.seeds, folder, any_code)
     figure = draw(number, found)
     stem = out / f"figure-{number}"
     for end in (".png", ".pdf"):

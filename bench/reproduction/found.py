@@ -32,8 +32,8 @@ class Found:
         What is not, in words.
     """
 
-    def __init__(self, panels: Panels, seeds: int, folder: Path) -> None:
-        self.panels, self.seeds, self.folder = panels, seeds, folder
+    def __init__(self, panels: Panels, seeds: int, folder: Path, any_code: bool = False) -> None:
+        self.panels, self.seeds, self.folder, self.any_code = panels, seeds, folder, any_code
         planned = dict.fromkeys(run for runs in panels.values() for run in runs)
         self.by_run = {run: self._records(run) for run in planned}
         self.missing = [
@@ -43,7 +43,8 @@ class Found:
         ]
 
     def _records(self, run: Training) -> dict[int, dict[str, Any]]:
-        found = {seed: record_of(run.with_seed(seed), self.folder) for seed in range(self.seeds)}
+        runs = {seed: run.with_seed(seed) for seed in range(self.seeds)}
+        found = {seed: record_of(one, self.folder, self.any_code) for seed, one in runs.items()}
         return {seed: record for seed, record in found.items() if record}
 
     def name(self, run: Training) -> str:

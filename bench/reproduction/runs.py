@@ -97,12 +97,12 @@ def file_of(run: Any, folder: Path) -> Path:
     return folder / f"{run.stem()}.json"
 
 
-def record_of(run: Any, folder: Path) -> dict[str, Any] | None:
-    """What the file of a run says, None if there is none or other code wrote it."""
+def record_of(run: Any, folder: Path, any_code: bool = False) -> dict[str, Any] | None:
+    """What the file of a run says, None if there is none or other code wrote it; or any code."""
     path = file_of(run, folder)
     try:
         record = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
-    is_ours = record.get("code") == run.code() and record.get("configuration") == run.described()
-    return record if is_ours else None
+    is_ours = any_code or record.get("code") == run.code()
+    return record if is_ours and record.get("configuration") == run.described() else None

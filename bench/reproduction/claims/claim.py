@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -73,9 +72,8 @@ def _measured(measure: Measure, evidence: Evidence) -> np.ndarray:
         return measure(evidence)
 
 
-def report(budget: Budget, folder: Path, claims: list[Claim]) -> str:
+def report(budget: Budget, evidence: Evidence, claims: list[Claim]) -> str:
     """All claims with what was measured, as Markdown."""
-    evidence = Evidence(budget, folder)
     judged = [(claim, *verdict(claim, evidence)) for claim in claims]
     header = ("", "§", "the paper says", "measured", "at most", "paper", "ours", "verdict")
     rows = [

@@ -22,13 +22,13 @@ class Evidence:
     A loss of a run that failed is infinite.
     """
 
-    def __init__(self, budget: Budget, folder: Path) -> None:
-        self.budget, self.folder = budget, folder
+    def __init__(self, budget: Budget, folder: Path, any_code: bool = False) -> None:
+        self.budget, self.folder, self.any_code = budget, folder, any_code
 
     def records(self, run: Training) -> list[dict[str, Any]]:
         """The records of all seeds."""
         planned = [run.with_seed(seed) for seed in range(self.budget.seeds)]
-        found = [record_of(each, self.folder) for each in planned]
+        found = [record_of(each, self.folder, self.any_code) for each in planned]
         if None in found:
             raise Missing(planned[found.index(None)].stem())
         return [record for record in found if record]
@@ -89,7 +89,7 @@ class Evidence:
 
     def exponent(self, growth: Any) -> np.ndarray:
         """With which power of what is varied the seconds of a step grow."""
-        record = record_of(growth, self.folder)
+        record = record_of(growth, self.folder, self.any_code)
         if record is None:
             raise Missing(growth.stem())
         return np.array([record["exponent"]])
