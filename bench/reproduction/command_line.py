@@ -41,14 +41,15 @@ OUT = click.option("--out", type=FOLDER, default="runs", help="Folder of what is
 FIGURES, TABLES = range(1, 14), range(1, 6)
 
 
-def number_of(known):
-    """The argument of a command: the number of a figure or table, or all."""
+def number_of(known, *others):
+    """The argument of a command: the number of a figure or table, all of them, or another name."""
 
     def chosen(context, parameter, value):
-        return list(known) if value == "all" else [int(value)]
+        return list(known) if value == "all" else [value if value in others else int(value)]
 
-    choice = click.Choice([*map(str, known), "all"])
-    return click.argument("numbers", metavar="NUMBER|all", type=choice, callback=chosen)
+    choice = click.Choice([*map(str, known), "all", *others])
+    metavar = "|".join(("NUMBER", "all", *others))
+    return click.argument("numbers", metavar=metavar, type=choice, callback=chosen)
 
 
 def placed(where="processes"):
@@ -86,7 +87,7 @@ def _place(executor, scheduler, workers):
 
 
 @click.command()
-@number_of(FIGURES)
+@number_of(FIGURES, "levels")
 @BUDGET
 @SEEDS
 @placed()
@@ -98,6 +99,8 @@ def figure(numbers, budget, seeds, place, no_runs, folder, out):
 
     Runs go side by side, one a core. After Ctrl-C, or worse, the same command goes on where it was.
     All figures take under two hours on two cores; --budget paper gives a run the paper's hours.
+    levels are the losses at which HIG with the paper's settings ends: half an hour on the
+    oscillators, ten minutes on the dipole.
     """
     from . import commands
 

@@ -27,8 +27,8 @@ FONTS = {"font.size": 9, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.label
 AXES = {"seconds": "training time [s]", "epoch": "epochs"}
 
 
-def draw(number: int, found: Found) -> Any:
-    """Figure ``number`` of the paper, of the runs that were found."""
+def draw(number: int | str, found: Found) -> Any:
+    """Figure ``number`` of the paper, or the levels, of the runs that were found."""
     with mpl.rc_context(FONTS):
         return DRAWN[number](found)
 
@@ -229,8 +229,9 @@ def _rows(columns: int, *axes: str) -> Callable[[Found], Any]:
 
 
 BOTH = tuple(AXES)
-DRAWN: dict[int, Callable[[Found], Any]] = {
+DRAWN: dict[int | str, Callable[[Found], Any]] = {
     1: figure_1, 2: figure_2, 3: figure_3, 4: figure_4, 5: _rows(3, "seconds"),
     6: _rows(3, *BOTH), 7: figure_7, 8: _rows(3, *BOTH), 9: _rows(2, *BOTH),
     10: _rows(3, *BOTH), 11: _rows(3, *BOTH), 12: _rows(2, *BOTH), 13: _rows(2, *BOTH),
+    "levels": _rows(2, *BOTH),
 }  # fmt: skip

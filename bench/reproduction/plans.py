@@ -236,13 +236,22 @@ def in_single(run: Training) -> Training:
     return replace(run, dtype="float32")
 
 
-PLANS: dict[int, Callable[[Budget], Panels]] = {
+def levels(budget: Budget) -> Panels:
+    """HIG with the paper's settings until where the paper's hour ends; an hour with three seeds."""
+    return {
+        "oscillators": [replace(oscillators("hig", budget), seconds=1800)],
+        "dipole": [replace(dipole("hig", budget), seconds=600, recorded=False)],
+    }
+
+
+PLANS: dict[int | str, Callable[[Budget], Panels]] = {
     1: figure_1, 2: figure_2, 3: figure_3, 4: figure_4, 5: figure_5, 6: figure_6, 7: figure_7,
     8: figure_8, 9: figure_9, 10: figure_10, 11: figure_11, 12: figure_12, 13: figure_13,
+    "levels": levels,
 }  # fmt: skip
 
 
-def runs_of(numbers: list[int], budget: Budget) -> list[Training]:
+def runs_of(numbers: list[int | str], budget: Budget) -> list[Training]:
     """All runs of some figures, each once, with all seeds of the budget."""
     planned = [run for n in numbers for runs in PLANS[n](budget).values() for run in runs]
     return [run.with_seed(seed) for seed in range(budget.seeds) for run in dict.fromkeys(planned)]

@@ -59,7 +59,8 @@ def _claims(folder: Path) -> Iterator[Part]:
 
 def _figures(folder: Path) -> Iterator[Part]:
     for number, plan in PLANS.items():
-        title = f"Figure {number}. {(plan.__doc__ or '').splitlines()[0]}"
+        name = f"Figure {number}" if isinstance(number, int) else str(number).capitalize()
+        title = f"{name}. {(plan.__doc__ or '').splitlines()[0]}"
         yield _picture(f"figure-{number}", title, folder / f"figure-{number}.png")
 
 
