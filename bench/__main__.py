@@ -112,7 +112,7 @@ def train(
 
     with usage_errors():
         experiment = choose(problem, variant)
-        setting = configure(experiment.settings[optimizer], options)
+        setting = configure(setting_of(experiment, optimizer), options)
         device, reason = choose_device(device)
         task = experiment.problem(seed, **({"dtype": np.dtype(dtype)} if dtype else {})).on(device)
         task.steps_per_epoch(setting.batch)
@@ -158,6 +158,16 @@ def train(
 def exit_status(statuses):
     """What a shell is told: it is no fault of the program if a run did not go well."""
     return INTERRUPTED if "interrupted" in statuses else int("raised" in statuses)
+
+
+def setting_of(experiment, optimizer):
+    """An experiment's setting of an optimizer that it has one of."""
+    known = experiment.settings
+    if optimizer not in known:
+        raise ValueError(
+            f"--optimizer of {experiment.name} must be one of {list(known)}, got {optimizer!r}"
+        )
+    return known[optimizer]
 
 
 def configure(setting, options):
@@ -532,7 +542,7 @@ def profile_step(problem, optimizer, variant, batch, steps, device):
     """Milliseconds of each part of a training step on PROBLEM, medians over some steps."""
     with usage_errors():
         experiment = choose(problem, variant)
-        setting = configure(experiment.settings[optimizer], {"batch": batch})
+        setting = configure(setting_of(experiment, optimizer), {"batch": batch})
         task = experiment.problem().on(choose_device(device)[0])
         found = profile(task, setting.optimizer, batch=setting.batch, steps=steps)
     say(f"{problem}: a step of {setting.optimizer}, batch {setting.batch}\n{found}")

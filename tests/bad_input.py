@@ -1039,6 +1039,7 @@ bad(
     ({"command": "train", "memory-limit": -1}, click.UsageError, "memory_limit must be a finite number in (0, inf], got -1000000000.0"),
     ({"command": "train", "dtype": "float16"}, click.UsageError, "Invalid value for '--dtype': 'float16' is not one of"),
     ({"command": "train", "resume": __file__}, click.UsageError, "is no usable checkpoint: it is no npz file"),
+    ({"command": "train", "_": "friction", "optimizer": "sip"}, click.UsageError, "--optimizer of friction must be one of ['hig', 'gn'"),
     ({"command": "survey", "optimizers": "hig,lbfgs"}, click.UsageError, "--optimizers must be among"),
     ({"command": "survey"}, click.UsageError, "give one of --seconds and --epochs as the budget of a run"),
     ({"command": "tabulate", "_": "nowhere"}, click.UsageError, "Directory 'nowhere' does not exist"),
