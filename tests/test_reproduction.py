@@ -314,7 +314,7 @@ def test_no_budget_of_hours_and_all_figures_in_short():
 def test_figures_share_their_runs():
     one = replace(SHORT, seeds=1)
     count = {numbers: len(runs_of(list(numbers), one)) for numbers in ((2,), (2, 13), (13,))}
-    assert count[2, 13] == count[2,] + count[13,] - 2  # table 2's HIG and Gauss-Newton
+    assert count[2, 13] == count[2,] + count[13,] - 3  # HIG and Gauss-Newton, in both precisions
     assert set(runs_of([3], one)) < set(runs_of([7], one))
 
 
@@ -348,6 +348,7 @@ def record(run, lost=False):
         "neuron_mean": [[0.1, 0.2]] * 9,
         "neuron_std": [[0.3, 0.1]] * 9,
         "output_path": [[float(v), 1.0] for v in losses],
+        "component_error": [[float(v), 1.0] for v in losses],
     }
     losses = [None if lost and k > 4 else float(loss) for k, loss in enumerate(losses)]
     return {
@@ -596,7 +597,7 @@ def test_numbers_of_the_evidence(tmp_path):
         }
         seen = {
             "neuron_std": [[0.5, 0.6], [0.3, 0.2]],
-            "output_path": [[1.0, -2.0], [0.5, -0.5]],
+            "component_error": [[1.0, 2.0], [0.5, 0.5]],
             "low_energy_loss": [0.5, 0.1, 0.4],
             "high_energy_loss": [0.5, 0.4, 0.1],
         }
@@ -619,7 +620,8 @@ def test_numbers_of_the_evidence(tmp_path):
     }
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(evidence, name)(run), values, err_msg=name)
-    np.testing.assert_allclose(evidence.path_error(run, 1), [0.25, 0.25])
+    np.testing.assert_allclose(evidence.component_error(run, 1), [0.25, 0.25])
+    np.testing.assert_allclose(evidence.after_equal_steps([run, run]), [[0.2, np.inf]] * 2)
     np.testing.assert_allclose(evidence.share_of_time_to(run, [0.4, 0.1]), [0.5, np.inf])
     np.testing.assert_allclose(evidence.share_between(run, 0.3, 0.5), [0.5, 0.5])
     np.testing.assert_allclose(evidence.share_between(run, 0.5, 0.9), [0, 0])

@@ -58,11 +58,16 @@ class Toy:
 
 
 class ToyRecorder:
-    """Mean and standard deviation of each hidden neuron over the data, and one output's error."""
+    """Mean and standard deviation of each hidden neuron over the data, and errors of the output.
+
+    ``output_path`` is the error of one sample, ``component_error`` the root mean square over the
+    data, output by output.
+    """
 
     def __init__(self, problem, sample=0):
-        self.problem, self.one = problem, problem.train[sample : sample + 1]
-        self.data = {"epoch": [], "neuron_mean": [], "neuron_std": [], "output_path": []}
+        self.problem, self.sample = problem, sample
+        kinds = ("epoch", "neuron_mean", "neuron_std", "output_path", "component_error")
+        self.data = {kind: [] for kind in kinds}
 
     def __call__(self, result):
         self.data["epoch"].append(result.epochs)
@@ -70,5 +75,10 @@ class ToyRecorder:
         neurons = to_host(tape[1])
         self.data["neuron_mean"].append(np.round(neurons.mean(axis=0), 5).tolist())
         self.data["neuron_std"].append(np.round(neurons.std(axis=0), 5).tolist())
-        error = to_host(self.problem.predict(result.theta, self.one)[1][0] - self.one.target[0])
-        self.data["output_path"].append([float(f"{v:.5g}") for v in error])
+        train = self.problem.train
+        errors = to_host(self.problem.predict(result.theta, train)[1] - train.target)
+        self._append("output_path", errors[self.sample])
+        self._append("component_error", (errors**2).mean(axis=0) ** 0.5)
+
+    def _append(self, kind, values):
+        self.data[kind].append([float(f"{v:.5g}") for v in values])

@@ -68,6 +68,7 @@ def figure_2(budget: Budget) -> Panels:
         f"c) {LABELS[name]}": [oscillators(name, budget, batch) for batch in batches]
         for name, batches in BATCHES.items()
     }
+    over_batches["c) GN, float32"] = [in_single(run) for run in over_batches["c) GN"]]
     return {
         "a)": [oscillators("hig", budget)],
         "b)": [oscillators(name, budget) for name in METHODS_2B],

@@ -38,6 +38,8 @@ class Claim:
         The most that the quantity may be.
     condition : str
         Under which ``otherwise`` is measured in place of ``measure``.
+    why : str
+        Why it is not held, as far as that was looked into: precision, budget, data or ours.
     """
 
     section: str
@@ -48,6 +50,7 @@ class Claim:
     bound: float = 1.0
     condition: str = ""
     otherwise: Measure | None = None
+    why: str = ""
 
 
 def verdict(claim: Claim, evidence: Evidence) -> tuple[str, np.ndarray]:
@@ -83,9 +86,13 @@ def report(budget: Budget, evidence: Evidence, claims: list[Claim]) -> str:
     ]  # fmt: skip
     kinds = [found.partition(":")[0] for _, found, _ in judged]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-    return "\n\n".join(
-        [f"# Claims of the paper\n\n{_about(budget)}", f"{counts}.", markdown(header, rows)]
-    )
+    reasons = [
+        f"{k}. {claim.words}: {claim.why or 'not looked into.'}"
+        for k, (claim, found, _) in enumerate(judged, 1)
+        if found == NOT_HELD
+    ]
+    parts = [f"# Claims of the paper\n\n{_about(budget)}", f"{counts}.", markdown(header, rows)]
+    return "\n\n".join([*parts, "## Not held, and why", "\n".join(reasons)])
 
 
 def spread(values: np.ndarray) -> str:

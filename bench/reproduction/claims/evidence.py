@@ -33,6 +33,13 @@ class Evidence:
             raise Missing(planned[found.index(None)].stem())
         return [record for record in found if record]
 
+    def recorded(self, run: Training, name: str) -> list[Any]:
+        """What was recorded under a name in the course of a run, of all seeds."""
+        found = [record["recorded"].get(name) for record in self.records(run)]
+        if None in found:
+            raise Missing(f"{run.stem()}, with {name}")
+        return found
+
     def first(self, run: Training) -> np.ndarray:
         """Test loss before any step."""
         return np.array([record["curve"]["test_loss"][0] for record in self.records(run)])
@@ -61,6 +68,12 @@ class Evidence:
         """Loss of a run at the step at which another one ended."""
         pairs = zip(self.records(run), self.records(other), strict=True)
         return np.array([loss_at(a, "step", b["curve"]["step"][-1]) for a, b in pairs])
+
+    def after_equal_steps(self, runs: list[Training]) -> np.ndarray:
+        """Losses (runs, seeds) after as many steps as all runs of a seed make."""
+        records = [self.records(run) for run in runs]
+        ends = np.min([[r["curve"]["step"][-1] for r in each] for each in records], axis=0)
+        return np.array([list(map(_at_step, each, ends)) for each in records])
 
     def early(self, run: Training, share: float) -> np.ndarray:
         """Loss of a run after a share of its seconds."""
@@ -104,12 +117,12 @@ class Evidence:
 
     def smallest_deviation(self, run: Training) -> np.ndarray:
         """Standard deviation over the data of the neuron that varies least at the end."""
-        return np.array([min(r["recorded"]["neuron_std"][-1]) for r in self.records(run)])
+        return np.array([min(column[-1]) for column in self.recorded(run, "neuron_std")])
 
-    def path_error(self, run: Training, component: int) -> np.ndarray:
-        """How far one output's component is from its target at the end, over the start."""
-        paths = [np.abs(r["recorded"]["output_path"])[:, component] for r in self.records(run)]
-        return np.array([path[-1] / path[0] for path in paths])
+    def component_error(self, run: Training, component: int) -> np.ndarray:
+        """Root mean square error of an output's component at the end, over that at the start."""
+        errors = self.recorded(run, "component_error")
+        return np.array([error[-1][component] / error[0][component] for error in errors])
 
     def rise_of_low_energy(self, run: Training) -> np.ndarray:
         """The lowest low-energy loss before the high-energy one is halved, over the largest after.
@@ -119,12 +132,12 @@ class Evidence:
         return np.array([_rise(record["recorded"]) for record in self.records(run)])
 
     def imbalance(self, run: Training) -> np.ndarray:
-        """The largest ratio of high- to low-energy loss in the course of a run."""
-        found = []
-        for record in self.records(run):
-            low, high = (np.array(record["recorded"][f"{k}_energy_loss"]) for k in ("low", "high"))
-            found.append((high / low).max())
-        return np.array(found)
+        """The largest ratio of the two energies' losses until both are a tenth of their start."""
+        return np.array([_imbalance(record["recorded"]) for record in self.records(run)])
+
+
+def _at_step(record: dict[str, Any], step: float) -> float:
+    return float(loss_at(record, "step", step))
 
 
 def _losses(record: dict[str, Any]) -> np.ndarray:
@@ -135,6 +148,12 @@ def _time_to(record: dict[str, Any], level: float) -> float:
     reached = np.flatnonzero(_losses(record) <= level)
     seconds = record["curve"]["seconds"]
     return float(seconds[reached[0]] / seconds[-1]) if len(reached) else np.inf
+
+
+def _imbalance(recorded: dict[str, Any]) -> float:
+    pair = np.array([recorded[f"{name}_energy_loss"] for name in ("low", "high")])
+    early = (pair > 0.1 * pair[:, :1]).any(axis=0)
+    return float(np.exp(np.abs(np.log(pair[0] / pair[1]))[early].max()))
 
 
 def _rise(recorded: dict[str, Any]) -> float:

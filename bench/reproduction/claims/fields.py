@@ -18,6 +18,10 @@ def of_poisson(budget: Budget) -> list[Claim]:
     adam, hig = adams[0], higs[1]
     after = replace(hig, start=adam)
     back = replace(adam, start=after)
+
+    def fall(evidence, run):
+        return evidence.early(run, 1 / 3) / evidence.last(run)
+
     return [
         Claim(
             "3.2", "Adam minimizes the loss by up to three orders",
@@ -43,7 +47,9 @@ def of_poisson(budget: Budget) -> list[Claim]:
         Claim(
             "3.2", "and HIG's is steeper than Adam's at the end",
             "loss after a third of the time over the last, Adam / HIG", "below 1",
-            lambda e: (e.early(adam, 1 / 3) / e.last(adam)) / (e.early(hig, 1 / 3) / e.last(hig)),
+            lambda e: fall(e, adam) / fall(e, hig), 1,
+            "than that of Adam with η 1e-3, which has flattened by then",
+            lambda e: fall(e, adams[2]) / fall(e, hig),
         ),
         Claim(
             "3.2", "a single update of Adam takes much less time than one of HIG",
@@ -95,12 +101,16 @@ def of_dipole(budget: Budget) -> list[Claim]:
             "3.3", "Adam with the largest η drops faster initially",
             "loss after a tenth of the time / lowest of all others", "below 1",
             lambda e: e.early(largest, 0.1)
-            / np.min([e.early(run, 0.1) for run in [*adams[:2], *higs]], axis=0),
+            / np.min([e.early(run, 0.1) for run in [*adams[:2], *higs]], axis=0), 1,
+            "than Adam with other η",
+            lambda e: e.early(largest, 0.1)
+            / np.min([e.early(run, 0.1) for run in adams[:2]], axis=0),
         ),
         Claim(
             "3.3", "and its final performance is worse than that of all other runs",
             "highest last loss of all others / its own", "below 1",
-            lambda e: e.worst([*adams[:2], *higs]) / e.last(largest),
+            lambda e: e.worst([*adams[:2], *higs]) / e.last(largest), 1,
+            "than that of all runs of HIG", lambda e: e.worst(higs) / e.last(largest),
         ),
         Claim(
             "3.3", "Adam with η 1e-4 stagnates at a loss of 0.5, HIG does not",
@@ -114,7 +124,7 @@ def of_dipole(budget: Budget) -> list[Claim]:
         ),
         Claim(
             "3.3", "HIGs minimize both losses uniformly",
-            "largest ratio of high- to low-energy loss, HIG / Adam", "below 1",
+            "largest ratio of the two losses until both are a tenth, HIG / Adam", "below 1",
             lambda e: e.imbalance(hig) / e.imbalance(adam),
         ),
     ]  # fmt: skip
