@@ -81,10 +81,14 @@ def _before(found: Found, run: Training, axis: str) -> float:
 
 def _limit(ax: Any, tops: list[float]) -> None:
     """Keep a curve that blew up from squeezing the others."""
-    lows = [y[np.isfinite(y)] for y in (line.get_ydata() for line in ax.lines) if len(y)]
-    lows = [y.min() for y in lows if len(y)]
-    if tops and lows:
+    if tops and (lows := _lows(ax)):
         ax.set_ylim(min(lows) / 2, 5 * max(tops))
+
+
+def _lows(ax: Any) -> list[float]:
+    """The lowest finite value of each line of an axes."""
+    found = (y[np.isfinite(y)] for y in (line.get_ydata() for line in ax.lines) if len(y))
+    return [float(y.min()) for y in found if len(y)]
 
 
 def legend(part: Any, ax: Any, columns: int = 1) -> None:
@@ -128,6 +132,8 @@ def grid(
                 ax.legend(frameon=False, loc="best")
     for row in drawn:
         row[0].set_ylabel("mean test loss")
+    for ax in drawn.flat:
+        ax.set_visible(bool(ax.lines))  # the last row may have places left
     return figure
 
 
@@ -171,6 +177,7 @@ def figure_2(found: Found) -> Any:
         curves(ax, found, panel, "seconds")
         ax.legend(frameon=False)
     axes[0].set_ylabel("mean test loss")
+    axes[0].set_ylim(bottom=min(low for ax in axes for low in _lows(ax)) / 2)
     return figure
 
 

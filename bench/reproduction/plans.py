@@ -217,6 +217,7 @@ def figure_12(budget: Budget) -> Panels:
     kappas[-1.0] = oscillators("gn", budget)  # the same step, under its name
     return {
         "a)": [oscillators("hig", budget, beta=beta) for beta in BETAS],
+        "a) first step of the same length": [as_long(beta, budget) for beta in BETAS],
         "b)": [kappas[kappa] for kappa in KAPPAS],
     }
 
@@ -245,6 +246,14 @@ def levels(budget: Budget) -> Panels:
     }
 
 
+def as_long(beta: float, budget: Budget) -> Training:
+    """HIG with another β, and the η that undoes what it does to the length of the first step."""
+    if beta == 0:
+        return oscillators("hig", budget)
+    return oscillators("hig", budget, beta=beta, lr=float(f"{FIRST_SIGMA**-beta:.2g}"))
+
+
+FIRST_SIGMA = 54.0  # max(S) of the oscillators at the first step, of seed 11
 PLANS: dict[int | str, Callable[[Budget], Panels]] = {
     1: figure_1, 2: figure_2, 3: figure_3, 4: figure_4, 5: figure_5, 6: figure_6, 7: figure_7,
     8: figure_8, 9: figure_9, 10: figure_10, 11: figure_11, 12: figure_12, 13: figure_13,

@@ -7,9 +7,11 @@ import numpy as np
 from ..budgets import Budget
 from ..measurements import GROWTHS
 from ..plans import (
+    BETAS,
     GAMMAS,
     KAPPAS,
     TAUS,
+    as_long,
     figure_2,
     figure_5,
     figure_6,
@@ -187,7 +189,7 @@ def _span_at_steps(evidence, runs):
 
 def of_ablations(budget: Budget) -> list[Claim]:
     """Section C."""
-    betas = [oscillators("hig", budget, beta=beta) for beta in (0.0, -0.25, -0.5)]
+    betas = [oscillators("hig", budget, beta=beta) for beta in BETAS]
     kappas = _kappas(budget)
     positive, negative = ([kappas[k] for k in kappas if k * sign > 0] for sign in (1, -1))
     others = [run for kappa, run in kappas.items() if kappa != -0.5]
@@ -196,7 +198,8 @@ def of_ablations(budget: Budget) -> list[Claim]:
         Claim(
             "C", "β has only little influence",
             "highest / lowest last loss over β", "about 1",
-            lambda e: _span(e, betas), 10,
+            lambda e: _span(e, betas), 10, "with η such that the first step is as long",
+            lambda e: _span(e, [as_long(beta, budget) for beta in BETAS]),
         ),
         Claim(
             "C", "negative κ end several orders better than positive",

@@ -84,6 +84,7 @@ def report(budget: Budget, evidence: Evidence, claims: list[Claim]) -> str:
          spread(values), found)
         for k, (claim, found, values) in enumerate(judged, 1)
     ]  # fmt: skip
+    rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]  # no end of a cell
     kinds = [found.partition(":")[0] for _, found, _ in judged]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     reasons = [
