@@ -49,6 +49,8 @@ def of_toy(budget: Budget) -> list[Claim]:
             "2.1", "γ = 0.01: Gauss-Newton oversaturates neurons",
             "smallest deviation of a neuron's output over the data, of at most 1", "",
             lambda e: e.smallest_deviation(bad["gn"]), 0.05,
+            why="ours. Neurons of all three saturate in the first fifty epochs, HIG's more than "
+            "Gauss-Newton's, and come back.",
         ),
         Claim(
             "2.1", "γ = 0.01: Adam neglects the second component",
