@@ -17,7 +17,8 @@ from ..budgets import Budget
 from .evidence import Evidence, Missing
 
 Measure = Callable[[Evidence], np.ndarray]
-HELD, NOT_HELD, NO_RUNS = "held", "not held", "no runs"
+KINDS = "held", "held under a condition", "not held", "no runs"
+HELD, CONDITION, NOT_HELD, NO_RUNS = KINDS
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def verdict(claim: Claim, evidence: Evidence) -> tuple[str, np.ndarray]:
             return HELD, values
         if np.median(values) <= claim.bound:
             count = int((values <= claim.bound).sum())
-            return f"held under a condition: with {count} of {len(values)} seeds", values
+            return f"{CONDITION}: with {count} of {len(values)} seeds", values
         if claim.otherwise and (_measured(claim.otherwise, evidence) <= claim.bound).all():
-            return f"held under a condition: {claim.condition}", values
+            return f"{CONDITION}: {claim.condition}", values
     except Missing as run:
         return f"{NO_RUNS}: {run}", np.array([])
     return NOT_HELD, values
@@ -80,13 +81,13 @@ def report(budget: Budget, evidence: Evidence, claims: list[Claim]) -> str:
     judged = [(claim, *verdict(claim, evidence)) for claim in claims]
     header = ("", "§", "the paper says", "measured", "at most", "paper", "ours", "verdict")
     rows = [
-        (str(k), claim.section, claim.words, claim.quantity, f"{claim.bound:g}", claim.paper,
+        (str(k), claim.section, claim.words, claim.quantity, f"{claim.bound:.2g}", claim.paper,
          spread(values), found)
         for k, (claim, found, values) in enumerate(judged, 1)
     ]  # fmt: skip
     rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]  # no end of a cell
     kinds = [found.partition(":")[0] for _, found, _ in judged]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
     reasons = [
         f"{k}. {claim.words}: {claim.why or 'not looked into.'}"
         for k, (claim, found, _) in enumerate(judged, 1)
