@@ -117,7 +117,10 @@ def of_oscillators(budget: Budget) -> list[Claim]:
             "3.1", "so does Gauss-Newton",
             "share of the time until Adam's last loss", "0.05 of an hour",
             lambda e: e.share_of_time_to(gn, e.last(adam)), 1,
-            "in single precision", lambda e: e.share_of_time_to(in_single(gn), e.last(adam)),
+            "with its best b and τ",
+            lambda e: np.min(
+                [e.share_of_time_to(run, e.last(adam)) for run in _gauss_newtons(budget)], axis=0
+            ),
         ),
         Claim(
             "3.1", "Gauss-Newton's best stable run stays above HIG",
