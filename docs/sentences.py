@@ -4,7 +4,7 @@ import math
 import sys
 from statistics import median
 
-from measured import CHOICES, ROOT, at_epoch, chosen, load, runs, short
+from measured import CHOICES, ROOT, at_epoch, chosen, load, runs, short, verdicts
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -222,8 +222,14 @@ def chaos():
     }
 
 
+def of_the_paper():
+    """How many of the paper's claims are held."""
+    return {"verdicts": f"Of its claims are {verdicts()}"}
+
+
 SENTENCES = (
     measured,
+    of_the_paper,
     growth,
     floors,
     poisson,

@@ -39,6 +39,8 @@ def of_toy(budget: Budget) -> list[Claim]:
             lambda e: np.max([e.reduced(run) for run in both], axis=0), 10**-2.5,
             "at their lowest, from which Adam climbs again",
             lambda e: np.max([e.lowest(run) / e.first(run) for run in both], axis=0),
+            why="ours. Gauss-Newton does; Adam with η 0.3 comes down by two and a half orders, and "
+            "climbs again.",
         ),
         Claim(
             "2.1", "γ = 0.01: both fail to minimize the objective beyond a certain point",
