@@ -89,7 +89,7 @@ class Measurement(Measured):
     def compute(self, folder: Path) -> dict[str, Any]:
         """``{"ours": costs, "dense": costs}``, the latter of HIG only."""
         labels = [OURS[self.optimizer]] + ([DENSE] if self.optimizer == "hig" else [])
-        steps = 1 if self.experiment.startswith("poisson") else 20
+        steps = self._train_steps()
         raced = race.run(
             self.experiment, self.batch, labels, str, train_steps=steps, with_reference=False
         )
@@ -102,12 +102,16 @@ class Measurement(Measured):
             found["dense"] = dense[0] | {"jacobian_seconds": self._dense_seconds()}
         return found
 
+    def _train_steps(self) -> int:
+        return 1 if self.experiment.startswith("poisson") else 20
+
     def _jacobian_seconds(self) -> float:
         """Of J as layer factors; of Adam, of the gradient, as in the paper."""
         chosen = experiment(self.experiment)
         optimizer = chosen.settings[self.optimizer].optimizer
+        repeats = REPEATS * self._train_steps()
         parts = higcore.profile(
-            chosen.problem(), optimizer, batch=self.batch, steps=REPEATS, after=1
+            chosen.problem(), optimizer, batch=self.batch, steps=repeats, after=repeats
         ).parts
         names = JACOBIAN if self.optimizer == "hig" else GRADIENT
         return sum(parts.get(name, 0.0) for name in names)
