@@ -158,6 +158,8 @@ def of_oscillators(budget: Budget) -> list[Claim]:
                 "2.2", f"the cost of a step is {law}",
                 f"with which power of {of} the seconds of ours grow", f"{power}",
                 lambda e, over=over: e.exponent(GROWTHS[over]), 1.1 * power,
+                why="ours. J, which would be quadratic, is not formed; the decomposition of K is "
+                "cubic, and is what is left of a step of many rows.",
             )
             for over, of, law, power in (
                 ("parameters", "|θ|", "linear in the number of network parameters", 1),

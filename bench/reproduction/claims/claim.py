@@ -89,7 +89,7 @@ def report(budget: Budget, evidence: Evidence, claims: list[Claim]) -> str:
     kinds = [found.partition(":")[0] for _, found, _ in judged]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS if kind in kinds)
     reasons = [
-        f"{k}. {claim.words}: {claim.why or 'not looked into.'}"
+        f"- {k}, {claim.words}: {claim.why or 'not looked into.'}"
         for k, (claim, found, _) in enumerate(judged, 1)
         if found == NOT_HELD
     ]
