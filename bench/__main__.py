@@ -296,26 +296,33 @@ def survey(
 )
 @click.option("--own", "part", flag_value="own", help="Table 3, latency, memory, accuracy.")
 @click.option("--experiments", help="Race on these only, names with commas between; keep others.")
+@click.option("--kinds", help="Race these steps only: half, damped, inverse; keep others.")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
-def speed(part, experiments, out):
+def speed(part, experiments, kinds, out):
     """Seconds of a HIG step beside what one would write in NumPy, JAX or PyTorch.
 
     All rivals that are installed (extra `peers`) on all experiments, in turn, each in a process of
-    its own; about half an hour. The options time something else instead. Prints tables and saves
-    speed-PART.json and .png; what is known so far is saved after each experiment. Leave the machine
-    alone meanwhile: a busy core elsewhere makes the times of all libraries useless.
+    its own; about half an hour. Beside `half`, the half-inverse, two kinds of steps are raced that
+    others wrote: `damped`, nlls-gram's and NetKet's, and `inverse`, kappa = -1, Sven's. The options
+    time something else instead. Prints tables and saves speed-PART.json and .png; what is known so
+    far is saved after each experiment. Leave the machine alone meanwhile: a busy core elsewhere
+    makes the times of all libraries useless.
     """
     from . import style
-    from .speed import parts
+    from .speed import parts, peers
 
     path = Path(out) / f"speed-{part or 'rivals'}.json"
     names = experiments.split(",") if experiments else []
     with usage_errors():
-        known = parts.RACES | parts.LOOP_RACES
+        given = kinds.split(",") if kinds else list(peers.KINDS)
+        if unknown := sorted(set(given) - set(peers.KINDS)):
+            raise ValueError(f"--kinds must be among {list(peers.KINDS)}, got {unknown}")
+        known = {name: None for kind in given for name in parts.raced(kind)}
         if unknown := sorted(set(names) - set(known)):
             raise ValueError(f"--experiments must be among {list(known)}, got {unknown}")
-        if names and part:
-            raise ValueError(f"--experiments goes with the race of rivals, not with --{part}")
+        if part and (experiments or kinds):
+            option = "--experiments" if experiments else "--kinds"
+            raise ValueError(f"{option} goes with the race of rivals, not with --{part}")
 
     def keep(found):
         records.write_json(path, found | records.environment())
@@ -324,7 +331,7 @@ def speed(part, experiments, out):
         found, text, picture = parts.PARTS[part](remark, keep)
     else:
         earlier = json.loads(path.read_text()) if path.exists() else {}
-        found, text, picture = parts.rivals(remark, keep, earlier, names)
+        found, text, picture = parts.rivals(remark, keep, earlier, names, given)
     keep(found)
     say(text)
     if picture is not None:

@@ -54,6 +54,8 @@ CURVATURE, LOSS_CHECKS = "tests/test_curvature.py", "tests/test_loss_checks.py"
 RIDGE = "tests/test_ridge.py"
 EVALUATIONS, SHUFFLING = "tests/test_evaluations.py", "tests/test_shuffling.py"
 SCHEDULED, OTHER_DATA = "tests/test_scheduled.py", "tests/test_other_data.py"
+CONTESTS = "tests/test_peers.py::test_steps_of_contests_are_the_same"
+RACED = "tests/test_speed.py::test_who_takes_another_step_is_not_raced"
 CHOSEN, WIDTHS = "tests/test_chosen_samples.py", "tests/test_whose_width.py"
 PROFILE, PLOTS, OWN = "tests/test_profile.py", "tests/test_plots.py", "tests/test_own.py"
 ON_ONE_CORE = """
@@ -677,6 +679,12 @@ MUTATIONS = [
     ("solvers/poisson.py", "-4 / h**2 * xp.sin", "-4 / h * xp.sin", POISSON),
     ("bench/experiments/poisson.py", "Poisson2D(64, 9 / 65)", "Poisson2D(64, 9 / 64)", FIELDS),
     ("bench/experiments/poisson.py", "steps=(1, 2, 4, 8, 4, 2)", "steps=(1, 1, 1, 1, 1, 1)", FIELDS),
+    ("bench/speed/peers/jax_peer.py", "K = curvature * sum(", "K = sum(", CONTESTS),
+    ("bench/speed/peers/nlls_gram_peer.py", "return curvature**0.5 * (y - goal)", "return (y - goal)", CONTESTS),
+    ("bench/speed/peers/nlls_gram_peer.py", "problem, y, target) / curvature", "problem, y, target)", CONTESTS),
+    ("bench/speed/peers/nlls_gram_peer.py", "geodesic_acceleration=False", "geodesic_acceleration=True", CONTESTS),
+    ("bench/speed/race.py", 'rule["curvature"] * s**2', "s**2", CONTESTS),
+    ("bench/speed/race.py", "if not error <= SAME_STEP:", "if error is None:", RACED),
 ]  # fmt: skip
 
 

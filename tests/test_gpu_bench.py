@@ -102,7 +102,7 @@ def test_the_dense_rival_takes_the_same_step(how, monkeypatch):
         theta = cupy.asarray(problem.network.init(np.random.default_rng(0)))
         batch = problem.batch(0, 32)
         ours, theirs = (
-            make_step(label, problem, 1e-4, "gpu")(theta, batch)
+            make_step(label, problem, {"tau": 1e-4}, "gpu")(theta, batch)
             for label in ("higcore", f"cupy float64 {how}")
         )
         assert float(abs(ours - theirs).max()) < 1e-8 * float(abs(ours).max())

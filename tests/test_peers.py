@@ -12,7 +12,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from bench.experiments import EXPERIMENTS, Dipole, Poisson
-from bench.speed import peers
+from bench.speed import contestants, peers, race
 from higcore import Batch, Problem, half_inverse
 from solvers import OscillatorChain, Poisson2D, QuantumDipole
 
@@ -100,6 +100,29 @@ def test_other_exponents(label):
     assert difference(step, at.reference(tau=tau, kappa=-1.0)) < TOLERANCE[precision]
 
 
+OF_CONTESTS = [(kind, label) for kind in ("damped", "inverse") for label in peers.KINDS[kind]]
+
+
+@pytest.mark.parametrize("name", ["oscillators", "dipole"])
+@pytest.mark.parametrize(
+    ("kind", "label"), [("damped", "higcore"), ("inverse", "higcore"), *OF_CONTESTS]
+)
+def test_steps_of_contests_are_the_same(kind, label, name):
+    needs(label)
+    at = case(name)
+    linear = at.problem.linearise(at.theta, at.batch)
+    rule = race.rule_of(kind, linear, tau=None)
+    if kind == "damped":
+        K = rule["curvature"] * at.J @ at.J.T
+        assert rule["damping"] == pytest.approx(0.1 * K.diagonal().max())
+        expected = at.J.T @ np.linalg.solve(K + rule["damping"] * np.eye(len(K)), at.g)
+    else:
+        expected = np.linalg.pinv(at.J, rtol=1e-3) @ at.g
+    assert difference(race.reference(linear, rule), expected) < 1e-10
+    step = contestants.make_step(label, at.problem, rule)(at.theta, at.batch)
+    assert difference(step, expected) < race.SAME_STEP
+
+
 def test_jax_keeps_the_precision_of_its_user():
     jax = pytest.importorskip("jax", reason="JAX is not installed")
     at = case("toy")
@@ -126,7 +149,7 @@ def test_unknown_label_is_named():
 def test_absent_names_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "jax" else name)
     lines = peers.absent()
-    assert set(lines) == {label for label in peers.PEERS if label.startswith("jax")}
+    assert set(lines) == {label for label in peers.EVERY_PEER if label.startswith("jax")}
     assert all("pip install" in line and "jax" in line for line in lines.values())
     assert set(peers.installed()) == set(peers.PEERS) - set(lines)
 

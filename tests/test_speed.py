@@ -21,12 +21,14 @@ def invoke(*options):
 def small(monkeypatch):
     monkeypatch.setattr(parts, "RACES", {"toy": 1})
     monkeypatch.setattr(parts, "LOOP_RACES", {})
+    monkeypatch.setattr(parts, "CONTESTS", ())
     monkeypatch.setattr(race, "ROUNDS", 2)
     monkeypatch.setattr(race, "STEPS_A_TURN", 3)
 
 
 def test_race_of_rivals(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(peers, "installed", lambda: ["numpy float32 svd", "fortran float64 svd"])
+    labels = ["numpy float32 svd", "fortran float64 svd"]
+    monkeypatch.setattr(peers, "installed", lambda known: labels)
     monkeypatch.setattr(peers, "absent", lambda: {"torch float64 svd": "torch is not installed"})
     run = invoke("--out", tmp_path)
     assert run.exit_code == 0, run.output
@@ -41,7 +43,7 @@ def test_race_of_rivals(small, tmp_path, monkeypatch):
     assert "label must be one of" in found["fortran float64 svd"]["failed"]
     assert saved["absent"] == {"torch float64 svd": "torch is not installed"}
     assert (tmp_path / "speed-rivals.png").stat().st_size > 1000
-    monkeypatch.setattr(peers, "installed", list)
+    monkeypatch.setattr(peers, "installed", lambda known: [])
     monkeypatch.setattr(parts, "RACES", {"toy": 1, "oscillators": 1})
     run = invoke("--experiments", "oscillators", "--out", tmp_path)
     again = json.loads((tmp_path / "speed-rivals.json").read_text())
@@ -51,11 +53,38 @@ def test_race_of_rivals(small, tmp_path, monkeypatch):
     assert set(again["raced"]) == {"toy", "oscillators"}
 
 
+def test_races_to_steps_that_others_wrote(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "CONTESTS", ("toy",))
+    run = invoke("--kinds", "damped", "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    saved = json.loads((tmp_path / "speed-rivals.json").read_text())
+    assert saved["rivals"] == {}  # of half
+    found = saved["damped"]["rivals"]["toy"]
+    assert set(found) == {"higcore", *peers.installed(peers.DAMPED_PEERS)}
+    assert all(record["error"] < 1e-6 for record in found.values()), found
+    assert found["higcore"]["times_higcore"] == 1
+    assert set(saved["damped"]["raced"]) == {"toy"}
+    assert "toy, damped step" in run.output
+
+
+def test_who_takes_another_step_is_not_raced(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "CONTESTS", ("toy",))
+    monkeypatch.setattr(peers, "installed", lambda known: ["numpy float32 svd"])
+    run = invoke("--kinds", "inverse", "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    found = json.loads((tmp_path / "speed-rivals.json").read_text())["inverse"]["rivals"]["toy"]
+    assert "numpy float32 svd takes another step, by " in found["numpy float32 svd"]["failed"]
+    assert found["higcore"]["error"] < 1e-6
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--experiments", "toy,pendulum"), "got ['pendulum']"),
         (("--experiments", "toy", "--profile"), "goes with the race of rivals, not with --profile"),
+        (("--kinds", "half", "--own"), "--kinds goes with the race of rivals, not with --own"),
+        (("--kinds", "half,full"), "got ['full']"),
+        (("--kinds", "damped", "--experiments", "toy"), "got ['toy']"),
     ],
 )
 def test_bad_usage(options, message, tmp_path):

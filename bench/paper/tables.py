@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from statistics import median
 
 from .choices import test_losses
@@ -82,7 +83,7 @@ def race(found):
             label,
             f"{1e3 * r['median']:.3g}",
             f"{1e3 * r['min']:.3g} - {1e3 * r['max']:.3g}",
-            f"{r['times_higcore']:.3g}",
+            f"{r.get('times_higcore', math.nan):.3g}",
             f"{r['first_step_seconds']:.3g}",
             f"{r['peak_memory_mb']:.0f}",
             f"{r['error']:.1e}",

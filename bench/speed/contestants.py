@@ -7,8 +7,9 @@ of its own gives every contestant its own memory peak and thread pools, and it w
 processor while others run.
 
 LABEL is ``higcore``, ``higcore adam``, ``higcore cpu`` or a rival of `peers`; all but the third
-compute on DEVICE, ``cpu`` or ``gpu``. FOLDER holds theta.npy, the parameters at which all step, and
-reference.npy, the step by the SVD of J in float64, if there is one.
+compute on DEVICE, ``cpu`` or ``gpu``. FOLDER holds theta.npy, the parameters at which all step,
+rule.json, the keywords of `peers.make_step` that say which step, and reference.npy, the step by the
+SVD of J in float64, if there is one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 from higcore import half_inverse
 from higcore.backend import synchronize, thread_policy, to_device, to_host
-from higcore.optimizers import Adam
+from higcore.optimizers import Adam, LevenbergMarquardt
 
 from .. import records
 from ..experiments import EXPERIMENTS, VARIANTS, Oscillators
@@ -41,13 +42,24 @@ def experiment(name):
     return (EXPERIMENTS | variants | TIMED)[name]
 
 
-def higcore_step(problem, tau):
+def higcore_step(problem, **power):
     """The step as `higcore.fit` takes it: linearise, half-invert, update."""
 
     def step(theta, batch):
         at = problem.linearise(theta, batch)
-        found, _ = half_inverse(at.jacobian(), at.loss_gradient, tau=tau)
+        found, _ = half_inverse(at.jacobian(), at.loss_gradient, **power)
         return found
+
+    return step
+
+
+def damped_step(problem, damping):
+    """One step of Levenberg-Marquardt with a damping, tried on the batch as in training."""
+    optimizer = LevenbergMarquardt()
+
+    def step(theta, batch):
+        state = optimizer.init(theta) | {"damping": damping}
+        return optimizer.update(problem.linearise(theta, batch), state)[0]
 
     return step
 
@@ -65,13 +77,15 @@ def adam_step(problem):
     return step
 
 
-def make_step(label, problem, tau, device="cpu"):
+def make_step(label, problem, rule, device="cpu"):
     """The ``step(theta, batch) -> (t,)`` of a label."""
-    if label in ("higcore", "higcore cpu"):
-        return higcore_step(problem, tau)
     if label == "higcore adam":
         return adam_step(problem)
-    return peers.make_step(label, problem, tau=tau, device=device)
+    if not label.startswith("higcore"):
+        return peers.make_step(label, problem, **rule, device=device)
+    if "damping" in rule:
+        return damped_step(problem, rule["damping"])
+    return higcore_step(problem, **rule)
 
 
 def main(label, name, batch, folder, device="cpu"):
@@ -84,7 +98,7 @@ def main(label, name, batch, folder, device="cpu"):
     theta = to_device(np.load(folder / "theta.npy"), place)
     data = problem.batch(0, int(batch))
     before = records.peak_memory_mb()
-    step = make_step(label, problem, chosen.settings["hig"].optimizer.tau, device)
+    step = make_step(label, problem, json.loads((folder / "rule.json").read_text()), device)
     size, batch = problem.size, int(batch)
     # As `fit` does; the rivals keep the threads that their libraries take.
     policy = thread_policy(2 * batch * size, min(batch * problem.output_size, size))

@@ -105,7 +105,7 @@ def step_row(name, batch, repeats):
     problem, setting = chosen.problem().on("gpu"), chosen.settings["hig"]
     tau = setting.optimizer.tau
     theta = fit(problem, setting.optimizer, batch=setting.batch, steps=2).theta
-    data, step = problem.batch(0, batch), higcore_step(problem, tau)
+    data, step = problem.batch(0, batch), higcore_step(problem, tau=tau)
     rows = min(batch * problem.solver.output_size, problem.network.size)
     with thread_policy(2 * batch * problem.network.size, rows):
         whole = timed(waited(lambda: step(theta, data), theta), most=repeats)

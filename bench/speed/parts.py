@@ -32,20 +32,45 @@ RACES = {
     "poisson-paper": 1,
 }
 LOOP_RACES = {"pendulum-loop": 20}  # whose network is inside: it has no stages to be profiled
+# Where J has fewer rows than columns, as the damped rivals' formulas want it, and not too many.
+CONTESTS = ("oscillators", "linear-chain", "dipole", "dipole-cnn")
 TABLE_3 = (("hig", 32), ("hig", 64), ("hig", 128), ("adam", 256), ("adam", 512), ("adam", 1024))
 
 
-def rivals(say, keep, earlier, names):
-    """Step times of everything that is installed; table and picture."""
+def raced(kind):
+    """Experiments that a kind of step is raced on, with their training steps."""
+    known = RACES | LOOP_RACES
+    return known if kind == "half" else {name: known[name] for name in CONTESTS if name in known}
+
+
+def rivals(say, keep, earlier, names, kinds=tuple(peers.KINDS)):
+    """Step times of everything that is installed; table and picture.
+
+    What ``earlier``, the same of an earlier race, holds of others is kept.
+    """
     for label, reason in peers.absent().items():
         say(f"absent: {label}: {reason}")
-    raced = RACES | LOOP_RACES
-    chosen = {name: raced[name] for name in names or raced}
-    found = race.all_rivals(say, keep, chosen, earlier)
-    results = {name: found["rivals"][name] for name in raced if name in found["rivals"]}
-    text = "\n\n".join(f"{name}\n{tables.race(found)}" for name, found in results.items())
-    found |= {"rivals": results, "absent": peers.absent()}
-    return found, text, figures.race(results)
+    parts = ("rivals", "raced", *peers.KINDS)
+    found = {part: earlier[part] for part in parts if part in earlier}
+    for kind in kinds:
+        chosen = {name: steps for name, steps in raced(kind).items() if not names or name in names}
+        race.all_rivals(kind, chosen, of_kind(found, kind), say, lambda: keep(found))
+    results = {}
+    for kind in peers.KINDS:
+        part = of_kind(found, kind)
+        part["rivals"] = {n: part["rivals"][n] for n in raced(kind) if n in part["rivals"]}
+        suffix = "" if kind == "half" else f", {kind} step"
+        results |= {name + suffix: records for name, records in part["rivals"].items()}
+    text = "\n\n".join(f"{name}\n{tables.race(records)}" for name, records in results.items())
+    return found | {"absent": peers.absent()}, text, figures.race(results)
+
+
+def of_kind(found, kind):
+    """What is raced of a kind, {"rivals": ..., "raced": ...}: half's is the file itself."""
+    part = found if kind == "half" else found.setdefault(kind, {})
+    part.setdefault("rivals", {})
+    part.setdefault("raced", {})
+    return part
 
 
 def profiles(say, keep):

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from higcore.losses import Infidelity
 
 from ...speed.peers import formulas
-from ...speed.peers.jax_peer import LIBRARY, tuned_crank_nicolson
+from ...speed.peers.jax_peer import TUNED
 
 jax.config.update("jax_enable_x64", True)
-TUNED = LIBRARY._replace(crank_nicolson=tuned_crank_nicolson)
 
 
 def residuals(problem):

@@ -10,13 +10,13 @@ from higcore.backend import array_module
 from . import formulas
 
 
-def make_step(problem, dtype, decomposition, *, tau, kappa):
+def make_step(problem, dtype, decomposition, **rule):
     """Return step(theta, batch) -> V S^kappa U^T g (t,), on the device of theta."""
 
     def step(theta, batch):
         at = problem.linearise(theta, batch)
         xp, g = array_module(theta=theta), at.loss_gradient.reshape(-1)
         blocks = [at.jacobian().dense()]
-        return formulas.DECOMPOSITIONS[decomposition](xp, blocks, g, tau, kappa)
+        return formulas.DECOMPOSITIONS[decomposition](xp, blocks, g, **rule)
 
     return step

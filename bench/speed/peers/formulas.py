@@ -49,44 +49,64 @@ class Library(NamedTuple):
     crank_nicolson: Callable
 
 
-def hig_step(lib, problem, decomposition, tau, kappa):
-    """Return the function (theta, x, net_input, target) -> V S^kappa U^T g (t,)."""
-    half_inverse = DECOMPOSITIONS[decomposition]
-    layers = getattr(problem.network, "network", problem.network).layers
+def linearised_step(lib, problem, solve, rule):
+    """Return the function (theta, x, net_input, target) -> solve(xp, blocks of J, g, **rule) (t,).
 
-    def output(pairs, x, net_input):
-        if problem.solver is None:
-            y = closed_loop(lib, problem.model, pairs, x)
-        else:
-            y = simulate(lib, problem.solver, x, control(lib.xp, layers, pairs, net_input))
+    ``solve`` is one of `DECOMPOSITIONS` or the like; J is made sample by sample.
+    """
+    layers, output = layers_of(problem), sample_output(lib, problem)
+
+    def with_output(*arguments):
+        y = output(*arguments)
         return y, y
 
     def step(theta, x, net_input, target):
-        pairs = parameters(theta, layers)
-        rows = lib.vmap(lib.jacrev(output, has_aux=True), (None, 0, 0))
-        blocks, y = rows(pairs, x, net_input)
-        g = lib.vmap(lib.grad(lambda y, target: loss(lib.xp, problem.loss, y, target)))(y, target)
-        g = g / len(g) if problem.batch_mean else g
+        rows = lib.vmap(lib.jacrev(with_output, has_aux=True), (None, 0, 0))
+        blocks, y = rows(parameters(theta, layers), x, net_input)
+        g = loss_gradient(lib, problem, y, target)
         m = g.shape[0] * g.shape[1]
         blocks = [block.reshape(m, -1) for pair in blocks for block in pair]
-        return half_inverse(lib.xp, blocks, g.reshape(m), tau, kappa)
+        return solve(lib.xp, blocks, g.reshape(m), **rule)
 
     return step
 
 
-def by_svd(xp, blocks, g, tau, kappa):
+def layers_of(problem):
+    """The layers of its network, which may be inside a loop."""
+    return getattr(problem.network, "network", problem.network).layers
+
+
+def sample_output(lib, problem):
+    """Return the function (pairs of W and bias, x, net_input) -> y (|y|,) of one sample."""
+    layers = layers_of(problem)
+
+    def output(pairs, x, net_input):
+        if problem.solver is None:
+            return closed_loop(lib, problem.model, pairs, x)
+        return simulate(lib, problem.solver, x, control(lib.xp, layers, pairs, net_input))
+
+    return output
+
+
+def loss_gradient(lib, problem, y, target):
+    """g = dL/dy (b, |y|)."""
+    g = lib.vmap(lib.grad(lambda y, target: loss(lib.xp, problem.loss, y, target)))(y, target)
+    return g / len(g) if problem.batch_mean else g
+
+
+def by_svd(xp, blocks, g, tau, kappa=-0.5):
     """V S^kappa U^T g from the SVD of J, factors applied to the vector; blocks (m, t_l) of J."""
     U, s, Vt = xp.linalg.svd(xp.concatenate(blocks, axis=1), full_matrices=False)
     return Vt.T @ (masked_power(xp, s, s > tau * s.max(), kappa) * (U.T @ g))
 
 
-def by_transposed_svd(xp, blocks, g, tau, kappa):
+def by_transposed_svd(xp, blocks, g, tau, kappa=-0.5):
     """The same from the SVD of J^T, which lies in memory as LAPACK wants it: 0.6 times as long."""
     V, s, Ut = xp.linalg.svd(xp.concatenate(blocks, axis=1).T, full_matrices=False)
     return V @ (masked_power(xp, s, s > tau * s.max(), kappa) * (Ut @ g))
 
 
-def by_eigh(xp, blocks, g, tau, kappa):
+def by_eigh(xp, blocks, g, tau, kappa=-0.5):
     """J^T K^((kappa - 1)/2) g with K = J J^T, or the same from J^T J if J has more rows (m, t)."""
     if sum(block.shape[1] for block in blocks) < len(g):
         J = xp.concatenate(blocks, axis=1)
@@ -96,7 +116,18 @@ def by_eigh(xp, blocks, g, tau, kappa):
     return xp.concatenate([block.T @ c for block in blocks])
 
 
-DECOMPOSITIONS = {"svd": by_svd, "svd of J^T": by_transposed_svd, "eigh": by_eigh}
+def by_pinv(xp, blocks, g, tau, kappa):
+    """J^+ g with the pseudo-inverse that the library forms: kappa = -1."""
+    assert kappa == -1
+    return xp.linalg.pinv(xp.concatenate(blocks, axis=1), rtol=tau) @ g
+
+
+DECOMPOSITIONS = {
+    "svd": by_svd,
+    "svd of J^T": by_transposed_svd,
+    "eigh": by_eigh,
+    "pinv": by_pinv,
+}
 
 
 def gram_power(xp, K, g, tau, kappa):

@@ -11,7 +11,7 @@ import numpy as np
 from higcore import Batch
 
 
-def make_step(problem, dtype, decomposition, *, tau, kappa):
+def make_step(problem, dtype, decomposition, *, tau, kappa=-0.5):
     """Return step(theta, batch) -> V S^kappa U^T g (t,), a NumPy array of ``dtype``."""
     if decomposition != "svd":
         raise ValueError(f"decomposition must be 'svd', the paper's, got {decomposition!r}")

@@ -8,10 +8,11 @@ from torch.func import grad, jacrev, vmap
 from . import formulas
 
 
-def make_step(problem, dtype, decomposition, *, tau, kappa, device="cpu"):
+def make_step(problem, dtype, decomposition, *, device="cpu", **rule):
     """Return step(theta, batch) -> V S^kappa U^T g (t,), a NumPy array of ``dtype``."""
     decomposition = "svd of J^T" if decomposition == "svd" else decomposition  # 0.6 of the time
-    hig_step = formulas.hig_step(LIBRARY, problem, decomposition, tau, kappa)
+    solve = formulas.DECOMPOSITIONS[decomposition]
+    computed = formulas.linearised_step(LIBRARY, problem, solve, rule)
     place = torch.device("cuda" if device == "gpu" else "cpu")
 
     def tensor(array):
@@ -19,7 +20,7 @@ def make_step(problem, dtype, decomposition, *, tau, kappa, device="cpu"):
 
     def step(theta, batch):
         with place:  # where tensors are made that are computed from none
-            return hig_step(*map(tensor, (theta, *batch))).cpu().numpy()
+            return computed(*map(tensor, (theta, *batch))).cpu().numpy()
 
     return step
 
