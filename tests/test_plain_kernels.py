@@ -5,16 +5,16 @@ import pytest
 
 from higcore import StackedJacobian, half_inverse, rows
 from higcore.kernels import RangeKernel
-from higcore.spectral import band, reduction, tridiagonal
+from higcore.spectral import band, bidiagonal, reduction, tridiagonal
 from nets import MLP, ConvNet1d
 
 COMPILED = [
     (module, name)
-    for module in (rows, band, reduction, tridiagonal)
+    for module in (rows, band, bidiagonal, reduction, tridiagonal)
     for name, member in vars(module).items()
     if hasattr(member, "__wrapped__") and member.__module__ == module.__name__
 ]
-METHODS = ["gram", "tridiagonal", "band"]
+METHODS = ["qr", "gram", "tridiagonal", "band"]
 NETS = [MLP((3, 7, 5)), ConvNet1d(3, 1, [4], 2, 5)]
 
 
@@ -67,6 +67,28 @@ def test_a_graded_matrix(rng, plain):
             found.append((*own, sweeps[:used], rotations[:count]))
         for compiled, same in zip(*found, strict=True):
             assert np.allclose(compiled, same, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("zeros", [0, 3])
+def test_a_bidiagonal_matrix(zeros, rng):
+    """With and without a shift, and no room for the rotations or the sweeps."""
+    d, e, q = 10.0 ** -np.arange(12.0), 0.1 * 10.0 ** -np.arange(11.0), rng.standard_normal(12)
+    for diagonal, above in ((d, e), (d[::-1], e[::-1]), (-d, e), (np.ones(12), -np.ones(11))):
+        diagonal = diagonal * (np.arange(12) >= zeros)
+        found = []
+        for function in (bidiagonal._diagonalise, bidiagonal._diagonalise.__wrapped__):
+            own = diagonal.copy(), above, q.copy()
+            sweeps, rotations = np.empty((120, 2), np.int64), np.empty((480, 2))
+            zero = bidiagonal.DEFLATE
+            copies = [x.copy() for x in own]
+            assert function(*copies, rotations[:1], sweeps, zero) == bidiagonal.FULL
+            copies = [x.copy() for x in own]
+            assert function(*copies, rotations, sweeps[:1], zero) == bidiagonal.UNSETTLED
+            used = function(*own, rotations, sweeps, zero)
+            count = (sweeps[:used, 0] - sweeps[:used, 1]).sum()
+            found.append((own[0], own[2], sweeps[:used], rotations[:count]))
+        for compiled, same in zip(*found, strict=True):
+            assert np.allclose(compiled, same, rtol=1e-9, atol=1e-15)
 
 
 def test_squares_that_vanish():

@@ -1,17 +1,19 @@
 r"""V f(S) U^T g through a triangle of J, block by block: nothing is squared, J is never whole.
 
 With as many parameters as rows or more, J^T = Q R with R (m, m), of which only R is computed, from
-some columns of J at a time. R^T = U S W^T has the left singular vectors and values of J, and
+some columns of J at a time. R = W S U^T has the left singular vectors U of J on its right, and
 
     V f(S) U^T g = J^T c,   c = U f(S) / S U^T g.
 
 With more rows, [J, g] = Q [R, Q^T g] is reduced from some rows at a time, and R and Q^T g take the
-place of J and g in the definition.
+place of J and g in the definition. Either way the singular vectors on the right of R are applied
+to vectors by `bidiagonal`, which does not form them; on a GPU, and where that does not converge, it
+is `svd` that decomposes R.
 
 Accuracy: as `svd`, about eps / tau in the step: Householder's QR commits errors of eps max(S), and
 no route that starts from float64 entries can do better on a general J.
-Cost: 2 m^2 t operations (2 t^2 m with more rows) and the SVD of R; memory for J is one block, as
-large as R.
+Cost: 2 m^2 t operations (2 t^2 m with more rows) and the reduction of R; memory for J is one block,
+as large as R.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from ..backend import Array, is_host
-from . import svd
+from . import bidiagonal, svd
 from .filters import Filter
 from .inplace import call
-from .spectrum import HalfInverseInfo, require
-from .svd import SingularVectors
+from .spectrum import EPS, DecompositionError, HalfInverseInfo, info_of, require
 
 Jacobian: TypeAlias = Any  # one of `linearisation`: rows and columns in parts, and J^T w
+Decomposed: TypeAlias = bidiagonal.RightVectors | svd.SingularVectors
 
 NAME = "qr"
 WORKSPACE = 9.0, 9.0  # numbers held at the peak over n^2: on the host, on a device
@@ -36,32 +38,42 @@ WIDEST = 32
 
 
 class TriangleOfRows(NamedTuple):
-    """With as many parameters as rows or more: the singular vectors of R^T, and J."""
+    """With as many parameters as rows or more: J, its R decomposed, and U^T g."""
 
     J: Jacobian
-    vectors: SingularVectors
+    R: Decomposed
+    coefficients: Array
+    detail: str | None
 
     def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return J^T c, c = U f(S) / S U^T g, and what is to be said of it."""
-        U, sigma, _, coefficients, resolution = self.vectors
-        c = U @ (f.over_sigma(self.J.xp, sigma, resolution) * coefficients)
-        return self.J.rmatvec(c), self.vectors.info(f, NAME)
+        resolution = EPS * self.J.shape[1]
+        weights = f.over_sigma(self.J.xp, self.R.sigma, resolution)
+        c = self.R.combine(weights * self.coefficients)
+        return self.J.rmatvec(c), _info(self, f, resolution)
 
     def of(self, g: Array) -> TriangleOfRows:
         """Return it for another g (m,)."""
-        return self._replace(vectors=self.vectors.of(g))
+        return self._replace(coefficients=self.R.along(g))
 
 
 class TriangleOfColumns(NamedTuple):
-    """With more rows: the singular vectors of R, for the first entries of Q^T g, and J."""
+    """With more rows: J, its R decomposed, and U^T Q^T g."""
 
     J: Jacobian
-    vectors: SingularVectors
+    R: Decomposed
+    coefficients: Array
+    detail: str | None
+
+    @property
+    def resolution(self) -> float:
+        """The smallest s / max(S) that can be told from 0."""
+        return float(EPS * self.J.shape[0])
 
     def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return V f(S) U^T Q^T g, and what is to be said of it."""
-        step, _ = self.vectors.apply(f)
-        return step, self.vectors.info(f, NAME)
+        weights = self.R.sigma * f.over_sigma(self.J.xp, self.R.sigma, self.resolution)
+        return self.R.combine(weights * self.coefficients), _info(self, f, self.resolution)
 
     def of(self, g: Array) -> TriangleOfColumns:
         r"""Return it for another g (m,).
@@ -69,16 +81,21 @@ class TriangleOfColumns(NamedTuple):
         Q is not kept. R = U S V^T, so U^T Q^T g = S^-1 V^T J^T g, to eps / s in a mode s of S, as
         V f(S) U^T g has it anyway.
         """
-        _, sigma, Vt, _, resolution = self.vectors
-        told = sigma > resolution * sigma.max()
+        sigma = self.R.sigma
+        told = sigma > self.resolution * sigma.max()
         inverse = self.J.xp.where(told, 1.0 / self.J.xp.where(told, sigma, 1.0), 0.0)
-        coefficients = inverse * (Vt @ self.J.rmatvec(g))
-        return self._replace(vectors=self.vectors._replace(coefficients=coefficients))
+        coefficients = inverse * self.R.along(self.J.rmatvec(g))
+        return self._replace(coefficients=coefficients)
 
     def of_image(self, v: Array) -> TriangleOfColumns:
         """Return it for J v, v (t,): U^T Q^T J v = S V^T v, where `of` would square J."""
-        coefficients = self.vectors.sigma * (self.vectors.Vt @ v)
-        return self._replace(vectors=self.vectors._replace(coefficients=coefficients))
+        return self._replace(coefficients=self.R.sigma * self.R.along(v))
+
+
+def _info(triangle, f, resolution):
+    sigma = triangle.R.sigma
+    cutoff = f.cutoff(float(sigma.max()), resolution)
+    return info_of(NAME, sigma, cutoff, triangle.detail)
 
 
 def decompose(J: Jacobian, g: Array) -> TriangleOfRows | TriangleOfColumns:
@@ -86,9 +103,21 @@ def decompose(J: Jacobian, g: Array) -> TriangleOfRows | TriangleOfColumns:
     m, t = J.shape
     if t < m:
         R = _triangle(J.xp, _with_gradient(J, g), t + 1)
-        return TriangleOfColumns(J, svd.decompose(R[:t, :t], R[:t, t], longest=m))
+        found, detail = _decomposed(R[:t, :t], R[:t, t])
+        return TriangleOfColumns(J, found, found.coefficients, detail)
     R = _triangle(J.xp, (part.T for part in J.column_parts(m)), m)
-    return TriangleOfRows(J, svd.decompose(R.T, g, longest=t))
+    found, detail = _decomposed(R, g)
+    return TriangleOfRows(J, found, found.along(g), detail)
+
+
+def _decomposed(R, q):
+    """R = U S V^T (n, n) and U^T q; and why by its SVD, where that was not the plan."""
+    if not is_host(R):
+        return svd.decompose(R, q), None
+    try:
+        return bidiagonal.decompose(R, q), None
+    except DecompositionError as reason:
+        return svd.decompose(R, q), f"{reason}: singular vectors of the triangle"
 
 
 def _with_gradient(J, g):

@@ -31,24 +31,26 @@ class SingularVectors(NamedTuple):
     def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return V f(S) U^T g (t,), and what is to be said of it."""
         weights = self.sigma * f.over_sigma(module_of(self.U), self.sigma, self.resolution)
-        return self.Vt.T @ (weights * self.coefficients), self.info(f, NAME)
+        cutoff = f.cutoff(float(self.sigma.max()), self.resolution)
+        step = self.combine(weights * self.coefficients)
+        return step, info_of(NAME, self.sigma, cutoff)
 
     def of(self, g: Array) -> SingularVectors:
         """Return it for another g (m,)."""
         return self._replace(coefficients=self.U.T @ g)
 
-    def info(self, f: Filter, method: str) -> HalfInverseInfo:
-        """What is to be said of the singular values."""
-        cutoff = f.cutoff(float(self.sigma.max()), self.resolution)
-        return info_of(method, self.sigma, cutoff)
+    def along(self, w: Array) -> Array:
+        """Return V^T w for w (t,)."""
+        return self.Vt @ w
+
+    def combine(self, x: Array) -> Array:
+        """Return V x (t,) for x (k,)."""
+        return self.Vt.T @ x
 
 
-def decompose(J: Array, g: Array, longest: int | None = None) -> SingularVectors:
-    """Decompose J (m, t) for g (m,), both float64, and check that this reproduces J^T g.
-
-    Rounding grows with the ``longest`` side of a matrix, by default of J itself.
-    """
-    xp, resolution = module_of(J), EPS * (longest or max(J.shape))
+def decompose(J: Array, g: Array) -> SingularVectors:
+    """Decompose J (m, t) for g (m,), both float64, and check that this reproduces J^T g."""
+    xp, resolution = module_of(J), EPS * max(J.shape)
     if not J.any():  # some versions of cuSOLVER return NaN
         k = min(J.shape)
         return SingularVectors(
