@@ -201,6 +201,20 @@ class StackedJacobian(_Jacobian):
             block.rmatvec(w, out)
         return out
 
+    def gram_product(self, x: Array) -> Array:
+        """Return J (J^T x) for x (m, k), float64: K x without what is lost where K is made.
+
+        Needs the row factors of all samples; takes no more than m^2 numbers beside them and x.
+        """
+        m, k = x.shape
+        x = x.reshape(self.samples, self.outputs, k)
+        out = self.xp.zeros_like(x)
+        for block in self.blocks:
+            some = max(1, m * m // (self.samples * block.positions * block.n_out))
+            for lo in range(0, k, some):
+                out[:, :, lo : lo + some] += block.gram_product(x[:, :, lo : lo + some])
+        return out.reshape(m, k)
+
     def _check_vector(self, name, vector, size):
         """SciPy also hands over columns (n, 1)."""
         shape = (size, 1) if len(getattr(vector, "shape", ())) == 2 else (size,)
@@ -294,6 +308,11 @@ class DenseJacobian(_Jacobian):
 
     def rmatvec(self, w: Array) -> Array:
         return self.J.T @ w
+
+    def gram_product(self, x: Array) -> Array:
+        """Return J (J^T x) for x (m, k), float64."""
+        product: Array = self.J @ (self.J.T @ x)
+        return product
 
     def dense(self) -> Array:
         return self.J

@@ -83,6 +83,17 @@ class OuterProductRows:
         if self.bias:
             out[self.split : self.stop] = weighted.sum(axis=0)
 
+    def gram_product(self, x: Array) -> Array:
+        """(b, r, k): J J^T x for x (b, r, k), rows times the parameters J^T x, column by column."""
+        b, r, k = x.shape
+        delta = self.delta.reshape(b, r, -1)
+        weighted = (delta.swapaxes(1, 2) @ x).reshape(b * self.positions, self.n_out * k)
+        a = self.a.reshape(len(weighted), self.n_in)
+        along = a @ (a.T @ weighted)  # (b P, n_in) x (n_in, n_out k)
+        if self.bias:
+            along += weighted.sum(axis=0)
+        return delta @ along.reshape(b, -1, k)
+
     def explicit(self, first: int = 0, stop: int | None = None) -> Array:
         """The rows of input units ``first`` to ``stop``, (b, r, (stop - first) n_out).
 

@@ -1,13 +1,18 @@
 """Singular vectors of a triangle, applied: any spectrum and any size, and what does not settle."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import half_inverse_by_svd
+from test_filters import SIDES, by_svd, error, matrix_with, random_filter
 
 from higcore import half_inverse
-from higcore.spectral import bidiagonal
+from higcore.linearisation import DenseJacobian
+from higcore.spectral import bidiagonal, qr
+from higcore.spectral.filters import Damped, SmoothPower, TruncatedPower
 from higcore.spectral.spectrum import DecompositionError
 
 EPS = 2.0**-52
@@ -76,6 +81,30 @@ def test_bidiagonal_triangles_graded_either_way(n, decades, beside, zeros, seed)
     for R in (np.diag(d) + np.diag(e, 1), (np.diag(d) + np.diag(e, 1)).T):
         found = check(np.asfortranarray(R), rng)
         assert found.used <= 4 * n
+
+
+@pytest.mark.parametrize("shape", SIDES)
+@pytest.mark.parametrize("zeros", [0, 7])
+def test_one_triangle_takes_one_filter_and_one_g_after_the_other(shape, zeros):
+    rng, k = np.random.default_rng(sum(shape)), min(shape)
+    sigma = 10.0 ** rng.uniform(-3, 0, k) * (np.arange(k) >= zeros)
+    J, (first, other) = matrix_with(sigma, *shape, rng), rng.standard_normal((2, shape[0]))
+    through = qr._of_rows if shape[0] <= shape[1] else qr._of_columns
+    triangle = through(DenseJacobian(J), first)
+    for kind in 4 * [TruncatedPower, SmoothPower, Damped]:
+        f = random_filter(rng, kind)
+        if zeros and kind is SmoothPower:  # 0^(1 + kappa) of rounding errors
+            f = SmoothPower(0.5, f.tau)
+        if zeros and kind is Damped:  # and a penalty that hardly holds them
+            f = dataclasses.replace(f, mu=min(f.mu, 0.4))
+        for g in (first, other):
+            step, info = triangle.of(g).apply(f)
+            f_without = dataclasses.replace(f, beta=0.0) if kind is TruncatedPower else f
+            assert error(step, by_svd(J, g, f_without)) < (1e-6 if zeros else 1e-9), f
+            assert info.detail is None
+        v = rng.standard_normal(shape[1])
+        if through is qr._of_columns:
+            assert error(triangle.of_image(v).apply(f)[0], by_svd(J, J @ v, f_without)) < 1e-6
 
 
 def test_nan_is_no_endless_loop():

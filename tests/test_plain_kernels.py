@@ -5,12 +5,12 @@ import pytest
 
 from higcore import StackedJacobian, half_inverse, rows
 from higcore.kernels import RangeKernel
-from higcore.spectral import band, bidiagonal, reduction, tridiagonal
+from higcore.spectral import band, bidiagonal, reduction, seminormal, tridiagonal
 from nets import MLP, ConvNet1d
 
 COMPILED = [
     (module, name)
-    for module in (rows, band, bidiagonal, reduction, tridiagonal)
+    for module in (rows, band, bidiagonal, reduction, seminormal, tridiagonal)
     for name, member in vars(module).items()
     if hasattr(member, "__wrapped__") and member.__module__ == module.__name__
 ]
@@ -32,7 +32,7 @@ def plain(monkeypatch):
 def test_all_of_them_are_found():
     assert {name for _, name in COMPILED} == {
         "_add_hadamard", "_chase", "_diagonalise", "_mirror", "_negative_pivots", "_play",
-        "_play_back", "_reflect", "_rotate",
+        "_play_back", "_reflect", "_rotate", "_solve_shifted",
     }  # fmt: skip
 
 
@@ -89,6 +89,17 @@ def test_a_bidiagonal_matrix(zeros, rng):
             found.append((own[0], own[2], sweeps[:used], rotations[:count]))
         for compiled, same in zip(*found, strict=True):
             assert np.allclose(compiled, same, rtol=1e-9, atol=1e-15)
+
+
+def test_shifted_systems(rng):
+    d, e, shifts = rng.uniform(2, 3, 9), rng.uniform(-1, 1, 8), np.array([0.0, 0.5, 1e3])
+    T = np.diag(d) + np.diag(e, 1) + np.diag(e, -1)
+    w = rng.standard_normal((9, 3))
+    for function in (seminormal._solve_shifted, seminormal._solve_shifted.__wrapped__):
+        x = w.copy()
+        function(d, e, shifts, x, np.empty((9, 3)))
+        for j, shift in enumerate(shifts):
+            assert np.allclose((T + shift * np.eye(9)) @ x[:, j], w[:, j], rtol=1e-13)
 
 
 def test_squares_that_vanish():

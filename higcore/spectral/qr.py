@@ -1,7 +1,10 @@
-r"""V f(S) U^T g through a triangle of J, block by block: nothing is squared, J is never whole.
+r"""V f(S) U^T g with the accuracy of J: nothing is lost by squaring, and J is never whole.
 
-With as many parameters as rows or more, J^T = Q R with R (m, m), of which only R is computed, from
-some columns of J at a time. R = W S U^T has the left singular vectors U of J on its right, and
+With as many parameters as rows or more, and a J that is not too ill-conditioned for it, the systems
+that f consists of are solved by K and corrected by products with J: `seminormal`. What is left, an
+ill-conditioned J or an f that cuts modes, goes through a triangle of J, block by block. J^T = Q R
+with R (m, m), of which only R is computed, from some columns of J at a time. R = W S U^T has the
+left singular vectors U of J on its right, and
 
     V f(S) U^T g = J^T c,   c = U f(S) / S U^T g.
 
@@ -18,12 +21,14 @@ as large as R.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..backend import Array, is_host
-from . import bidiagonal, svd
+from ..device.threads import computed_once
+from . import bidiagonal, seminormal, svd
 from .filters import Filter
 from .inplace import call
 from .spectrum import EPS, DecompositionError, HalfInverseInfo, info_of, require
@@ -98,16 +103,56 @@ def _info(triangle, f, resolution):
     return info_of(NAME, sigma, cutoff, triangle.detail)
 
 
-def decompose(J: Jacobian, g: Array) -> TriangleOfRows | TriangleOfColumns:
+@dataclass(frozen=True, eq=False)
+class Corrected:
+    """With as many parameters as rows or more: K, corrected by J; for some f the triangle."""
+
+    shifts: seminormal.Shifts
+
+    @computed_once
+    def triangle(self) -> TriangleOfRows:
+        """What takes every f."""
+        return _of_rows(self.shifts.J, self.shifts.g)
+
+    def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
+        """Return V f(S) U^T g, and what is to be said of it."""
+        try:
+            return self.shifts.apply(f, NAME)
+        except DecompositionError:
+            triangle: TriangleOfRows = self.triangle
+            return triangle.apply(f)
+
+    def of(self, g: Array) -> Corrected:
+        """Return it for another g (m,); a triangle is kept."""
+        other = Corrected(self.shifts.of(g))
+        if "triangle" in self.__dict__:
+            other.__dict__["triangle"] = self.triangle.of(g)
+        return other
+
+
+def decompose(J: Jacobian, g: Array) -> Corrected | TriangleOfRows | TriangleOfColumns:
     """Decompose an operator J (m, t) for g (m,)."""
     m, t = J.shape
     if t < m:
-        R = _triangle(J.xp, _with_gradient(J, g), t + 1)
-        found, detail = _decomposed(R[:t, :t], R[:t, t])
-        return TriangleOfColumns(J, found, found.coefficients, detail)
+        return _of_columns(J, g)
+    try:
+        return Corrected(seminormal.decompose(J, g))
+    except DecompositionError:
+        return _of_rows(J, g)
+
+
+def _of_rows(J: Jacobian, g: Array) -> TriangleOfRows:
+    m = J.shape[0]
     R = _triangle(J.xp, (part.T for part in J.column_parts(m)), m)
     found, detail = _decomposed(R, g)
     return TriangleOfRows(J, found, found.along(g), detail)
+
+
+def _of_columns(J: Jacobian, g: Array) -> TriangleOfColumns:
+    t = J.shape[1]
+    R = _triangle(J.xp, _with_gradient(J, g), t + 1)
+    found, detail = _decomposed(R[:t, :t], R[:t, t])
+    return TriangleOfColumns(J, found, found.coefficients, detail)
 
 
 def _decomposed(R, q):

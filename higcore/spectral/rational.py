@@ -22,6 +22,8 @@ integrals, SIAM J. Numer. Anal. 46 (2008): the poles for x^(-1/2).
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,7 +59,15 @@ def power_fractions(
         return PartialFractions(1.0, np.empty(0), np.empty(0), 0.0)
     if p == 1:
         return PartialFractions(0.0, np.zeros(1), np.ones(1), 0.0)
-    return fractions_of(lambda x: x**-p, low, high, f"x^-{p:g}", tolerance)
+    constant, poles, residues, error = _unit_power(p, math.floor(math.log2(low / high)), tolerance)
+    at_high = high**-p
+    return PartialFractions(constant * at_high, poles * high, residues * at_high * high, error)
+
+
+@functools.lru_cache(maxsize=64)
+def _unit_power(p, exponent, tolerance):
+    """Those on [2^exponent, 1]; in training, steps ask for the same ones again and again."""
+    return fractions_of(lambda x: x**-p, 2.0**exponent, 1.0, f"x^-{p:g}", tolerance)
 
 
 def fractions_of(
