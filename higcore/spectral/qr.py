@@ -37,7 +37,7 @@ Jacobian: TypeAlias = Any  # one of `linearisation`: rows and columns in parts, 
 Decomposed: TypeAlias = bidiagonal.RightVectors | svd.SingularVectors
 
 NAME = "qr"
-WORKSPACE = 9.0, 9.0  # numbers held at the peak over n^2: on the host, on a device
+WORKSPACE = 6.0, 9.0  # numbers held at the peak over n^2: on the host, on a device
 PANELS = ((250, 8), (1000, 16))  # columns factored at a time, up to so many in all; measured
 WIDEST = 32
 

@@ -39,19 +39,19 @@ from .filters import Filter
 from .inplace import call
 from .spectrum import EPS, DecompositionError, HalfInverseInfo, info_of, require
 from .squared import gram
-from .tridiagonal import _reduce
+from .tridiagonal import _reduce, _reflect
 
 Jacobian: TypeAlias = Any  # one of `linearisation`
 
-LEAST_ROWS = 64  # below, a triangle takes no longer
+LEAST_ROWS = 16  # below, a triangle takes no longer
 WORST = 1e-7  # min(S) / max(S) from which T knows all singular values to some digits
 INEXACT = 1e-2  # how far the smallest of them may be from what T says
-FIRST = 1e-3  # the largest first correction; what it leaves is of second order
+LARGEST = 1e-3  # of corrections, relative; what the first one leaves is of second order
 MOST_CORRECTIONS = 4
 
 
 class Shifts(NamedTuple):
-    """J, K = Q T Q^T by reflectors and diagonals, S, and g (m,)."""
+    """J, K = Q T Q^T by reflectors and diagonals, S, g (m,) and w = Q^T g."""
 
     J: Jacobian
     reflectors: np.ndarray
@@ -60,6 +60,7 @@ class Shifts(NamedTuple):
     off_diagonal: np.ndarray
     sigma: np.ndarray
     g: np.ndarray
+    w: np.ndarray
 
     def apply(self, f: Filter, method: str) -> tuple[Array, HalfInverseInfo]:
         """Return V f(S) U^T g (t,), and what is to be said of it.
@@ -70,24 +71,24 @@ class Shifts(NamedTuple):
         cutoff = f.cutoff(largest, EPS * self.J.shape[1])
         require(cutoff < least, "modes are cut")
         constant, poles, residues, _ = f.fractions(least**2, largest**2)
-        w = self._rotate(self.g[:, None], "T")
-        y = self._solve(poles, w)
+        y = self._solve(poles, self.w[:, None])
         total = y @ residues
         small = poles < largest * least
         if small.any():
             total += self._corrections(poles[small], y[:, small], largest / least) @ residues[small]
-        c = constant * self.g + self._rotate(total[:, None], "N")[:, 0]
+        _reflect(self.reflectors, self.scales, total, True)
+        c = constant * self.g + total
         detail = f"{len(poles)} poles, {small.sum()} of them corrected"
         return self.J.rmatvec(c), info_of(method, self.sigma, cutoff, detail)
 
     def of(self, g: Array) -> Shifts:
         """Return it for another g (m,)."""
-        return self._replace(g=g)
+        return self._replace(g=g, w=_along(self.reflectors, self.scales, g))
 
     def _corrections(self, poles, y, condition):
         """What is missing in y (n, k), (K + poles) Q y = g, by what J says of the residuals."""
         corrections, first = np.zeros_like(y), 0.0
-        expected = min(len(y) * EPS * condition**2, FIRST)
+        expected = min(len(y) * EPS * condition**2, LARGEST)
         for _ in range(MOST_CORRECTIONS):
             x = self._rotate(y + corrections, "N")
             residuals = self.g[:, None] - self.J.gram_product(x) - poles * x
@@ -133,9 +134,19 @@ def decompose(J: Jacobian, g: Array) -> Shifts:
     require(info == 0, f"dsterf failed with info = {info}")
     missed = abs(eigenvalues.sum() - trace)
     require(missed <= 100 * len(g) ** 2 * EPS * trace, "eigenvalues miss the trace of K")
-    least, largest = eigenvalues.min(), eigenvalues.max()
-    require(least > WORST**2 * largest, "J is too ill-conditioned to be squared")
-    return Shifts(J, reflectors, scales, diagonal, off_diagonal, np.sqrt(eigenvalues), g)
+    well = eigenvalues.min() > WORST**2 * eigenvalues.max()
+    require(well, "J is too ill-conditioned to be squared")
+    sigma, w = np.sqrt(eigenvalues), _along(reflectors, scales, g)
+    return Shifts(J, reflectors, scales, diagonal, off_diagonal, sigma, g, w)
+
+
+def _along(reflectors, scales, g):
+    """Q^T g."""
+    w, norm = g.copy(), np.linalg.norm(g)
+    _reflect(reflectors, scales, w, False)
+    off_length = abs(np.linalg.norm(w) - norm)
+    require(off_length <= 100 * len(g) * EPS * norm, "Q is not orthogonal")
+    return w
 
 
 def _largest_ratio(dy, y):
