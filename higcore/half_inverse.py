@@ -94,7 +94,8 @@ def half_inverse(
     beta : float
         Exponent of the prefactor max(S)^beta.
     method : {"auto", "svd", "qr", "gram", "tridiagonal", "band"}
-        ``"svd"`` decomposes J, and ``"qr"`` a triangle of it, made from a part of J at a time.
+        ``"svd"`` decomposes J, and ``"qr"`` a triangle of it, made from a part of J at a time, or
+        K where products with J can correct what that loses.
         The others decompose K = J J^T (or J^T J if t < m) and use step = J^T K^((kappa - 1)/2) g;
         J is never formed, but squaring limits them to s / max(S) > 6e-8 and to an error of about
         eps / tau^2: ``"gram"`` by all eigenvectors, ``"tridiagonal"`` by none, ``"band"`` without

@@ -47,6 +47,7 @@ DOORS = "tests/test_doors.py"
 KURAMOTO = "tests/test_kuramoto_sivashinsky.py"
 ROLLOUT, STEPPERS = "tests/test_rollout.py", "tests/test_stepper_checks.py"
 COMPILED = "tests/test_compiled_march.py"
+SEMINORMAL, BIDIAGONAL = "tests/test_seminormal.py", "tests/test_bidiagonal.py"
 FIELD_NETS, FIELDS = "tests/test_convnet2d.py", "tests/test_fields.py"
 USING, EXPORT = "tests/test_using.py", "tests/test_export.py"
 DIFFERENCED = "tests/test_differenced.py"
@@ -93,7 +94,7 @@ MUTATIONS = [
     ("nets/activations.py", "return 1 - a * a", "return 1 + a * a", NETS),
     ("nets/activations.py", "(a > 0).astype", "(a >= 0).astype", NETS),
     ("higcore/rows.py", "self.a.reshape(len(weighted), self.n_in).T, weighted, out", "-self.a.reshape(len(weighted), self.n_in).T, weighted, out", LINEAR),
-    ("higcore/rows.py", "= weighted.sum(axis=0)", "= 0", LINEAR),
+    ("higcore/rows.py", "self.stop] = weighted.sum(axis=0)", "self.stop] = 0", LINEAR),
     ("higcore/rows.py", "along += v[", "along -= v[", LINEAR),
     ("higcore/rows.py", "a @ a.swapaxes(1, 2) + self.bias", "a @ a.swapaxes(1, 2)", LINEAR),
     ("higcore/rows.py", "K[col, row] = K[row, col]", "K[col, row] = -K[row, col]", LINEAR),
@@ -222,8 +223,8 @@ MUTATIONS = [
     ("higcore/spectral/band.py", "self.w - low @ along, fractions", "self.w, fractions", SPECTRAL),
     ("higcore/spectral/band.py", "if pivot < 0.0:", "if pivot > 0.0:", SPECTRAL),
     ("higcore/spectral/band.py", ".sum() != below", ".sum() == below", SPECTRAL),
-    ("higcore/spectral/qr.py", "return self.J.rmatvec(c), self", "return -self.J.rmatvec(c), self", SPECTRAL),
-    ("higcore/spectral/qr.py", "svd.decompose(R[:t, :t], R[:t, t]", "svd.decompose(R[:t, :t], -R[:t, t]", HALF),
+    ("higcore/spectral/qr.py", "return self.J.rmatvec(c), _info", "return -self.J.rmatvec(c), _info", SPECTRAL),
+    ("higcore/spectral/qr.py", "_decomposed(R[:t, :t], R[:t, t]", "_decomposed(R[:t, :t], -R[:t, t]", HALF),
 
     # Forward passes and tangents
     ("nets/layers.py", "self.product(a, weights) + bias", "self.product(a, weights) - bias", NETS),
@@ -581,7 +582,7 @@ MUTATIONS = [
     ("higcore/spectral/ridge.py", "self.a - f.curvature * at_zero * self.Jq", "self.a - at_zero * self.Jq", f"{RIDGE}::test_levenberg_marquardt"),
     ("higcore/spectral/ridge.py", 'if hasattr(self.of_data, "of_image"):', "if False:", f"{RIDGE}::test_the_methods_that_do_not_square_do_not"),
     ("higcore/spectral/ridge.py", "if self.method == cholesky.NAME and isinstance", "if isinstance", f"{RIDGE}::test_the_methods_that_do_not_square_do_not"),
-    ("higcore/spectral/qr.py", "coefficients = self.vectors.sigma * (self.vectors.Vt @ v)", "coefficients = self.vectors.Vt @ v", f"{RIDGE}::test_the_methods_that_do_not_square_do_not"),
+    ("higcore/spectral/qr.py", "coefficients=self.R.sigma * self.R.along(v)", "coefficients=self.R.along(v)", f"{RIDGE}::test_the_methods_that_do_not_square_do_not"),
     ("higcore/spectral/ridge.py", "share * self.pull]", "self.pull]", RIDGE),
     ("higcore/spectral/ridge.py", "self.data.matvec(v), self.root * v]", "self.data.matvec(v), 0 * v]", f"{RIDGE}::test_levenberg_marquardt"),
     ("higcore/half_inverse.py", "in_range(given.root, -self.exponent)", "given.root", f"{RIDGE}::test_units_that_have_no_squares"),
@@ -685,6 +686,40 @@ MUTATIONS = [
     ("bench/speed/peers/nlls_gram_peer.py", "geodesic_acceleration=False", "geodesic_acceleration=True", CONTESTS),
     ("bench/speed/race.py", 'rule["curvature"] * s**2', "s**2", CONTESTS),
     ("bench/speed/race.py", "if not error <= SAME_STEP:", "if error is None:", RACED),
+    ("higcore/spectral/seminormal.py", "total += self._corrections(", "total += 0 * self._corrections(", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "self.J.gram_product(x) - poles * x", "self.J.gram_product(x)", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "small = poles < largest * least", "small = poles < least * least", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "c = constant * self.g + total", "c = total", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", 'require(cutoff < least, "modes are cut")', "pass", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "self._rotate(y + corrections", "self._rotate(y", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", 'require(size <= expected, "a correction is too large")', "pass", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "if first * size <= EPS * condition:", "if True:", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", 'require(info == 0, f"dormtr', 'require(True, f"dormtr', SEMINORMAL),
+    ("higcore/spectral/seminormal.py", 'require(info == 0, f"dsterf', 'require(True, f"dsterf', SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "require(missed <= ", "require(True or ", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "require(off_length <= ", "require(True or ", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "require(well,", "require(True,", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "g=g, w=_along(self.reflectors, self.scales, g)", "g=g", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "shifts[j] - factor * off_diagonal[i - 1]", "shifts[j] + factor * off_diagonal[i - 1]", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "np.where(sizes > 0, sizes, 1.0)", "sizes", SEMINORMAL),
+    ("higcore/spectral/qr.py", 'other.__dict__["triangle"] = self.triangle.of(g)', "pass", SEMINORMAL),
+    ("higcore/spectral/qr.py", "{reason}: singular vectors of the triangle", "{reason}", BIDIAGONAL),
+    ("higcore/rows.py", "along += weighted.sum(axis=0)", "along += 0", SEMINORMAL),
+    ("higcore/rows.py", "along = a @ (a.T @ weighted)", "along = -a @ (a.T @ weighted)", SEMINORMAL),
+    ("higcore/linearisation.py", "block.gram_product(x[:, :, lo : lo + some])", "block.gram_product(x[:, :, :some])", SEMINORMAL),
+    ("higcore/spectral/rational.py", "residues * at_high * high, error)\n\n\n@functools", "residues * high, error)\n\n\n@functools", SPECTRAL),
+    ("higcore/spectral/bidiagonal.py", "rotations[count, 1] = s", "rotations[count, 1] = -s", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "right[i + 1] = c * right[i + 1] - s * carried", "right[i + 1] = c * right[i + 1] + s * carried", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "if least > floor:", "if True:", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "sweeps[used, 1] = n - 1 - last", "sweeps[used, 1] = n - last", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "if used == len(sweeps):", "if used < 0:", "tests/test_plain_kernels.py"),
+    ("higcore/spectral/bidiagonal.py", "return FULL", "return used", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "np.where(d < 0, -right, right)", "right", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "require(missed <= ", "require(True or ", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "require(off_length <= ", "require(True or ", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "require(rotations[-1] >= 0", "require(True", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "scale = max(np.abs(diagonal).max(), np.abs(above).max(initial=0.0)) or 1.0", "scale = 1.0", BIDIAGONAL),
+    ("higcore/spectral/bidiagonal.py", "(large - small) / top, g / top", "(large + small) / top, g / top", BIDIAGONAL),
 ]  # fmt: skip
 
 
