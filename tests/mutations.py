@@ -693,7 +693,7 @@ MUTATIONS = [
     ("higcore/spectral/seminormal.py", 'require(cutoff < least, "modes are cut")', "pass", SEMINORMAL),
     ("higcore/spectral/seminormal.py", "self._rotate(y + corrections", "self._rotate(y", SEMINORMAL),
     ("higcore/spectral/seminormal.py", 'require(size <= expected, "a correction is too large")', "pass", SEMINORMAL),
-    ("higcore/spectral/seminormal.py", "if first * size <= EPS * condition:", "if True:", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "if first * size <= DONE * EPS * condition:", "if True:", SEMINORMAL),
     ("higcore/spectral/seminormal.py", 'require(info == 0, f"dormtr', 'require(True, f"dormtr', SEMINORMAL),
     ("higcore/spectral/seminormal.py", 'require(info == 0, f"dsterf', 'require(True, f"dsterf', SEMINORMAL),
     ("higcore/spectral/seminormal.py", "require(missed <= ", "require(True or ", SEMINORMAL),

@@ -47,7 +47,8 @@ LEAST_ROWS = 16  # below, a triangle takes no longer
 WORST = 1e-7  # min(S) / max(S) from which T knows all singular values to some digits
 INEXACT = 1e-2  # how far the smallest of them may be from what T says
 LARGEST = 1e-3  # of corrections, relative; what the first one leaves is of second order
-MOST_CORRECTIONS = 4
+DONE = 1e-2  # of eps cond(J), the size from which a correction is not made again
+MOST_CORRECTIONS = 5
 
 
 class Shifts(NamedTuple):
@@ -97,7 +98,7 @@ class Shifts(NamedTuple):
             size = _largest_ratio(dy, y)
             first = first or size
             require(size <= expected, "a correction is too large")
-            if first * size <= EPS * condition:  # the size of the next ones
+            if first * size <= DONE * EPS * condition:  # the size of the next ones
                 return corrections
         raise DecompositionError("corrections do not get small")
 
