@@ -98,7 +98,7 @@ class StackedJacobian(_Jacobian):
     tile : int, optional
         Number of samples whose row factors may exist at a time. By default those of all samples
         are made once and kept; with a tile they are made again where K needs them, and J v and
-        J^T w go through the network's tangent and backward pass. `column_parts` needs them all.
+        J^T w go through the network's tangent and backward pass. `narrow_parts` needs them all.
 
     Notes
     -----
@@ -239,12 +239,21 @@ class StackedJacobian(_Jacobian):
                 out[:, :, block.start : block.stop] = block.explicit()
             yield out.reshape(-1, self.shape[1])
 
-    def column_parts(self, columns: int) -> Iterator[Array]:
-        """Yield J as arrays (m, k), some columns at a time, at least those of one input unit."""
+    def narrow_parts(self, columns: int) -> Iterator[tuple[int, Array]]:
+        """Yield (first, J' (m - first, k)), some columns at a time, of a J' with J' J'^T = J J^T.
+
+        At least those of one input unit. Rows before the first are zeros: see `narrowed`.
+        """
+        m = self.shape[0]
         for block in self.blocks:
+            dense = block.positions == 1 and not block.is_entries
+            narrow = block.narrowed() if dense else block
             units = max(1, columns // block.n_out)
-            for lo in range(0, block.units, units):
-                yield block.explicit(lo, min(lo + units, block.units)).reshape(self.shape[0], -1)
+            for lo in range(0, narrow.units, units):
+                sample = lo if dense else 0
+                part = narrow.part(slice(sample, None)).explicit(lo, min(lo + units, narrow.units))
+                first = sample * self.outputs
+                yield first, part.reshape(m - first, -1)
 
     def gram(self, mirrored: bool = True) -> Array:
         """Return K = J J^T (m, m), always float64, in m^2 sum(n_l) operations.
@@ -320,8 +329,8 @@ class DenseJacobian(_Jacobian):
     def row_parts(self, samples: int) -> Iterator[Array]:
         return (self.J[lo : lo + samples] for lo in range(0, self.shape[0], samples))
 
-    def column_parts(self, columns: int) -> Iterator[Array]:
-        return (self.J[:, lo : lo + columns] for lo in range(0, self.shape[1], columns))
+    def narrow_parts(self, columns: int) -> Iterator[tuple[int, Array]]:
+        return ((0, self.J[:, lo : lo + columns]) for lo in range(0, self.shape[1], columns))
 
     def gram(self, mirrored: bool = True) -> Array:
         """Return J J^T in float64, whole in any case."""

@@ -94,6 +94,17 @@ class OuterProductRows:
             along += weighted.sum(axis=0)
         return delta @ along.reshape(b, -1, k)
 
+    def narrowed(self) -> OuterProductRows:
+        """Rows of a dense layer with the same J J^T, and no more inputs than samples.
+
+        The inputs of all samples are L Q, L (b, k) a lower triangle and Q a rotation of theta: L
+        takes their place, in float64, of which sample i has those up to number i alone.
+        """
+        xp = module_of(self.a)
+        ones = xp.ones((len(self.a), self.bias))
+        L = xp.linalg.qr(xp.concatenate([self.a[:, 0], ones], axis=1).T, mode="r").T
+        return OuterProductRows(L[:, None], self.delta, self.start, bias=0)
+
     def explicit(self, first: int = 0, stop: int | None = None) -> Array:
         """The rows of input units ``first`` to ``stop``, (b, r, (stop - first) n_out).
 

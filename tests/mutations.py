@@ -720,6 +720,10 @@ MUTATIONS = [
     ("higcore/spectral/bidiagonal.py", "require(rotations[-1] >= 0", "require(True", BIDIAGONAL),
     ("higcore/spectral/bidiagonal.py", "scale = max(np.abs(diagonal).max(), np.abs(above).max(initial=0.0)) or 1.0", "scale = 1.0", BIDIAGONAL),
     ("higcore/spectral/bidiagonal.py", "(large - small) / top, g / top", "(large + small) / top, g / top", BIDIAGONAL),
+    ("higcore/rows.py", "xp.concatenate([self.a[:, 0], ones], axis=1).T", "xp.concatenate([self.a[:, 0], 0 * ones], axis=1).T", MEMORY),
+    ("higcore/linearisation.py", "sample = lo if dense else 0", "sample = 0", MEMORY),
+    ("higcore/linearisation.py", "first = sample * self.outputs", "first = sample", MEMORY),
+    ("higcore/spectral/qr.py", "R[first:, first:]", "R[: n - first, : n - first]", SPECTRAL),
 ]  # fmt: skip
 
 

@@ -124,14 +124,37 @@ def test_chunks_of_any_size_are_the_whole(size, tile, rng, monkeypatch):
     assert np.abs(J.gram() - K).max() <= 1e-13 * np.abs(K).max()
 
 
+def same_products(parts):
+    """J' J'^T of the parts of a J' and the rows where they begin; the first one has all rows."""
+    total = 0.0
+    for first, part in parts:
+        whole = np.pad(part, ((first, 0), (0, 0)))
+        total = total + whole @ whole.T
+    return total
+
+
+@pytest.mark.parametrize("columns", [1, 7, 100])
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("b", [1, 4, 13, 40])  # fewer samples than inputs of a layer, and more
+def test_narrow_parts_leave_out_what_a_rotation_of_theta_does(b, outputs, columns, rng):
+    J = StackedJacobian(*jacobian_parts(rng, b, outputs))
+    dense, parts = J.dense(), list(J.narrow_parts(columns))
+    assert np.allclose(same_products(parts), dense @ dense.T, atol=1e-10)
+    units = sum(min(block.units, b) * block.n_out for block in J.blocks)
+    assert sum(part.shape[1] for _, part in parts) == units
+    if b > 1 and columns == 1:
+        assert max(first for first, _ in parts) == (min(b, 21) - 1) * outputs
+    g = rng.standard_normal(len(dense))
+    step, _ = half_inverse(J, g, tau=1e-2, method="qr")
+    assert np.allclose(step, half_inverse(J, g, tau=1e-2, method="svd")[0], rtol=1e-8, atol=1e-9)
+
+
 @pytest.mark.parametrize("columns", [1, 7, 100, 10**6])
 def test_parts_of_j_put_together(columns, rng):
     J = StackedJacobian(*jacobian_parts(rng))
     dense = J.dense()
     assert np.array_equal(np.concatenate(list(J.row_parts(max(1, columns // 50)))), dense)
-    parts = list(J.column_parts(columns))
-    # Columns of a layer come unit by unit with the bias last, which is theta's order.
-    assert np.array_equal(np.concatenate(parts, axis=1), dense)
+    assert np.allclose(same_products(J.narrow_parts(columns)), dense @ dense.T, atol=1e-10)
     assert np.allclose(J.gram_of_parameters(), dense.T @ dense, atol=1e-10)
 
 

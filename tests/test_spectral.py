@@ -10,6 +10,7 @@ from oracles import half_inverse_by_svd
 
 from bench.experiments import Oscillators
 from higcore import HIG, fit, half_inverse
+from higcore.backend import to_host
 from higcore.spectral import (
     band,
     bidiagonal,
@@ -233,10 +234,18 @@ def test_blocks_of_any_size_make_the_same_triangle(shape, rng):
     parts = J.T if small == shape[0] else J
     plain = np.linalg.qr(parts, mode="r")
     for size in (1, 2, 5, max(shape)):
-        blocks = (parts[lo : lo + size] for lo in range(0, len(parts), size))
+        blocks = ((0, parts[lo : lo + size]) for lo in range(0, len(parts), size))
         R = qr._triangle(np, blocks, small)
         assert np.allclose(np.abs(np.triu(R)), np.abs(plain), atol=1e-13)
         assert np.allclose(R.T @ R, parts.T @ parts, atol=1e-12)
+
+
+def test_parts_that_begin_further_on(rng, xp):
+    blocks = [(first, rng.standard_normal((k, 9 - first))) for first, k in ((0, 5), (4, 7), (8, 2))]
+    whole = np.concatenate([np.pad(part, ((0, 0), (first, 0))) for first, part in blocks])
+    R = to_host(qr._triangle(xp, ((first, xp.asarray(part)) for first, part in blocks), 9))
+    assert np.allclose(R, np.triu(R), atol=1e-15)
+    assert np.allclose(R.T @ R, whole.T @ whole, atol=1e-12)
 
 
 @pytest.mark.parametrize("tau", [1e-8, 1e-10])

@@ -15,8 +15,9 @@ is `svd` that decomposes R.
 
 Accuracy: as `svd`, about eps / tau in the step: Householder's QR commits errors of eps max(S), and
 no route that starts from float64 entries can do better on a general J.
-Cost: 2 m^2 t operations (2 t^2 m with more rows) and the reduction of R; memory for J is one block,
-as large as R.
+Cost: 2 m^2 t operations (2 t^2 m with more rows) and the reduction of R; of a dense layer of more
+inputs than samples a third, or less, since their rotation makes its columns fewer and zeros in them
+(`OuterProductRows.narrowed`). Memory for J is one block, as large as R.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ..backend import Array, is_host
 from ..device.threads import computed_once
 from . import bidiagonal, seminormal, svd
 from .filters import Filter
-from .inplace import call
+from .inplace import call, leading
 from .spectrum import EPS, DecompositionError, HalfInverseInfo, info_of, require
 
 Jacobian: TypeAlias = Any  # one of `linearisation`: rows and columns in parts, and J^T w
@@ -40,6 +41,7 @@ NAME = "qr"
 WORKSPACE = 6.0, 9.0  # numbers held at the peak over n^2: on the host, on a device
 PANELS = ((250, 8), (1000, 16))  # columns factored at a time, up to so many in all; measured
 WIDEST = 32
+FEWEST = 128  # columns of J that are worth a call
 
 
 class TriangleOfRows(NamedTuple):
@@ -143,7 +145,8 @@ def decompose(J: Jacobian, g: Array) -> Corrected | TriangleOfRows | TriangleOfC
 
 def _of_rows(J: Jacobian, g: Array) -> TriangleOfRows:
     m = J.shape[0]
-    R = _triangle(J.xp, (part.T for part in J.column_parts(m)), m)
+    parts = ((first, part.T) for first, part in J.narrow_parts(max(m // 4, FEWEST)))
+    R = _triangle(J.xp, parts, m)
     found, detail = _decomposed(R, g)
     return TriangleOfRows(J, found, found.along(g), detail)
 
@@ -166,29 +169,34 @@ def _decomposed(R, q):
 
 
 def _with_gradient(J, g):
-    """Yield [J, g] (k, t + 1), about t rows at a time."""
+    """Yield 0 and [J, g] (k, t + 1), about t rows at a time."""
     first = 0
     for part in J.row_parts(J.part_samples):
-        yield J.xp.column_stack([part, g[first : first + len(part)]])
+        yield 0, J.xp.column_stack([part, g[first : first + len(part)]])
         first += len(part)
 
 
 def _triangle(xp, parts, n):
-    """R (n, n) of the QR factorisation of all parts (k, n) stacked."""
+    """R (n, n) of the QR factorisation of all parts (first, (k, n - first)) stacked.
+
+    The columns of a part before the first are zeros, and it leaves the rows of R there as they are.
+    """
     R = xp.zeros((n, n), order="F")
-    for part in parts:
-        part = part.astype(np.float64, copy=False)
+    for first, part in parts:
+        part, rest = part.astype(np.float64, copy=False), R[first:, first:]
         require(xp.isfinite(part.sum()), "J holds NaN or Inf")
-        R = _fold_in(R, part) if is_host(R) else xp.linalg.qr(xp.concatenate([R, part]), "r")
+        if is_host(R):
+            _fold_in(rest, part)
+        else:
+            rest[:] = xp.linalg.qr(xp.concatenate([rest, part]), "r")
     return R
 
 
 def _fold_in(R, part):
-    """R of [R; part], in place; LAPACK's QR of a triangle on top of a rectangle."""
+    """R <- R of [R; part]; LAPACK's QR of a triangle on top of a rectangle."""
     part = np.array(part, order="F")  # a copy: it is overwritten
     k, n = part.shape
     panel = min(next((width for most, width in PANELS if n <= most), WIDEST), n)
     T, work = np.empty((panel, n), order="F"), np.empty(panel * n)
-    info = call("dtpqrt", k, n, 0, panel, R, n, part, k, T, panel, work)
+    info = call("dtpqrt", k, n, 0, panel, R, leading(R), part, k, T, panel, work)
     require(info == 0, f"dtpqrt failed with info = {info}")
-    return R
