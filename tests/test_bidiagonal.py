@@ -140,9 +140,9 @@ FAILURES = {
     "call": (lambda name, *args: -3, "dgebrd failed with info = -3"),
     "_singular_values": (
         lambda d, *rest: (1.001 * d, *HONEST(d, *rest)[1:]),
-        "singular values miss the norm of R",
+        "V S U^T q is not R^T q",
     ),
-    "_reflect_right": (lambda *args: 1.001 * RIGHT(*args), "G and Y are not orthogonal"),
+    "_reflect_right": (lambda *args: 1.001 * RIGHT(*args), "V S U^T q is not R^T q"),
 }
 HONEST, RIGHT = bidiagonal._singular_values, bidiagonal._reflect_right
 

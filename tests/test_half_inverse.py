@@ -266,13 +266,13 @@ def test_failed_decompositions_fall_back_and_say_so(failure, rng, monkeypatch):
 
 def test_a_wrong_reduction_is_noticed(rng, monkeypatch):
     J, g = rng.standard_normal((6, 9)), rng.standard_normal(6)
-    honest = tridiagonal._reduce
+    honest = tridiagonal.reduce
 
     def broken(K):
         reflectors, diagonal, off_diagonal, scales = honest(K)
         return reflectors, 1.01 * diagonal, off_diagonal, scales
 
-    monkeypatch.setattr(tridiagonal, "_reduce", broken)
+    monkeypatch.setattr(tridiagonal, "reduce", broken)
     assert half_inverse(J, g)[1].fallback.startswith("tridiagonal failed (eigenvalues miss")
 
 
@@ -308,7 +308,7 @@ def test_rotations_buffer_grows(seed, monkeypatch):
     assert len(rooms) > 1
     assert np.allclose(np.sort(eigenvalues), np.linalg.eigvalsh(T))
     rotated *= eigenvalues
-    tridiagonal._play_back(rotated, *recorded)
+    tridiagonal.play_back(rotated, *recorded)
     assert np.allclose(rotated, T @ w)
 
 

@@ -32,7 +32,7 @@ import numpy as np
 from ..kernels import lazy_njit
 from .inplace import call, leading
 from .spectrum import EPS, require
-from .tridiagonal import FULL, PATIENCE, UNSETTLED, _play, _play_back, _reflect
+from .tridiagonal import FULL, PATIENCE, UNSETTLED, play, play_back, reflect
 
 MOST_SWEEPS = 10  # a singular value, on average; 1.5 are typical, 2.6 the most that was seen
 DEFLATE = EPS / 16  # of B off its diagonal, under this times max |B|, is zero; see `tridiagonal`
@@ -52,17 +52,17 @@ class RightVectors(NamedTuple):
     def along(self, w: np.ndarray) -> np.ndarray:
         """Return V^T w = X^T P^T w for w (n,)."""
         w = np.concatenate([[0.0], w])
-        _reflect(self.reflectors, self.scales, w, False)
+        reflect(self.reflectors, self.scales, w, False)
         w = w[:0:-1].copy()
-        _play(w, self.rotations, self.sweeps, self.used)
+        play(w, self.rotations, self.sweeps, self.used)
         return w[::-1]
 
     def combine(self, x: np.ndarray) -> np.ndarray:
         """Return V x = P X x for x (n,)."""
         x = x[::-1].copy()
-        _play_back(x, self.rotations, self.sweeps, self.used)
+        play_back(x, self.rotations, self.sweeps, self.used)
         x = np.concatenate([[0.0], x[::-1]])
-        _reflect(self.reflectors, self.scales, x, True)
+        reflect(self.reflectors, self.scales, x, True)
         return x[1:]
 
 
@@ -74,19 +74,12 @@ def decompose(R: np.ndarray, q: np.ndarray) -> RightVectors:
     scale = max(np.abs(diagonal).max(), np.abs(above).max(initial=0.0)) or 1.0
     d, right, *rotations = _singular_values(diagonal / scale, above / scale, right)
     require(rotations[-1] >= 0, "implicit QR did not converge")
-    _check(R, q, scale * d, right)
     coefficients = np.where(d < 0, -right, right)
-    return RightVectors(np.abs(scale * d), coefficients, reflectors, scales, *rotations)
-
-
-def _check(R, q, sigma, coefficients):
-    """Orthogonal transformations keep the norm of R and the length of the vector."""
-    tolerance = 100 * len(q) * EPS
-    norm_R, norm_q = np.linalg.norm(R), np.linalg.norm(q)
-    missed = abs(np.linalg.norm(sigma) - norm_R)
-    require(missed <= tolerance * norm_R, "singular values miss the norm of R")
-    off_length = abs(np.linalg.norm(coefficients) - norm_q)
-    require(off_length <= tolerance * norm_q, "G and Y are not orthogonal")
+    found = RightVectors(np.abs(scale * d), coefficients, reflectors, scales, *rotations)
+    residual = np.linalg.norm(found.combine(found.sigma * coefficients) - R.T @ q)
+    bound = 100 * len(q) * EPS * np.linalg.norm(R) * np.linalg.norm(q)
+    require(residual <= bound, "V S U^T q is not R^T q")
+    return found
 
 
 def _reduce(R):
@@ -109,7 +102,7 @@ def _reduce(R):
 
 def _reflect_right(reflectors, scales, q):
     """G^T q, by the reflectors that are the rows of a reduction."""
-    n, C, work = len(q), q.copy(), np.empty(64 * 64 + 64)
+    n, C, work = len(q), q.copy(), np.empty(65 * 64 + 64)
     A = reflectors[1:]
     info = call("dormbr", "P", "L", "T", n, 1, n, A, leading(A), scales, C, n, work, len(work))
     require(info == 0, f"dormbr failed with info = {info}")
@@ -135,7 +128,7 @@ def _diagonalise(d, above, right, rotations, sweeps, floor):
     A sweep is one step of QR on B^T B - shift^2, never formed: rotations from the right and from
     the left in turn chase the entry that the first one puts below the diagonal down and out. Those
     from the left are written down, (cos, sin) as applied to X^T w, and the sweeps as
-    `tridiagonal._play` takes them, which counts rows from the last. Returns the number of sweeps,
+    `tridiagonal.play` takes them, which counts rows from the last. Returns the number of sweeps,
     `UNSETTLED` if there is no room for them, `FULL` if there is no room for more rotations.
     Entries up to ``floor`` count as zero, and up to 32 times that off the diagonal for a singular
     value that does not settle.

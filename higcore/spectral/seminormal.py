@@ -39,7 +39,7 @@ from .filters import Filter
 from .inplace import call
 from .spectrum import EPS, DecompositionError, HalfInverseInfo, info_of, require
 from .squared import gram
-from .tridiagonal import _reduce, _reflect
+from .tridiagonal import reduce, reflect
 
 Jacobian: TypeAlias = Any  # one of `linearisation`
 
@@ -77,7 +77,7 @@ class Shifts(NamedTuple):
         small = poles < largest * least
         if small.any():
             total += self._corrections(poles[small], y[:, small], largest / least) @ residues[small]
-        _reflect(self.reflectors, self.scales, total, True)
+        reflect(self.reflectors, self.scales, total, True)
         c = constant * self.g + total
         detail = f"{len(poles)} poles, {small.sum()} of them corrected"
         return self.J.rmatvec(c), info_of(method, self.sigma, cutoff, detail)
@@ -130,7 +130,7 @@ def decompose(J: Jacobian, g: Array) -> Shifts:
     K = gram(J)
     trace = float(K.trace())
     require(np.isfinite(trace), "K holds NaN or Inf")
-    reflectors, diagonal, off_diagonal, scales = _reduce(K)
+    reflectors, diagonal, off_diagonal, scales = reduce(K)
     eigenvalues, info = lapack.dsterf(diagonal, off_diagonal)
     require(info == 0, f"dsterf failed with info = {info}")
     missed = abs(eigenvalues.sum() - trace)
@@ -144,7 +144,7 @@ def decompose(J: Jacobian, g: Array) -> Shifts:
 def _along(reflectors, scales, g):
     """Q^T g."""
     w, norm = g.copy(), np.linalg.norm(g)
-    _reflect(reflectors, scales, w, False)
+    reflect(reflectors, scales, w, False)
     off_length = abs(np.linalg.norm(w) - norm)
     require(off_length <= 100 * len(g) * EPS * norm, "Q is not orthogonal")
     return w

@@ -60,13 +60,13 @@ class Diagonal(NamedTuple):
     def apply(self, f: Filter) -> np.ndarray:
         """Return W f(S) / S W^T w."""
         w: np.ndarray = self.rotated * f.over_sigma(np, self.sigma, SQUARED_RESOLUTION)
-        _play_back(w, self.rotations, self.sweeps, self.used)
+        play_back(w, self.rotations, self.sweeps, self.used)
         return w[::-1].copy() if self.backwards else w
 
     def of(self, w: np.ndarray) -> Diagonal:
         """Return it for another w (n,)."""
         rotated = w[::-1].copy() if self.backwards else w.copy()
-        _play(rotated, self.rotations, self.sweeps, self.used)
+        play(rotated, self.rotations, self.sweeps, self.used)
         return self._replace(rotated=rotated)
 
 
@@ -81,7 +81,7 @@ class Tridiagonal(NamedTuple):
     def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return f(S) / S of K applied to z, and what is to be said of it."""
         w = self.T.apply(f)
-        _reflect(self.reflectors, self.scales, w, True)
+        reflect(self.reflectors, self.scales, w, True)
         detail = None if self.xp is np else "decomposed on the host"
         cutoff = f.cutoff(float(self.T.sigma.max()), SQUARED_RESOLUTION)
         return self.xp.asarray(w), info_of(NAME, self.T.sigma, cutoff, detail)
@@ -89,7 +89,7 @@ class Tridiagonal(NamedTuple):
     def of(self, z: Array) -> Tridiagonal:
         """Return it for another z (n,)."""
         w = to_host(z).copy()
-        _reflect(self.reflectors, self.scales, w, False)
+        reflect(self.reflectors, self.scales, w, False)
         return self._replace(T=self.T.of(w))
 
 
@@ -101,8 +101,8 @@ def decompose(K: Array, z: Array) -> Tridiagonal:
     check_gram(K, z)
     xp, K, w = module_of(K), to_host(K), to_host(z).copy()
     trace = K.trace()
-    reflectors, diagonal, off_diagonal, scales = _reduce(K)
-    _reflect(reflectors, scales, w, False)
+    reflectors, diagonal, off_diagonal, scales = reduce(K)
+    reflect(reflectors, scales, w, False)
     return Tridiagonal(reflectors, scales, diagonalise(diagonal, off_diagonal, w, trace), xp)
 
 
@@ -143,7 +143,7 @@ def _eigenvalues(diagonal, off_diagonal, w):
     return d, rotated, rotations, sweeps, used
 
 
-def _reduce(K):
+def reduce(K):
     """K = Q T Q^T: reflectors in K's lower triangle (Fortran order), T's diagonals, scales."""
     if len(K) == 1:
         return K.T, K.diagonal().copy(), np.empty(0), np.empty(0)
@@ -156,7 +156,7 @@ def _reduce(K):
 
 
 @lazy_njit
-def _reflect(reflectors, scales, w, forward):
+def reflect(reflectors, scales, w, forward):
     """w <- Q w if forward, else Q^T w; Q = H_0 H_1 ..., H_k = I - scale v v^T, v = (1, stored)."""
     n = len(w)
     count = len(scales)
@@ -241,7 +241,7 @@ def _diagonalise(d, off, w, rotations, sweeps, floor):
 
 
 @lazy_njit
-def _play(w, rotations, sweeps, used):
+def play(w, rotations, sweeps, used):
     """w <- W^T w: the rotations of `_diagonalise` as it does them."""
     count = 0
     for k in range(used):
@@ -257,7 +257,7 @@ def _play(w, rotations, sweeps, used):
 
 
 @lazy_njit
-def _play_back(w, rotations, sweeps, used):
+def play_back(w, rotations, sweeps, used):
     """w <- W w: the rotations of `_diagonalise` transposed, in reverse order."""
     count = 0
     for k in range(used):
