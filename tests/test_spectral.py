@@ -109,6 +109,7 @@ def test_fractions_are_the_power_on_all_of_the_interval(p, decades, shift):
 
 
 def test_fractions_that_do_not_suffice_are_refused(monkeypatch):
+    rational._unit_power.cache_clear()
     monkeypatch.setattr(rational, "MOST_POLES", 12)
     monkeypatch.setattr(rational.np, "log10", lambda x: 0.0)
     with pytest.raises(DecompositionError, match=r"no good fractions for x\^-0.75"):

@@ -143,20 +143,22 @@ def _eigenvalues(diagonal, off_diagonal, w):
     return d, rotated, rotations, sweeps, used
 
 
-def reduce(K):
+def reduce(K: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """K = Q T Q^T: reflectors in K's lower triangle (Fortran order), T's diagonals, scales."""
     if len(K) == 1:
         return K.T, K.diagonal().copy(), np.empty(0), np.empty(0)
     work, info = lapack.dsytrd_lwork(len(K), lower=1)
     require(info == 0, "dsytrd refused its workspace query")
     # K.T is Fortran-contiguous, so LAPACK works in place.
-    *factors, info = lapack.dsytrd(K.T, lower=1, lwork=int(work), overwrite_a=1)
+    reflectors, diagonal, off_diagonal, scales, info = lapack.dsytrd(
+        K.T, lower=1, lwork=int(work), overwrite_a=1
+    )
     require(info == 0, f"dsytrd failed with info = {info}")
-    return factors
+    return reflectors, diagonal, off_diagonal, scales
 
 
 @lazy_njit
-def reflect(reflectors, scales, w, forward):
+def reflect(reflectors: np.ndarray, scales: np.ndarray, w: np.ndarray, forward: bool) -> None:
     """w <- Q w if forward, else Q^T w; Q = H_0 H_1 ..., H_k = I - scale v v^T, v = (1, stored)."""
     n = len(w)
     count = len(scales)
@@ -241,7 +243,7 @@ def _diagonalise(d, off, w, rotations, sweeps, floor):
 
 
 @lazy_njit
-def play(w, rotations, sweeps, used):
+def play(w: np.ndarray, rotations: np.ndarray, sweeps: np.ndarray, used: int) -> None:
     """w <- W^T w: the rotations of `_diagonalise` as it does them."""
     count = 0
     for k in range(used):
@@ -257,7 +259,7 @@ def play(w, rotations, sweeps, used):
 
 
 @lazy_njit
-def play_back(w, rotations, sweeps, used):
+def play_back(w: np.ndarray, rotations: np.ndarray, sweeps: np.ndarray, used: int) -> None:
     """w <- W w: the rotations of `_diagonalise` transposed, in reverse order."""
     count = 0
     for k in range(used):
