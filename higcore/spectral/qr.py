@@ -109,24 +109,24 @@ def _info(triangle, f, resolution):
 class Corrected:
     """With as many parameters as rows or more: K, corrected by J; for some f the triangle."""
 
-    shifts: seminormal.Shifts
+    systems: seminormal.ShiftedSystems
 
     @computed_once
     def triangle(self) -> TriangleOfRows:
         """What takes every f."""
-        return _of_rows(self.shifts.J, self.shifts.g)
+        return _of_rows(self.systems.J, self.systems.g)
 
     def apply(self, f: Filter) -> tuple[Array, HalfInverseInfo]:
         """Return V f(S) U^T g, and what is to be said of it."""
         try:
-            return self.shifts.apply(f, NAME)
+            return self.systems.apply(f, NAME)
         except DecompositionError:
             triangle: TriangleOfRows = self.triangle
             return triangle.apply(f)
 
     def of(self, g: Array) -> Corrected:
         """Return it for another g (m,); a triangle is kept."""
-        other = Corrected(self.shifts.of(g))
+        other = Corrected(self.systems.of(g))
         if "triangle" in self.__dict__:
             other.__dict__["triangle"] = self.triangle.of(g)
         return other

@@ -11,14 +11,16 @@ of the equation, formed from J and not from K,
     x_j <- x_j + Q (T + p_j)^(-1) Q^T (g - J (J^T x_j) - p_j x_j).
 
 One correction leaves the square of the relative error that it found, two its cube. These are the
-corrected seminormal equations for minimal norms, in which x itself stays inexact, to
-eps cond(J)^2: rounding of J^T x, a vector e, changes the residual by J e and J^T x by
-J^T (K + p)^(-1) J e, no more than e. So J^T c has an error of eps cond(J) as through a triangle.
+corrected seminormal equations for minimal norms. In them x itself stays inexact, to eps cond(J)^2,
+but J^T x does not: its rounding errors e, eps cond(J) |J^T x| in size, change the residual by J e
+and the next J^T x by J^T (K + p)^(-1) J e, which is no more than e. So J^T c has an error of
+eps cond(J), as through a triangle of J.
 
 Accuracy: about eps max(S) / min(S) in the step, and 1e-12 from the fractions; shifts above
 max(S) min(S) need no correction for that. Singular values are those of T: eps (max(S) / s)^2.
-Cost: K, 4/3 n^3 operations for T, and 4 m t for every correction of every small shift, some twenty
-for a power, in matrix products. A triangle of J takes 2 m^2 t.
+Cost: K, 4/3 n^3 operations for T, and 4 m t, or less by J's factors, for every correction of every
+small shift, of which a power has some twenty, in matrix products; another f or g costs only these.
+A triangle of J takes 2 m^2 t.
 
 References
 ----------
@@ -51,7 +53,7 @@ DONE = 1e-2  # of eps cond(J), the size from which a correction is not made agai
 MOST_CORRECTIONS = 5
 
 
-class Shifts(NamedTuple):
+class ShiftedSystems(NamedTuple):
     """J, K = Q T Q^T by reflectors and diagonals, S, g (m,) and w = Q^T g."""
 
     J: Jacobian
@@ -82,7 +84,7 @@ class Shifts(NamedTuple):
         detail = f"{len(poles)} poles, {small.sum()} of them corrected"
         return self.J.rmatvec(c), info_of(method, self.sigma, cutoff, detail)
 
-    def of(self, g: Array) -> Shifts:
+    def of(self, g: Array) -> ShiftedSystems:
         """Return it for another g (m,)."""
         return self._replace(g=g, w=_along(self.reflectors, self.scales, g))
 
@@ -121,7 +123,7 @@ class Shifts(NamedTuple):
         return x
 
 
-def decompose(J: Jacobian, g: Array) -> Shifts:
+def decompose(J: Jacobian, g: Array) -> ShiftedSystems:
     """Reduce K = J J^T of an operator J (m, t), m <= t, for g (m,), on the host.
 
     Raises `DecompositionError` where J is too ill-conditioned.
@@ -138,7 +140,7 @@ def decompose(J: Jacobian, g: Array) -> Shifts:
     well = eigenvalues.min() > WORST**2 * eigenvalues.max()
     require(well, "J is too ill-conditioned to be squared")
     sigma, w = np.sqrt(eigenvalues), _along(reflectors, scales, g)
-    return Shifts(J, reflectors, scales, diagonal, off_diagonal, sigma, g, w)
+    return ShiftedSystems(J, reflectors, scales, diagonal, off_diagonal, sigma, g, w)
 
 
 def _along(reflectors, scales, g):
