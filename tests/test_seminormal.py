@@ -128,6 +128,21 @@ def test_an_ill_conditioned_j_goes_through_the_triangle(decades, rng):
     assert half_inverse(J, g, tau=1e-10)[1].detail is None
 
 
+@pytest.mark.parametrize("info", [0, 7])
+def test_bisection_that_goes_astray(info, rng, monkeypatch):
+    J, g = conditioned(4, rng)
+    _, before = half_inverse(J, g, tau=1e-10)
+    honest = seminormal.lapack.dsterf
+    monkeypatch.setattr(seminormal.lapack, "dstebz", lambda d, *rest: (0, d, d, d, 2))
+    monkeypatch.setattr(seminormal.lapack, "dsterf", lambda d, e: (honest(d, e)[0], info))
+    step, after = half_inverse(J, g, tau=1e-10)
+    assert error(step, half_inverse_by_svd(J, g, -0.5, 1e-10)) < 1e-11
+    assert (after.detail is None) == bool(info)
+    assert after.sigma_max == pytest.approx(before.sigma_max, rel=1e-13)
+    assert after.sigma_min == pytest.approx(before.sigma_min, rel=1e-6)
+    assert after.rank == M
+
+
 def test_zero_and_one_right_hand_side(rng):
     J, _ = conditioned(3, rng)
     step, info = half_inverse(J, np.zeros(M), tau=1e-10)
@@ -137,6 +152,7 @@ def test_zero_and_one_right_hand_side(rng):
 
 
 # What is broken -> how. None of it may be seen in the step.
+REDUCE, REFLECT = seminormal.reduce, seminormal.reflect
 HONEST = seminormal._solve_shifted, DenseJacobian.gram_product, seminormal.call
 
 
@@ -150,12 +166,12 @@ BROKEN = {
     "product": (DenseJacobian, "gram_product", lambda self, x: 1.01 * HONEST[1](self, x)),
     "rotation": (seminormal, "call", lambda name, *args: HONEST[2](name, *args) or -5),
     "nan": (DenseJacobian, "gram_product", lambda self, x: np.nan * x),
-    "values": (
-        seminormal.lapack,
-        "dsterf",
-        lambda d, e: (1.01 * np.linalg.eigvalsh(np.diag(d) + np.diag(e, 1) + np.diag(e, -1)), 0),
+    "reduction": (seminormal, "reduce", lambda K: REDUCE(1.01 * K)),
+    "reflectors": (
+        seminormal,
+        "reflect",
+        lambda V, scales, *rest: REFLECT(V, 1.01 * scales, *rest),
     ),
-    "info": (seminormal.lapack, "dsterf", lambda d, e: (d, 7)),
 }
 
 

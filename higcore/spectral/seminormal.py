@@ -17,7 +17,7 @@ and the next J^T x by J^T (K + p)^(-1) J e, which is no more than e. So J^T c ha
 eps cond(J), as through a triangle of J.
 
 Accuracy: about eps max(S) / min(S) in the step, and 1e-12 from the fractions; shifts above
-max(S) min(S) need no correction for that. Singular values are those of T: eps (max(S) / s)^2.
+max(S) min(S) need no correction for that. The min(S) that is told is T's: eps cond(J)^2.
 Cost: K, 4/3 n^3 operations for T, and 4 m t, or less by J's factors, for every correction of every
 small shift, of which a power has some twenty, in matrix products; another f or g costs only these.
 A triangle of J takes 2 m^2 t.
@@ -39,29 +39,30 @@ from ..backend import Array, is_host
 from ..kernels import lazy_njit
 from .filters import Filter
 from .inplace import call
-from .spectrum import EPS, DecompositionError, HalfInverseInfo, info_of, require
+from .spectrum import EPS, DecompositionError, HalfInverseInfo, gap, require
 from .squared import gram
 from .tridiagonal import reduce, reflect
 
 Jacobian: TypeAlias = Any  # one of `linearisation`
 
 LEAST_ROWS = 16  # below, a triangle takes no longer
-WORST = 1e-7  # min(S) / max(S) from which T knows all singular values to some digits
-INEXACT = 1e-2  # how far the smallest of them may be from what T says
+WORST = 1e-7  # min(S) / max(S) from which T knows min(S) to some digits
+INEXACT = 1e-2  # how far that may be from what T says
 LARGEST = 1e-3  # of corrections, relative; what the first one leaves is of second order
 DONE = 1e-2  # of eps cond(J), the size from which a correction is not made again
 MOST_CORRECTIONS = 5
 
 
 class ShiftedSystems(NamedTuple):
-    """J, K = Q T Q^T by reflectors and diagonals, S, g (m,) and w = Q^T g."""
+    """J, K = Q T Q^T by reflectors and diagonals, min(S) and max(S), g (m,) and w = Q^T g."""
 
     J: Jacobian
     reflectors: np.ndarray
     scales: np.ndarray
     diagonal: np.ndarray
     off_diagonal: np.ndarray
-    sigma: np.ndarray
+    sigma_min: float
+    sigma_max: float
     g: np.ndarray
     w: np.ndarray
 
@@ -70,7 +71,7 @@ class ShiftedSystems(NamedTuple):
 
         Raises `DecompositionError` where f cuts modes, or has no good fractions.
         """
-        largest, least = float(self.sigma.max()), float(self.sigma.min()) * (1 - INEXACT)
+        largest, least = self.sigma_max, self.sigma_min * (1 - INEXACT)
         cutoff = f.cutoff(largest, EPS * self.J.shape[1])
         require(cutoff < least, "modes are cut")
         constant, poles, residues, _ = f.fractions(least**2, largest**2)
@@ -81,8 +82,15 @@ class ShiftedSystems(NamedTuple):
             total += self._corrections(poles[small], y[:, small], largest / least) @ residues[small]
         reflect(self.reflectors, self.scales, total, True)
         c = constant * self.g + total
-        detail = f"{len(poles)} poles, {small.sum()} of them corrected"
-        return self.J.rmatvec(c), info_of(method, self.sigma, cutoff, detail)
+        return self.J.rmatvec(c), HalfInverseInfo(
+            method,
+            rank=len(c),
+            sigma_max=self.sigma_max,
+            sigma_min=self.sigma_min,
+            cutoff=cutoff,
+            gap_to_cutoff=gap(np.array([self.sigma_min]), cutoff),
+            detail=f"{len(poles)} poles, {small.sum()} of them corrected",
+        )
 
     def of(self, g: Array) -> ShiftedSystems:
         """Return it for another g (m,)."""
@@ -133,14 +141,28 @@ def decompose(J: Jacobian, g: Array) -> ShiftedSystems:
     trace = float(K.trace())
     require(np.isfinite(trace), "K holds NaN or Inf")
     reflectors, diagonal, off_diagonal, scales = reduce(K)
-    eigenvalues, info = lapack.dsterf(diagonal, off_diagonal)
+    missed = abs(diagonal.sum() - trace)
+    require(missed <= 100 * len(g) * EPS * trace, "T misses the trace of K")
+    least, largest = _extremes(diagonal, off_diagonal)
+    require(least > WORST**2 * largest, "J is too ill-conditioned to be squared")
+    w = _along(reflectors, scales, g)
+    return ShiftedSystems(
+        J, reflectors, scales, diagonal, off_diagonal, least**0.5, largest**0.5, g, w
+    )
+
+
+def _extremes(diagonal, off_diagonal):
+    """The least and the largest eigenvalue of T: where nothing is cut, no other is asked for.
+
+    By bisection, or by QL where rounding of equal ones leads bisection astray.
+    """
+    T = diagonal, off_diagonal
+    found = [lapack.dstebz(*T, 2, 0.0, 0.0, k, k, 0.0, "E") for k in (1, len(diagonal))]
+    if all(info == 0 for *_, info in found):
+        return tuple(float(values[0]) for _, values, *_ in found)
+    values, info = lapack.dsterf(*T)
     require(info == 0, f"dsterf failed with info = {info}")
-    missed = abs(eigenvalues.sum() - trace)
-    require(missed <= 100 * len(g) ** 2 * EPS * trace, "eigenvalues miss the trace of K")
-    well = eigenvalues.min() > WORST**2 * eigenvalues.max()
-    require(well, "J is too ill-conditioned to be squared")
-    sigma, w = np.sqrt(eigenvalues), _along(reflectors, scales, g)
-    return ShiftedSystems(J, reflectors, scales, diagonal, off_diagonal, sigma, g, w)
+    return float(values[0]), float(values[-1])
 
 
 def _along(reflectors, scales, g):
