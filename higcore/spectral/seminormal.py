@@ -46,11 +46,10 @@ from .tridiagonal import reduce, reflect
 Jacobian: TypeAlias = Any  # one of `linearisation`
 
 LEAST_ROWS = 16  # below, a triangle takes no longer
-WORST = 1e-7  # min(S) / max(S) from which T knows min(S) to some digits
-INEXACT = 1e-2  # how far that may be from what T says
-LARGEST = 1e-3  # of corrections, relative; what the first one leaves is of second order
+WORST = 2e-8  # min(S) / max(S) from which T knows min(S) to a digit
+LARGEST = 0.1  # relative, of that error and of corrections, each of which is the next one's factor
 DONE = 1e-2  # of eps cond(J), the size from which a correction is not made again
-MOST_CORRECTIONS = 5
+MOST_CORRECTIONS = 8
 
 
 class ShiftedSystems(NamedTuple):
@@ -71,10 +70,14 @@ class ShiftedSystems(NamedTuple):
 
         Raises `DecompositionError` where f cuts modes, or has no good fractions.
         """
-        largest, least = self.sigma_max, self.sigma_min * (1 - INEXACT)
-        cutoff = f.cutoff(largest, EPS * self.J.shape[1])
+        largest, least = self.sigma_max, self.sigma_min * (1 - self._spoilt())
+        resolution = EPS * self.J.shape[1]
+        cutoff = f.cutoff(largest, resolution)
         require(cutoff < least, "modes are cut")
-        constant, poles, residues, _ = f.fractions(least**2, largest**2)
+        fractions, ends = f.fractions(least**2, largest**2), np.array([least, largest])
+        same = np.allclose(fractions(ends**2), f.over_sigma(np, ends, resolution), 1e-6, 0.0)
+        require(same, "f is another one of the smallest modes")
+        constant, poles, residues, _ = fractions
         y = self._solve(poles, self.w[:, None])
         total = y @ residues
         small = poles < largest * least
@@ -92,6 +95,10 @@ class ShiftedSystems(NamedTuple):
             detail=f"{len(poles)} poles, {small.sum()} of them corrected",
         )
 
+    def _spoilt(self):
+        """What squaring may have changed the smallest mode by, and solutions, relative to them."""
+        return min(len(self.g) * EPS * (self.sigma_max / self.sigma_min) ** 2, LARGEST)
+
     def of(self, g: Array) -> ShiftedSystems:
         """Return it for another g (m,)."""
         return self._replace(g=g, w=_along(self.reflectors, self.scales, g))
@@ -99,7 +106,6 @@ class ShiftedSystems(NamedTuple):
     def _corrections(self, poles, y, condition):
         """What is missing in y (n, k), (K + poles) Q y = g, by what J says of the residuals."""
         corrections, first = np.zeros_like(y), 0.0
-        expected = min(len(y) * EPS * condition**2, LARGEST)
         for _ in range(MOST_CORRECTIONS):
             x = self._rotate(y + corrections, "N")
             residuals = self.g[:, None] - self.J.gram_product(x) - poles * x
@@ -107,7 +113,7 @@ class ShiftedSystems(NamedTuple):
             corrections += dy
             size = _largest_ratio(dy, y)
             first = first or size
-            require(size <= expected, "a correction is too large")
+            require(size <= self._spoilt(), "a correction is too large")
             if first * size <= DONE * EPS * condition:  # the size of the next ones
                 return corrections
         raise DecompositionError("corrections do not get small")
