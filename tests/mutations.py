@@ -703,6 +703,7 @@ MUTATIONS = [
     ("higcore/spectral/seminormal.py", "if all(info == 0 for *_, info in found):", "if True:", SEMINORMAL),
     ("higcore/spectral/seminormal.py", "g=g, w=_along(self.reflectors, self.scales, g)", "g=g", SEMINORMAL),
     ("higcore/spectral/seminormal.py", "shifts[j] - factor * off_diagonal[i - 1]", "shifts[j] + factor * off_diagonal[i - 1]", SEMINORMAL),
+    ("higcore/spectral/seminormal.py", "off_diagonal[i - 1], floor)", "off_diagonal[i - 1], 0.0)", "tests/test_plain_kernels.py"),
     ("higcore/spectral/seminormal.py", "np.where(sizes > 0, sizes, 1.0)", "sizes", SEMINORMAL),
     ("higcore/spectral/qr.py", 'other.__dict__["triangle"] = self.triangle.of(g)', "pass", SEMINORMAL),
     ("higcore/spectral/qr.py", "{reason}: singular vectors of the triangle", "{reason}", BIDIAGONAL),

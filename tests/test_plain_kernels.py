@@ -97,9 +97,12 @@ def test_shifted_systems(rng):
     w = rng.standard_normal((9, 3))
     for function in (seminormal._solve_shifted, seminormal._solve_shifted.__wrapped__):
         x = w.copy()
-        function(d, e, shifts, x, np.empty((9, 3)))
+        function(d, e, shifts, 1e-9, x, np.empty((9, 3)))
         for j, shift in enumerate(shifts):
             assert np.allclose((T + shift * np.eye(9)) @ x[:, j], w[:, j], rtol=1e-13)
+        x = np.ones((2, 1))  # of a singular T
+        function(np.ones(2), np.ones(1), np.zeros(1), 1e-9, x, np.empty((2, 1)))
+        assert np.isfinite(x).all()
 
 
 def test_squares_that_vanish():

@@ -170,7 +170,7 @@ HONEST = seminormal._solve_shifted, DenseJacobian.gram_product, seminormal.call
 
 def _scaled_solve(*args):
     HONEST[0](*args)
-    args[3][:] *= 1.01
+    args[4][:] *= 1.01
 
 
 BROKEN = {

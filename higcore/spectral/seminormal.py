@@ -122,7 +122,8 @@ class ShiftedSystems(NamedTuple):
         """(T + shifts_j)^(-1) w_j for w (n, k), or for one w (n, 1), as (n, k)."""
         x = np.empty((len(w), len(shifts)))
         x[:] = w
-        _solve_shifted(self.diagonal, self.off_diagonal, shifts, x, np.empty_like(x))
+        T, floor = (self.diagonal, self.off_diagonal), self.sigma_min**2 / 2
+        _solve_shifted(*T, shifts, floor, x, np.empty_like(x))
         return x
 
     def _rotate(self, x, side):
@@ -187,18 +188,19 @@ def _largest_ratio(dy, y):
 
 
 @lazy_njit
-def _solve_shifted(diagonal, off_diagonal, shifts, x, pivots):
+def _solve_shifted(diagonal, off_diagonal, shifts, floor, x, pivots):
     """x <- (T + shifts)^(-1) x by T + shift I = L D L^T, all shifts side by side.
 
-    T + shift I is positive definite: no pivot is exchanged.
+    T + shift I is positive definite: no pivot is exchanged, and none is below its least eigenvalue.
+    That of T is above the ``floor``, which keeps rounding errors from making a pivot 0.
     """
     n, k = x.shape
     for j in range(k):
-        pivots[0, j] = diagonal[0] + shifts[j]
+        pivots[0, j] = max(diagonal[0] + shifts[j], floor)
     for i in range(1, n):
         for j in range(k):
             factor = off_diagonal[i - 1] / pivots[i - 1, j]
-            pivots[i, j] = diagonal[i] + shifts[j] - factor * off_diagonal[i - 1]
+            pivots[i, j] = max(diagonal[i] + shifts[j] - factor * off_diagonal[i - 1], floor)
             x[i, j] -= factor * x[i - 1, j]
     for j in range(k):
         x[n - 1, j] /= pivots[n - 1, j]
