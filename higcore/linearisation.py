@@ -204,7 +204,7 @@ class StackedJacobian(_Jacobian):
     def gram_product(self, x: Array) -> Array:
         """Return J (J^T x) for x (m, k), float64: K x without what is lost where K is made.
 
-        Needs the row factors of all samples; takes no more than m^2 numbers beside them and x.
+        Needs the row factors of all samples, and some m^2 numbers beside them and x.
         """
         m, k = x.shape
         x = x.reshape(self.samples, self.outputs, k)
