@@ -196,6 +196,17 @@ def test_what_is_broken_is_noticed(broken, rng, monkeypatch):
     assert error(step, half_inverse_by_svd(J, g, -0.5, 1e-10)) < 1e-11
 
 
+@pytest.mark.parametrize("broken", ["reduction", "reflectors"])
+def test_what_is_broken_is_noticed_without_a_correction(broken, rng, monkeypatch):
+    J, g = conditioned(4, rng)
+    f, decomposition = Damped(10.0), decompose(DenseJacobian(J), g, "qr")
+    assert decomposition.apply(f)[1].detail == "1 poles, 0 of them corrected"
+    monkeypatch.setattr(*BROKEN[broken])
+    step, info = decompose(DenseJacobian(J), g, "qr").apply(f)
+    assert info.detail is None
+    assert error(step, by_svd(J, g, f)) < 1e-11
+
+
 def test_corrections_that_do_not_get_small(rng, monkeypatch):
     """By a product that is another one every time, if by less than K may be wrong."""
     J, g = conditioned(5, rng)

@@ -72,11 +72,9 @@ class ShiftedSystems(NamedTuple):
         """
         largest, least = self.sigma_max, self.sigma_min * (1 - self._spoilt())
         resolution = EPS * self.J.shape[1]
-        cutoff = f.cutoff(largest, resolution)
-        require(cutoff < least, "modes are cut")
         fractions, ends = f.fractions(least**2, largest**2), np.array([least, largest])
         same = np.allclose(fractions(ends**2), f.over_sigma(np, ends, resolution), 1e-6, 0.0)
-        require(same, "f is another one of the smallest modes")
+        require(same, "f cuts modes, or is another one of the smallest")
         constant, poles, residues, _ = fractions
         y = self._solve(poles, self.w[:, None])
         total = y @ residues
@@ -85,6 +83,7 @@ class ShiftedSystems(NamedTuple):
             total += self._corrections(poles[small], y[:, small], largest / least) @ residues[small]
         reflect(self.reflectors, self.scales, total, True)
         c = constant * self.g + total
+        cutoff = f.cutoff(largest, resolution)
         return self.J.rmatvec(c), HalfInverseInfo(
             method,
             rank=len(c),
