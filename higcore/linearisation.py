@@ -20,6 +20,7 @@ from .device.threads import computed_once
 from .losses import curvature_of, ridge_loss
 from .protocols import Network, Objective, Samples, Solver
 from .rows import OuterProductRows, add_gram, gram_block, symmetric
+from .sharing.ranks import ALONE
 from .spectral.ridge import Ridged
 from .spectral.units import exponents_of, largest_exponent
 from .validation import check_array, check_arrays, check_count, check_real, check_same_dtype
@@ -106,6 +107,8 @@ class StackedJacobian(_Jacobian):
     `scipy.sparse.linalg.LinearOperator` (`aslinearoperator`, `lsmr`, `svds`, ...).
     Memory: m sum(n_l) + b sum(n_l) numbers instead of m t, or tile / b of it.
     """
+
+    ranks: Any = ALONE  # who multiplies what K is made of
 
     def __init__(
         self, network: Network, theta: Array, tape: Any, S: Array, tile: int | None = None
@@ -269,7 +272,7 @@ class StackedJacobian(_Jacobian):
             for other in tiles[k:]:
                 right = left if other is part else self._factors(other)  # the same list: symmetric
                 rows, columns = (slice(s.start * r, s.stop * r) for s in (part, other))
-                gram_block(left, right, K[rows, columns], mirrored)
+                gram_block(left, right, K[rows, columns], mirrored, self.ranks)
                 if mirrored and other is not part:
                     K[columns, rows] = K[rows, columns].T
         return K
@@ -497,26 +500,24 @@ class Linearisation:
     @property
     def control(self) -> Array:
         """The network's output u (b, |u|), where a solver follows it."""
-        return self._passed().control
+        return self._of_two().control(self._tape)
 
     def network_gradient(self, u_bar: Array) -> Array:
         """Return (du/dtheta)^T u_bar (t,) for cotangents u_bar (b, |u|) of the control."""
-        tape = self._passed()
-        return self.model.network.backward(self.theta, tape.network, u_bar)
+        return self._of_two().network_gradient(self.theta, self._tape, u_bar)
 
     def solver_rows(self) -> Array:
         """Return S (b, |y|, |u|), S[i] = dy_i/du_i."""
-        tape = self._passed()
-        return self.model.solver.rows(tape.solver)
+        return self._of_two().solver_rows(self._tape)
 
-    def _passed(self):
-        """The tapes of network and solver, where these two are the model."""
+    def _of_two(self):
+        """The model, where it is a network and then a solver."""
         if self.problem.solver is None:
             raise TypeError(
                 "this takes a problem whose network comes before its solver; "
-                f"{type(self.model).__name__} has its network inside"
+                f"{type(self.problem.network).__name__} has its network inside"
             )
-        return self._tape
+        return self.model
 
     def jacobian(self, tile: int | None = None) -> StackedJacobian:
         """Return J as a `StackedJacobian` (m, t); with ``tile``, row factors of few samples."""

@@ -130,13 +130,23 @@ class NetworkThenSolver:
         u_bar = self.solver.backward(tape.solver, y_bar)
         return self.network.backward(theta, tape.network, u_bar)
 
+    def network_gradient(self, theta: Array, tape: Passed, u_bar: Array) -> Array:
+        """Return (du/dtheta)^T u_bar (t,), u_bar (b, |u|): one pass back through the network."""
+        return self.network.backward(theta, tape.network, u_bar)
+
+    def control(self, tape: Passed) -> Array:
+        """Return u (b, |u|)."""
+        return tape.control
+
+    def solver_rows(self, tape: Passed) -> Array:
+        """Return S (b, |y|, |u|), S[i] = dy_i/du_i."""
+        return self.solver.rows(tape.solver)
+
     def jacobian(
         self, theta: Array, tape: Passed, y: Array, tile: int | None = None
     ) -> StackedJacobian:
         """Return J, for which the network pulls the rows of the solver back."""
-        return StackedJacobian(
-            self.network, theta, tape.network, self.solver.rows(tape.solver), tile
-        )
+        return StackedJacobian(self.network, theta, tape.network, self.solver_rows(tape), tile)
 
 
 class WithControl:

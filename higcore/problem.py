@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, SupportsIndex, overload
 
@@ -17,6 +17,8 @@ from .linearisation import Linearisation
 from .losses import Penalised, check_is_loss, ridge_loss, target_size
 from .model import Model, NetworkThenSolver, WithControl
 from .protocols import Loss, Network, Solver
+from .sharing.model import SharedModel
+from .sharing.ranks import ALONE, Alone, Ranks
 from .validation import (
     check_arrays,
     check_callable,
@@ -258,6 +260,8 @@ class Problem:
         Whether g = dL/dy is divided by the batch size (L a mean), or not (L a sum).
     ridge : float
         w >= 0 of a penalty w/2 |theta|^2 in L; see `regularised`.
+    ranks : object
+        The processes that share the samples; see `shared`.
 
     Notes
     -----
@@ -273,6 +277,7 @@ class Problem:
     batch_mean: bool = True
     name: str = "problem"
     ridge: float = 0.0
+    ranks: Alone | Ranks = field(default=ALONE, repr=False, compare=False)
 
     __eq__ = same_fields
 
@@ -285,8 +290,8 @@ class Problem:
             raise TypeError(f"train must be a Batch or FreshData, got {type(self.train).__name__}")
         for name, batch in {"train": self.sample, "test": self.test}.items():
             self.check_batch(name, batch)
-            for field in fields(batch):
-                check_finite(f"{name}.{field.name}", getattr(batch, field.name))
+            for part in fields(batch):
+                check_finite(f"{name}.{part.name}", getattr(batch, part.name))
         self.check_like_train("test.x", self.test.x)
 
     def _check_model(self) -> None:
@@ -311,7 +316,8 @@ class Problem:
     def model(self) -> Any:
         """What gives y: the network and then the solver, or what stands in their place."""
         network: Any = self.network
-        return network if self.solver is None else NetworkThenSolver(network, self.solver)
+        model = network if self.solver is None else NetworkThenSolver(network, self.solver)
+        return SharedModel(model, self.ranks) if isinstance(self.ranks, Ranks) else model
 
     @property
     def size(self) -> int:
@@ -484,3 +490,28 @@ class Problem:
     def on(self, device: str) -> Problem:
         """Return the same problem with its data on ``device``, ``"cpu"`` or ``"gpu"``."""
         return replace(self, train=self.train.on(device), test=self.test.on(device))
+
+    def shared(self, comm: Any, *, cuda_aware: bool = False) -> Problem:
+        """Return the same problem with the samples of every batch shared among the ranks of MPI.
+
+        All ranks run the same program: the same `fit`, or `linearise` and `half_inverse`, with the
+        same seed, data, theta and optimizer. Each marches, sweeps and pulls back consecutive
+        samples of a batch, and multiplies its share of K = J J^T. Outputs, row factors and K are
+        gathered by all, and the rest is done by each of them as by a process alone: loss,
+        decomposition, J^T c, the optimizer's state. First-order optimizers and ``"lanczos"`` gather
+        no rows; of J^T w, a sum over samples, they take one over ranks. What is estimated, saved
+        and resumed is that of the problem itself.
+
+        In `fit` the first rank tells time and Ctrl-C to the others, and alone warns, shows progress
+        and calls the callbacks, which are to take the problem that is not shared, as nobody answers
+        them. Every rank returns the `Result`. What one rank raises, all raise. Cores are shared out
+        among the ranks of a machine.
+
+        Parameters
+        ----------
+        comm : mpi4py.MPI.Comm
+            Such as ``MPI.COMM_WORLD``. Needs the extra ``mpi``.
+        cuda_aware : bool
+            Whether this MPI takes arrays on a GPU; by default they go through the host.
+        """
+        return replace(self, ranks=Ranks(comm, cuda_aware))

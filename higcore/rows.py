@@ -7,7 +7,7 @@ used (one for a dense layer), n_in and n_out its widths.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.linalg.blas import dsyrk
@@ -15,6 +15,7 @@ from scipy.linalg.blas import dsyrk
 from .backend import Array, array_module, is_host, module_of, to_host
 from .device.threads import blas_limits, run_threaded
 from .kernels import lazy_njit
+from .sharing.ranks import ALONE
 from .spectral.units import exponents_of
 
 CHUNK_BYTES = 2**19  # of a product before it is added to K: it must stay in a core's cache
@@ -238,20 +239,26 @@ def gram_definition(left: Layers, right: Layers, out: Array) -> None:
         _add(out, product, k == 0)
 
 
-def gram_in_chunks(left: Layers, right: Layers, out: Array, mirrored: bool) -> None:
+def gram_in_chunks(
+    left: Layers, right: Layers, out: Array, mirrored: bool, ranks: Any = ALONE
+) -> None:
     """`gram_definition` chunk by chunk of rows, each finished while it is in cache.
 
     Chunks go to threads, each of which multiplies with NumPy's BLAS on one thread. If right is
     left, only the upper triangle is computed, and then copied below the diagonal if ``mirrored``.
+    Of several ``ranks`` each computes some of the chunks.
     """
     r, symmetric = left[0].delta.shape[1], right is left
     terms = [term for pair in zip(left, right, strict=True) for term in gram_terms(*pair)]
     rows = r * max(1, CHUNK_BYTES // (8 * r * out.shape[1]))
 
+    def chunk_of(lo):
+        return out[lo : lo + rows, lo if symmetric else 0 :]
+
     def finish(lo):
         hi = min(lo + rows, len(out))
         left_of = lo if symmetric else 0
-        chunk = out[lo:hi, left_of:]
+        chunk = chunk_of(lo)
         product = np.empty(chunk.shape)
         for k, (delta, other, inputs) in enumerate(terms):
             np.matmul(delta[lo:hi], other[left_of:].T, out=product)
@@ -263,8 +270,11 @@ def gram_in_chunks(left: Layers, right: Layers, out: Array, mirrored: bool) -> N
         if symmetric and mirrored:
             _mirror(out, lo, hi, 32)
 
+    starts = range(0, len(out), rows)
     with blas_limits():
-        run_threaded(finish, range(0, len(out), rows))
+        ranks.together(lambda: run_threaded(finish, ranks.dealt(starts)))
+    if ranks.exchange([chunk_of(lo) for lo in starts]) and symmetric and mirrored:
+        _mirror(out, 0, len(out), 32)
 
 
 def _add(chunk, product, first):
@@ -312,12 +322,15 @@ def symmetric(lower: Array) -> Array:
     return lower.T
 
 
-def gram_block(left: Layers, right: Layers, out: Array, mirrored: bool = True) -> None:
+def gram_block(
+    left: Layers, right: Layers, out: Array, mirrored: bool = True, ranks: Any = ALONE
+) -> None:
     """Write left right^T to out, by the fastest way there is where the factors live.
 
-    Where right is left and not ``mirrored``, what is below the diagonal may be left undefined.
+    Where right is left and not ``mirrored``, what is below the diagonal may be left undefined. On a
+    device, each of several ``ranks`` computes all of it.
     """
     if is_host(out):
-        gram_in_chunks(left, right, out, mirrored)
+        gram_in_chunks(left, right, out, mirrored, ranks)
     else:
         gram_definition(left, right, out)

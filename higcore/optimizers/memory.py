@@ -28,6 +28,7 @@ from ..half_inverse import (
 from ..linearisation import Linearisation, rows_of_part
 from ..problem import Problem
 from ..protocols import Objective, Optimizer
+from ..sharing.ranks import ALONE
 from ..spectral import lanczos
 from ..spectral.filters import Filter
 from ..validation import check_choice, check_count, check_real
@@ -197,18 +198,26 @@ def fitting_tile(
         options: dict[str, Any] = {"method": method, "tau": tau, "products": products}
         return memory_estimate(problem, samples, tile=tile, **options).total
 
+    ranks = getattr(problem, "ranks", ALONE)  # optional in an `Objective`
+    beside = ranks.beside if memory_limit is None else 1
+
+    def lacking(samples, tile):
+        """None, or what each of the ranks that share this memory can have."""
+        needed = beside * needed_by(samples, tile)
+        there = ranks.agreed(short_of_memory(needed, problem.sample.x, memory_limit))
+        return None if there is None else there / beside
+
     def fits(samples, tile):
-        return short_of_memory(needed_by(samples, tile), problem.sample.x, memory_limit) is None
+        return lacking(samples, tile) is None
 
     if fits(batch, None):
         return None
     least = 1 if hasattr(problem.network, "part") else None  # which is optional
-    needed = needed_by(batch, least)
-    there = short_of_memory(needed, problem.sample.x, memory_limit)
+    there = lacking(batch, least)
     if there is None:
         return largest_batch(lambda tile: fits(batch, tile), batch)
     best = largest_batch(lambda samples: fits(samples, least), batch)
-    raise _step_does_not_fit(batch, needs(needed, there), best)
+    raise _step_does_not_fit(batch, needs(needed_by(batch, least), there), best)
 
 
 def plan_step(

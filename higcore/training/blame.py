@@ -17,10 +17,13 @@ from ..linearisation import Linearisation
 from ..model import NetworkThenSolver
 from ..problem import NETWORK, SOLVER, FreshData, Problem
 from ..protocols import Optimizer
+from ..sharing.model import SharedModel
+from ..sharing.ranks import Ranks
 from ..spectral.spectrum import DecompositionError
 from .updates import Updates
 
 DECOMPOSITION = "a decomposition"
+CALLERS = {part.__module__ for part in (Linearisation, NetworkThenSolver, SharedModel, Ranks)}
 PACKAGES = ("higcore", "nets", "solvers")
 NETWORK_METHODS = (*NETWORK, "tangent", "part")
 LOSS = ("value", "gradient", "curvatures", "target_size")
@@ -43,7 +46,7 @@ def origin(error: BaseException, problem: Problem, optimizer: Optimizer) -> str:
     modules = [frame.f_globals.get("__name__", "") for frame in frames]
     ours = [name for name in modules if name.startswith("higcore.")]
     innermost = [name for name in ours if name != "higcore.validation"][-1:]  # whose door it was
-    if innermost in ([Linearisation.__module__], [NetworkThenSolver.__module__]):
+    if innermost and innermost[0] in CALLERS:
         return ""  # it calls all parts: one that leaves no frame, as compiled code
     failed = isinstance(error, (DecompositionError, np.linalg.LinAlgError))
     if failed and innermost != [Updates.__module__]:  # which call the optimizer

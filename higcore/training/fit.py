@@ -144,14 +144,16 @@ def fit(
     interval = _interval(evaluate_every)
     _check_validation(problem, validation)
     problem = _in_order(problem, shuffle, seed)
-    with held_back() as interrupts:
+    ranks = problem.ranks
+    with held_back(ranks.is_first) as interrupts:
         agreed = identity(problem, optimizer, batch, seed, validation)
         earlier = _beginning(problem, optimizer, theta, resume, agreed, other_data)
         updates = Updates(problem, optimizer, earlier, diagnostics)
         callbacks = tuple(on_step), tuple(on_epoch)
         run = Run(updates, budget, interval, patience, validation, *callbacks)
         result = _complete(run, interrupts, progress)
-    if interrupts.pending and result.status != "interrupted":  # in the last evaluation
+    pending = ranks.agreed(interrupts.pending)  # in the last evaluation
+    if pending and result.status != "interrupted":
         message = f"{MESSAGES['interrupted']} {result.message}"
         result = replace(result, status="interrupted", message=message)
     cause, run.cause = run.cause, None  # whose frames hold the run
@@ -167,9 +169,11 @@ def _complete(run: Run, interrupts: Interrupts, progress: bool) -> Result:
     policy = thread_policy(2 * batch * size, min(batch * problem.output_size, size))
     # Overflow is met by the finiteness checks, not by warnings.
     quiet = np.errstate(over="ignore", invalid="ignore")
-    shown = progress_line(progress, type(optimizer).__name__, run.spent()[0])
+    shown = progress_line(
+        progress and problem.ranks.is_first, type(optimizer).__name__, run.spent()[0]
+    )
     try:
-        with quiet, policy, shown as show:
+        with problem.ranks.at_work(), quiet, policy, shown as show:
             return within_memory(
                 lambda: run.complete(show, interrupts),
                 lambda reason: ran_out_of_memory(problem, batch, optimizer, reason),

@@ -13,12 +13,17 @@ SAID = b"\nEnding after this step; press Ctrl-C again to end at once.\n"
 
 
 class Interrupts:
-    """A handler of SIGINT that remembers the first Ctrl-C and raises at those that follow."""
+    """A handler of SIGINT that remembers the first Ctrl-C and raises at those that follow.
 
-    def __init__(self) -> None:
-        self.pending = False
+    Of several processes that make one run, those that do not ``decide`` leave it to the one.
+    """
+
+    def __init__(self, decides: bool = True) -> None:
+        self.pending, self.decides = False, decides
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self.decides:
+            return
         if self.pending:
             signal.default_int_handler(number, frame)
         self.pending = True
@@ -27,7 +32,7 @@ class Interrupts:
 
 
 @contextmanager
-def held_back() -> Iterator[Interrupts]:
+def held_back(decides: bool = True) -> Iterator[Interrupts]:
     """Hold Ctrl-C back for the block, which looks whether one is ``pending``.
 
     A handler of somebody else's is left alone, and a thread that is not the main one meets no
@@ -42,7 +47,7 @@ def held_back() -> Iterator[Interrupts]:
     ):
         yield Interrupts()
     else:
-        handler = Interrupts()
+        handler = Interrupts(decides)
         signal.signal(signal.SIGINT, handler)
         try:
             yield handler

@@ -6,7 +6,7 @@ import logging
 import math
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -54,6 +54,7 @@ class Run:
     def __post_init__(self) -> None:
         updates = self.updates
         self.problem, self.clock, self.earlier = updates.problem, updates.clock, updates.earlier
+        self.ranks = self.problem.ranks
         self.steps_per_epoch = self.problem.steps_per_epoch(updates.batch)
         self.history, state = History(self.earlier.history), self.earlier.state
         self.best = self.earlier.best
@@ -73,11 +74,15 @@ class Run:
     def complete(self, show: Show, interrupts: Interrupts) -> Result:
         """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
         try:
-            result = self.finish(*self.ending(lambda: self.train(show, interrupts)))
-        except BaseException:  # what goes through leaves its last state behind, if it has one
+            train = partial(self.train, show, interrupts)
+            result = self.finish(*self.ending(lambda: self.ranks.together(train)))
+        except BaseException as error:
+            # What goes through leaves its last state behind, if it has one.
             self.updates.go_back()
             if self.steps > self.earlier.steps:
                 self.hand_over(self.result())
+            if not isinstance(error, Exception):
+                self.ranks.end_all()
             raise
         return self.hand_over(result)
 
@@ -85,8 +90,8 @@ class Run:
         """Step until something raises `Ended`, or worse."""
         self.catch_up()
         while self.spent()[0] < 1:
-            if interrupts.pending:
-                raise KeyboardInterrupt
+            if self.ranks.agreed(interrupts.pending):
+                raise Ended("interrupted", "")
             self.updates.advance()
             with self.clock.paused():
                 self.call(self.on_step)
@@ -175,6 +180,10 @@ class Run:
 
     def call(self, callbacks: Sequence[Callback]) -> None:
         """Hand the run so far to all of the callbacks; one that asks to stop ends it."""
+        self.ranks.together(lambda: self.ask(callbacks if self.ranks.is_first else ()))
+
+    def ask(self, callbacks: Sequence[Callback]) -> None:
+        """The same on the one rank that does."""
         result = self.result() if callbacks else self.earlier
         asked = [self.asks_to_stop(callback, result) for callback in callbacks]
         if any(asked):
@@ -192,6 +201,14 @@ class Run:
 
     def hand_over(self, result: Result) -> Result:
         """Give the end of the run to the callbacks that wait for it; the `Result` after that."""
+        found = self.ranks.together(
+            lambda: self.hand_to_callbacks(result) if self.ranks.is_first else result
+        )
+        status, message = self.ranks.agreed((found.status, found.message))
+        return found if status == found.status else replace(found, status=status, message=message)
+
+    def hand_to_callbacks(self, result: Result) -> Result:
+        """The same on the one rank that does."""
         once = {id(callback): callback for callback in (*self.on_step, *self.on_epoch)}
         waiting = [getattr(callback, "finish", None) for callback in once.values()]
         for finish in filter(callable, waiting):
@@ -207,7 +224,8 @@ class Run:
     def ending(self, action: Callable[[], object]) -> tuple[str, str]:
         """What ended ``action()``, as status and reason; ("", "") if nothing did.
 
-        Arguments that turn out to be bad ones before there is anything to lose are raised.
+        Arguments that turn out to be bad ones before there is anything to lose are raised. A Ctrl-C
+        that was not held back ends all ranks at once, as they cannot meet any more.
         """
         try:
             action()
@@ -218,11 +236,13 @@ class Run:
         except MemoryError:  # `fit` says which batch would fit
             raise
         except KeyboardInterrupt:
+            self.ranks.end_all()
             return "interrupted", ""
         except Exception as error:
             if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+                self.ranks.end_all()
                 return "interrupted", ""  # what compiled code makes of one
-            if self.steps == self.earlier.steps and is_own_check(error):
+            if self.steps == self.earlier.steps and self.ranks.agreed(is_own_check(error)):
                 raise
             return self.blame(error, origin(error, self.problem, self.updates.optimizer))
         return "", ""
@@ -237,7 +257,7 @@ class Run:
 
     def finish(self, status: str, reason: str) -> Result:
         """The `Result` at the end, with a last row of the history unless Ctrl-C comes again."""
-        last, why = self.ending(self.last_row)
+        last, why = self.ending(lambda: self.ranks.together(self.last_row))
         good = ("budget", "stopped") if last == "raised" else ("budget",)
         if last and (status in good or last in ("non-finite", "interrupted")):
             status, reason = last, why

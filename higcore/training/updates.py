@@ -96,7 +96,7 @@ class Updates:
         if not math.isfinite(float(self.sum_on_device)):
             self.make_again(self.state.steps)
             return
-        now = self.clock.read()
+        now = self.problem.ranks.agreed(self.clock.read())
         self.step_times.extend([(now - self.finite.state.seconds) / made] * made)
         self.trust(self.state._replace(seconds=now))
 
@@ -132,7 +132,7 @@ class Updates:
         watch("theta after the step", new.theta)
         for name, array in new.optimizer_arrays.items():
             watch(f"the optimizer's {name}", array)
-        self.state = new._replace(seconds=self.clock.read())
+        self.state = new._replace(seconds=self.problem.ranks.agreed(self.clock.read()))
         self.first_step_seconds = self.first_step_seconds or self.state.seconds
         self.count_fallback(info)
         if self.diagnosed:
