@@ -121,7 +121,7 @@ class Ranks:
         try:
             found = work()
         except Exception as error:
-            if not getattr(error, "of_all_ranks", False):
+            if not any(getattr(e, "of_all_ranks", False) for e in (error, error.__cause__)):
                 self._meet(seen, error)
             raise
         self._meet(seen)
@@ -177,9 +177,14 @@ class Ranks:
     # Who does what
 
     def share(self, count: int) -> Share:
-        """Return the `Share` of so many samples; ranks have consecutive ones, as many as others."""
-        ends = [count * k // self.count for k in range(self.count + 1)]
-        return self._share(ends)
+        """Return the `Share` of so many samples; ranks have consecutive ones, about as many each.
+
+        Where there are enough, they come in pairs. BLAS computes two columns at a time, and an odd
+        one in another way: of pairs all results have the bits that they have in a whole batch.
+        """
+        unit = 2 if count >= 2 * self.count else 1
+        ends = [unit * round(count * k / (unit * self.count)) for k in range(self.count)]
+        return self._share([*ends, count])
 
     def share_of(self, whole: Share, samples: slice) -> Share:
         """Return that of a slice of samples; ``own`` counts from the first that this rank has."""
