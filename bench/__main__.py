@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ from higcore.device.gpu import DEVICES, choose_device
 from higcore.half_inverse import METHODS, TRUNCATIONS
 from higcore.optimizers.memory import fitting_tile
 
-from . import records
+from . import ranks, records
 from .experiments import EXPERIMENTS, FIELDS, LOOPS, OPTIMIZERS, VARIANTS, Setting, choose
 from .experiments.setting import compile_step
 from .reproduction import command_line
@@ -46,6 +47,14 @@ def main():
     """Train networks through physics solvers; draw and tabulate what came out."""
 
 
+class Shareable(click.Command):
+    """A command that with --shared is one run of all ranks; ``ctx.obj`` is their communicator."""
+
+    def invoke(self, ctx):
+        with ranks.all_together() if ctx.params["shared"] else nullcontext() as ctx.obj:
+            return super().invoke(ctx)
+
+
 RUN_FILE = click.Path(exists=True, dir_okay=False)
 
 
@@ -72,7 +81,7 @@ def describe_variants():
     return "; ".join(f"{problem}: {', '.join(known)}" for problem, known in VARIANTS.items())
 
 
-@main.command()
+@main.command(cls=Shareable)
 @click.argument("problem", type=PROBLEM)
 @click.option("--optimizer", type=choice(OPTIMIZERS), default="hig")
 @click.option("--variant", help="Named alternative of the problem: " + describe_variants())
@@ -97,10 +106,12 @@ def describe_variants():
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
 @click.option("--resume", type=RUN_FILE, help="Go on from a checkpoint (.npz).")
 @click.option("--start-from", type=RUN_FILE, help="Begin with the network of a checkpoint.")
+@click.option("--shared", is_flag=True, help="Share the samples among the ranks of mpiexec.")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on a line.")
+@click.pass_obj
 def train(
-    problem, optimizer, variant, seconds, steps, epochs, patience, diagnostics, seed, dtype, device,
-    out, resume, start_from, as_json, **options,
+    comm, problem, optimizer, variant, seconds, steps, epochs, patience, diagnostics, seed, dtype,
+    device, out, resume, start_from, shared, as_json, **options,
 ):  # fmt: skip
     """Train PROBLEM and leave checkpoint, JSON and pictures in the --out folder.
 
@@ -141,9 +152,12 @@ def train(
             resume=run,
             checkpoint=resume,
             theta=theta,
+            comm=comm,
             progress=True,
         )
     say(str(result))
+    if shared and comm.rank:
+        sys.exit(exit_status([result.status]))  # the first rank leaves the files
     if missing := runs.leave_files(Path(out), stem, experiment, task, result, record):
         remark(missing)
     say(f"Files: {Path(out) / stem}.*")

@@ -77,7 +77,7 @@ def oscillators():
 def problems():
     """A small one of every kind."""
     box, longer = QuantumDipole(points=8, steps=24), QuantumDipole(points=18, steps=12)
-    yield Toy(samples=40).problem()
+    yield Toy(samples=24).problem()
     yield oscillators()
     yield LinearChain(OscillatorChain(steps=6, dt=0.5, cubic=0.0, linear=0.2), **SMALL).problem()
     yield Dipole(box, **SMALL).problem()

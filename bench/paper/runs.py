@@ -25,9 +25,12 @@ from . import figures
 
 
 def train(
-    experiment, problem, setting, *, seed, device, out=None, stem="run", checkpoint=None, **options
-):
+    experiment, problem, setting, *, seed, device, out=None, stem="run", checkpoint=None, comm=None,
+    **options,
+):  # fmt: skip
     """Train and return (result, record); with ``out``, save the run there from time to time.
+
+    With ``comm``, of MPI, the samples are shared among its ranks.
 
     ``checkpoint`` is the path that ``resume`` was loaded from: its part of the run may have left a
     JSON file beside it or in ``out``, with what was recorded then.
@@ -39,8 +42,9 @@ def train(
     callbacks = [recorder] if recorder else []
     if out:
         callbacks.append(Checkpoints(Path(out) / f"{stem}.npz"))
+    shared = problem if comm is None else problem.shared(comm)
     result = fit(
-        problem, setting.optimizer, batch=setting.batch, seed=seed, on_epoch=callbacks, **options
+        shared, setting.optimizer, batch=setting.batch, seed=seed, on_epoch=callbacks, **options
     )
     record = records.summary(problem, setting, result, seed, device)
     record["curve"] = records.curve(result)
