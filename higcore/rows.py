@@ -273,7 +273,7 @@ def gram_in_chunks(
     starts = range(0, len(out), rows)
     with blas_limits():
         ranks.together(lambda: run_threaded(finish, ranks.dealt(starts)))
-    if ranks.exchange([chunk_of(lo) for lo in starts]) and symmetric and mirrored:
+    if ranks.exchange(chunk_of, starts) and symmetric and mirrored:
         _mirror(out, 0, len(out), 32)
 
 

@@ -244,7 +244,7 @@ def check_what_is_raised_outside_of_a_batch():
                 raise LookupError("this rank alone")
             return super().update(linearisation, state)
 
-    result = fit(oscillators().shared(COMM), Stumbling(), steps=9)
+    result = fit(oscillators().shared(COMM), Stumbling(), batch=12, steps=9)
     assert result.status == "raised"
     assert result.steps == 3
     assert "this rank alone" in result.message
@@ -317,7 +317,7 @@ def check_clock_and_interrupts_are_those_of_the_first_rank():
                 os.kill(os.getpid(), signal.SIGINT)
             return super().update(linearisation, state)
 
-    result = fit(problem, Interrupted(), steps=9)
+    result = fit(problem, Interrupted(), batch=12, steps=9)
     assert result.status == ("budget" if COMM.size > 1 else "interrupted")
 
 

@@ -1,16 +1,24 @@
 """One run on several ranks of MPI: the bits of one process, and an end for all when one ends."""
 
+import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from bench.experiments.oscillators import Oscillators
 from higcore import load_checkpoint
+from higcore.backend import to_host
+from higcore.sharing.ranks import Ranks
+from solvers import OscillatorChain
 
 SCRIPT = Path(__file__).with_name("shared_runs.py")
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
@@ -31,12 +39,112 @@ from bench.__main__ import main
 main()
 """
 
-pytestmark = pytest.mark.skipif(MPIEXEC is None, reason="no mpiexec")
+needs_mpi = pytest.mark.skipif(
+    MPIEXEC is None or importlib.util.find_spec("mpi4py") is None, reason="no mpiexec, or no mpi4py"
+)
 
 
-@pytest.fixture(autouse=True)
-def ranks_can_meet():
-    pytest.importorskip("mpi4py")
+class Thread:
+    """A communicator whose ranks are threads, with what is asked of one of mpi4py's."""
+
+    def __init__(self, rank, said, barrier):
+        self.rank, self.said, self.barrier = rank, said, barrier
+
+    def Get_rank(self):
+        return self.rank
+
+    def Get_size(self):
+        return len(self.said)
+
+    def allgather(self, value):
+        self.said[self.rank] = value
+        self.barrier.wait(30)
+        found = [*self.said]
+        self.barrier.wait(30)
+        return found
+
+    def bcast(self, value):
+        return self.allgather(value)[0]
+
+    def Allreduce(self, own, total):
+        total[:] = sum(self.allgather(own))
+
+    def Allgather(self, own, found):
+        found[:] = np.concatenate(self.allgather(own))
+
+    def Allgatherv(self, own, found):
+        array, counts = found
+        parts = self.allgather(own)
+        assert [part.size for part in parts] == counts
+        array.reshape(-1)[:] = np.concatenate([part.reshape(-1) for part in parts])
+
+    def Alltoall(self, own, found):
+        parts = [part.reshape(len(self.said), -1)[self.rank] for part in self.allgather(own)]
+        found[:] = np.concatenate(parts)
+
+    def Abort(self, status):
+        self.barrier.abort()
+
+
+def on_threads(count, work):
+    """What ``work(comm)`` returns on every rank."""
+    said, barrier = [None] * count, threading.Barrier(count)
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(work, [Thread(rank, said, barrier) for rank in range(count)]))
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_samples_are_shared_evenly_and_in_pairs(ranks):
+    def shares(comm):
+        ours = Ranks(comm)
+        found = [ours.share(count) for count in range(1, 40)]
+        parts = [ours.share_of(found[20], slice(lo, lo + 4)) for lo in range(0, 21, 4)]
+        return found, parts
+
+    for count, of_ranks in zip(
+        range(1, 40), zip(*(f for f, _ in on_threads(ranks, shares)), strict=True), strict=True
+    ):
+        counts = of_ranks[0].counts
+        assert sum(counts) == count
+        assert max(counts) - min(counts) <= 3
+        if count >= 2 * ranks:
+            assert all(n % 2 == 0 for n in counts[:-1])
+            assert 1 not in counts
+        held = [np.arange(count)[share.own] for share in of_ranks]
+        kept = [some[:n] for some, n in zip(held, counts, strict=True)]
+        assert np.concatenate(kept).tolist() == list(range(count))
+        assert all(map(len, held))  # a rank without samples computes one that is dropped
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("samples", [1, 2, 7])
+def test_every_backend(ranks, samples, xp):
+    """K, products with J and the gradient, of ranks and alone; sums are not magnified here."""
+    device = "cpu" if xp is np else "gpu"
+    problem = Oscillators(OscillatorChain(steps=6), samples=8, test_samples=2).problem().on(device)
+    theta = xp.asarray(problem.network.init(np.random.default_rng(0), np.float64))
+
+    def found(comm):
+        ours = problem if comm is None else problem.shared(comm)
+        at = ours.linearise(theta, ours.batch(0, samples))
+        J, g = at.jacobian(), at.loss_gradient.reshape(-1)
+        u, y = ours.predict(theta, ours.test)
+        arrays = [at.gradient(), J.gram(), J.rmatvec(g), J.matvec(theta), at.tangent(theta), u, y]
+        arrays += [at.control, at.solver_rows(), at.network_gradient(at.control)]
+        return [to_host(array) for array in arrays]
+
+    alone = found(None)
+    for of_rank in on_threads(ranks, found):
+        for one, other in zip(alone, of_rank, strict=True):
+            assert np.allclose(one, other, 0, 1e-13 * abs(one).max())
+
+
+def test_a_communicator_is_asked_for():
+    problem = Oscillators(samples=8, test_samples=2).problem()
+    with pytest.raises(TypeError, match="comm must have Get_rank"):
+        problem.shared(4)
+    with pytest.raises(TypeError, match="cuda_aware must be"):
+        on_threads(1, lambda comm: problem.shared(comm, cuda_aware="yes"))
 
 
 def started(folder, count, *arguments):
@@ -55,6 +163,7 @@ def ended(process, within=120):
     return process.returncode, out, err
 
 
+@needs_mpi
 @pytest.mark.parametrize("count", [2, 3])
 def test_ranks_find_what_one_process_finds(tmp_path, count):
     status, out, err = ended(started(tmp_path, count, "-m", "mpi4py", str(SCRIPT)))
@@ -62,6 +171,7 @@ def test_ranks_find_what_one_process_finds(tmp_path, count):
     assert out.count(" s check_") == SCRIPT.read_text().count("\ndef check_")
 
 
+@needs_mpi
 def test_the_command_line(tmp_path):
     """One file each, one voice, and a checkpoint that one process goes on from."""
     status, out, err = ended(started(tmp_path, 2, "-m", "bench", *TRAIN, "--steps", "4", "--json"))
@@ -76,6 +186,7 @@ def test_the_command_line(tmp_path):
     assert load_checkpoint(path).steps == 6
 
 
+@needs_mpi
 def test_bad_arguments_are_said_once(tmp_path):
     status, out, err = ended(started(tmp_path, 2, "-m", "bench", *TRAIN, "--lr", "-1"), SOON)
     assert status != 0
@@ -83,6 +194,7 @@ def test_bad_arguments_are_said_once(tmp_path):
     assert "Traceback" not in out + err
 
 
+@needs_mpi
 def test_a_full_disk_ends_all(tmp_path):
     """With a message; the last checkpoint is as it was."""
     assert ended(started(tmp_path, 2, "-m", "bench", *TRAIN, "--steps", "3"))[0] == 0
@@ -94,6 +206,7 @@ def test_a_full_disk_ends_all(tmp_path):
     assert load_checkpoint(path).steps == 3
 
 
+@needs_mpi
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_rank_that_is_killed_ends_all(tmp_path, which):
     process = started(tmp_path, 2, "-c", SAY_WHO, *TRAIN, "--seconds", "60")

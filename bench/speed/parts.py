@@ -18,7 +18,7 @@ from higcore.half_inverse import SQUARING
 
 from ..experiments import EXPERIMENTS
 from ..paper import tables
-from . import crossovers, figures, peers, race, sweeps
+from . import crossovers, figures, peers, race, shared, sweeps
 from .contestants import experiment
 from .profile import profile
 
@@ -160,6 +160,7 @@ PARTS = {
     "crossovers": crossover,
     "sweeps": growth,
     "own": own,
+    "ranks": shared.by_ranks,
 }
 
 

@@ -54,8 +54,8 @@ class Alone:
         """Return all of them."""
         return items
 
-    def exchange(self, parts: Sequence[Array]) -> bool:
-        """Return False: nothing was missing."""
+    def exchange(self, part: Callable[[T], Array], items: Sequence[T]) -> bool:
+        """Return False: nothing is missing."""
         return False
 
     def end_all(self) -> None:
@@ -231,25 +231,29 @@ class Ranks:
         sent = self._sent(padded)
         found = module_of(sent).empty_like(sent)
         self.comm.Alltoall(sent, found)
-        own = found.reshape(self.count, part).sum(axis=0)
-        self.comm.Allgather(own, sent)
+        self.comm.Allgather(self._sent(found.reshape(self.count, part).sum(axis=0)), sent)
         return self._received(sent, array)[:t]
 
-    def exchange(self, parts: Sequence[Array]) -> bool:
-        """Fill in what others have computed of parts, float64 on the host, as they were `dealt`."""
+    def exchange(self, part: Callable[[T], Array], items: Sequence[T]) -> bool:
+        """Fill in the parts that others have computed; True if there are others.
+
+        ``part(item)`` is an array in float64 on the host, of an item as they were `dealt`.
+        """
+        parts = [part(item) for item in items]
         turns = [self._turn(k) for k in range(len(parts))]
-        sizes = [sum(part.size for part, t in zip(parts, turns, strict=True) if t == rank)
-                 for rank in range(self.count)]  # fmt: skip
-        own = [part.reshape(-1) for part in self.dealt(parts)]
+        sizes = [0] * self.count
+        for array, turn in zip(parts, turns, strict=True):
+            sizes[turn] += array.size
+        own = [array.reshape(-1) for array in self.dealt(parts)]
         found = np.empty(sum(sizes))
         self.comm.Allgatherv(np.concatenate([*own, found[:0]]), (found, sizes))
         places = np.cumsum([0, *sizes])[:-1]
-        for part, turn in zip(parts, turns, strict=True):
+        for array, turn in zip(parts, turns, strict=True):
             place = places[turn]
             if turn != self.rank:
-                part[:] = found[place : place + part.size].reshape(part.shape)
-            places[turn] += part.size
-        return True
+                array[:] = found[place : place + array.size].reshape(array.shape)
+            places[turn] += array.size
+        return self.count > 1
 
     def _sent(self, array):
         """An array in the form that MPI takes."""
