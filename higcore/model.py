@@ -127,8 +127,7 @@ class NetworkThenSolver:
 
     def backward(self, theta: Array, tape: Passed, y_bar: Array) -> Array:
         """Return theta_bar (t,): one pass back through the solver, then the network."""
-        u_bar = self.solver.backward(tape.solver, y_bar)
-        return self.network.backward(theta, tape.network, u_bar)
+        return self.network_gradient(theta, tape, self.solver.backward(tape.solver, y_bar))
 
     def network_gradient(self, theta: Array, tape: Passed, u_bar: Array) -> Array:
         """Return (du/dtheta)^T u_bar (t,), u_bar (b, |u|): one pass back through the network."""

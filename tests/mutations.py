@@ -58,6 +58,15 @@ SCHEDULED, OTHER_DATA = "tests/test_scheduled.py", "tests/test_other_data.py"
 CONTESTS = "tests/test_peers.py::test_steps_of_contests_are_the_same"
 RACED = "tests/test_speed.py::test_who_takes_another_step_is_not_raced"
 CHOSEN, WIDTHS = "tests/test_chosen_samples.py", "tests/test_whose_width.py"
+SHARING = "tests/test_sharing.py"
+SHARED, SHARES = (
+    f"{SHARING}::test_every_backend",
+    f"{SHARING}::test_samples_are_shared_evenly_and_in_pairs",
+)
+RANKS, SHARED_LINE = (
+    f"{SHARING}::test_ranks_find_what_one_process_finds",
+    f"{SHARING}::test_bad_arguments_are_said_once",
+)
 PROFILE, PLOTS, OWN = "tests/test_profile.py", "tests/test_plots.py", "tests/test_own.py"
 ON_ONE_CORE = """
 import os, sys, pytest
@@ -725,6 +734,30 @@ MUTATIONS = [
     ("higcore/linearisation.py", "sample = lo if dense else 0", "sample = 0", MEMORY),
     ("higcore/linearisation.py", "first = sample * self.outputs", "first = sample", MEMORY),
     ("higcore/spectral/qr.py", "R[first:, first:]", "R[: n - first, : n - first]", SPECTRAL),
+    ("higcore/sharing/ranks.py", "unit = 2 if count >= 2 * self.count else 1", "unit = 1", SHARES),
+    ("higcore/sharing/ranks.py", "else slice(0, 1), counts)", "else slice(0, 0), counts)", SHARED),
+    ("higcore/sharing/ranks.py", "if share.counts[self.rank] else 0 * part", "", SHARED),
+    ("higcore/sharing/ranks.py", "if turn != self.rank:", "if turn == self.rank:", SHARED),
+    ("higcore/sharing/ranks.py", "places[turn] += array.size", "places[turn] += 0", SHARED),
+    ("higcore/sharing/ranks.py", "self.count - 1 - place if lap % 2 else place", "place", f"{SHARING}::test_parts_of_K_are_dealt_evenly"),
+    ("higcore/sharing/ranks.py", "ends.tolist(), whole.own.start)", "ends.tolist())", RANKS),
+    ("higcore/sharing/ranks.py", "        if failed:", "        if False:", RANKS),
+    ("higcore/sharing/ranks.py", "if mean * mean != self.count * squares:", "if False:", RANKS),
+    ("higcore/sharing/ranks.py", "for e in (error, error.__cause__))", "for e in (error,))", RANKS),
+    ("higcore/sharing/ranks.py", "log.disabled = True", "pass", RANKS),
+    ("higcore/sharing/ranks.py", 'warnings.simplefilter("ignore")', "pass", RANKS),
+    ("higcore/sharing/model.py", "roots[self._share.own]", "roots[: self._own.samples]", RANKS),
+    ("higcore/sharing/model.py", "self._own.rmatvec(own.reshape(-1))", "2 * self._own.rmatvec(own.reshape(-1))", RANKS),
+    ("higcore/sharing/model.py", "own = self.ranks.own(y_bar, tape.share)", "own = y_bar[tape.share.own]", SHARED),
+    ("higcore/rows.py", "if ranks.exchange(chunk_of, starts) and symmetric and mirrored:", "if ranks.exchange(chunk_of, starts) and False:", SHARED),
+    ("higcore/optimizers/memory.py", "ranks.beside if memory_limit is None else 1", "1", f"{SHARING}::test_ranks_of_one_machine_share_its_memory"),
+    ("higcore/training/run.py", "callbacks if self.ranks.is_first else ()", "callbacks", RANKS),
+    ("higcore/training/run.py", "if self.ranks.agreed(interrupts.pending):", "if interrupts.pending:", RANKS),
+    ("higcore/training/run.py", "self.ranks.agreed((found.status, found.message))", "found.status, found.message", RANKS),
+    ("higcore/training/updates.py", "seconds=self.problem.ranks.agreed(self.clock.read())", "seconds=self.clock.read()", RANKS),
+    ("higcore/training/interrupts.py", "if not self.decides:", "if False:", RANKS),
+    ("bench/ranks.py", "if comm.rank:\n            time.sleep", "if False:\n            time.sleep", SHARED_LINE),
+    ("bench/ranks.py", 'comm.Abort(getattr(error, "exit_code", 1))', "pass", SHARED_LINE),
 ]  # fmt: skip
 
 

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from bench.experiments.oscillators import Oscillators
-from higcore import load_checkpoint
+from higcore import load_checkpoint, rows
 from higcore.backend import to_host
+from higcore.device.memory import DoesNotFitError
+from higcore.optimizers import memory
 from higcore.sharing.ranks import Ranks
 from solvers import OscillatorChain
 
@@ -118,8 +120,9 @@ def test_samples_are_shared_evenly_and_in_pairs(ranks):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("samples", [1, 2, 7])
-def test_every_backend(ranks, samples, xp):
+def test_every_backend(ranks, samples, xp, monkeypatch):
     """K, products with J and the gradient, of ranks and alone; sums are not magnified here."""
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 2**10)  # K in as many parts as there are samples
     device = "cpu" if xp is np else "gpu"
     problem = Oscillators(OscillatorChain(steps=6), samples=8, test_samples=2).problem().on(device)
     theta = xp.asarray(problem.network.init(np.random.default_rng(0), np.float64))
@@ -137,6 +140,35 @@ def test_every_backend(ranks, samples, xp):
     for of_rank in on_threads(ranks, found):
         for one, other in zip(alone, of_rank, strict=True):
             assert np.allclose(one, other, 0, 1e-13 * abs(one).max())
+
+
+def test_parts_of_K_are_dealt_evenly():
+    """Those of a triangle, of falling size, each to one rank."""
+    dealt = on_threads(3, lambda comm: Ranks(comm).dealt(range(30)))
+    assert sorted(k for items in dealt for k in items) == list(range(30))
+    sizes = [sum(30 - k for k in items) for items in dealt]
+    assert max(sizes) - min(sizes) <= 3
+
+
+def test_ranks_of_one_machine_share_its_memory(monkeypatch):
+    """What each can have is in the message."""
+    problem = Oscillators(OscillatorChain(steps=24), samples=24, test_samples=10).problem()
+    there = 3e5  # bytes: enough for one whole step, not for two
+
+    def short(needed, array, limit):
+        return there if needed > there else None
+
+    monkeypatch.setattr(memory, "short_of_memory", short)
+    assert memory.fitting_tile(problem, 12) is None
+
+    def of_rank(comm):
+        return memory.fitting_tile(problem.shared(comm), 12)
+
+    assert set(on_threads(1, of_rank)) == {None}
+    (tile,) = set(on_threads(2, of_rank))
+    assert 1 <= tile < 12
+    with pytest.raises(DoesNotFitError, match=r"and 0\.0001 GB are there"):
+        on_threads(3, of_rank)
 
 
 def test_a_communicator_is_asked_for():
