@@ -494,8 +494,8 @@ class Problem:
     def shared(self, comm: Any, *, cuda_aware: bool = False) -> Problem:
         """Return the same problem with the samples of every batch shared among the ranks of MPI.
 
-        All ranks run the same program: the same `fit`, or `linearise` and `half_inverse`, with the
-        same seed, data, theta and optimizer. Each marches, sweeps and pulls back consecutive
+        All ranks run the same program: the same `fit`, or ``linearise`` and `half_inverse`, with
+        the same seed, data, theta and optimizer. Each marches, sweeps and pulls back consecutive
         samples of a batch, and multiplies its share of K = J J^T. Outputs, row factors and K are
         gathered by all, and the rest is done by each of them as by a process alone: loss,
         decomposition, J^T c, the optimizer's state. First-order optimizers and ``"lanczos"`` gather

@@ -76,6 +76,8 @@ class Thread:
 
     def Allgatherv(self, own, found):
         array, counts = found
+        if own is None:  # it is in its place
+            own = np.split(array, np.cumsum(counts)[:-1])[self.rank].copy()
         parts = self.allgather(own)
         assert [part.size for part in parts] == counts
         array.reshape(-1)[:] = np.concatenate([part.reshape(-1) for part in parts])
@@ -148,6 +150,21 @@ def test_parts_of_K_are_dealt_evenly():
     assert sorted(k for items in dealt for k in items) == list(range(30))
     sizes = [sum(30 - k for k in items) for items in dealt]
     assert max(sizes) - min(sizes) <= 3
+
+
+def test_an_exchange_that_fails_ends_all():
+    """Within it ranks cannot meet: the others would wait for ever."""
+    ended = []
+
+    def work(comm):
+        ours = Ranks(comm)
+        comm.Abort = lambda status: (ended.append(comm.rank), comm.barrier.abort())
+        share = ours.share(4)
+        with pytest.raises((TypeError, threading.BrokenBarrierError)):
+            ours.gathered(np.ones(2) if comm.rank else [1.0, 1.0], share)
+
+    on_threads(2, work)
+    assert sorted(ended) == [0, 1]
 
 
 def test_ranks_of_one_machine_share_its_memory(monkeypatch):

@@ -8,6 +8,7 @@ wherever the others are, and it is raised on all of them. So nobody waits for wh
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
@@ -68,6 +69,20 @@ class Alone:
 
 
 ALONE = Alone()
+
+
+def passing(method: Callable[..., T]) -> Callable[..., T]:
+    """A method in which ranks wait for what others hand over: an exception there ends all."""
+
+    @functools.wraps(method)
+    def passes(self: Ranks, *arguments: Any) -> T:
+        try:
+            return method(self, *arguments)
+        except BaseException:
+            self.end_all()
+            raise
+
+    return passes
 
 
 class Share(NamedTuple):
@@ -211,6 +226,7 @@ class Ranks:
 
     # What is passed on
 
+    @passing
     def gathered(self, array: Array, share: Share) -> Array:
         """Return all samples (b, ...), of which every rank has its own, in the order of ranks."""
         own = self._sent(array[: share.counts[self.rank]])
@@ -219,6 +235,7 @@ class Ranks:
         self.comm.Allgatherv(own, (found, [count * width for count in share.counts]))
         return self._received(found, array)
 
+    @passing
     def summed(self, array: Array) -> Array:
         """Return the sum over ranks of arrays (t,), the same bits on all of them.
 
@@ -234,25 +251,25 @@ class Ranks:
         self.comm.Allgather(self._sent(found.reshape(self.count, part).sum(axis=0)), sent)
         return self._received(sent, array)[:t]
 
+    @passing
     def exchange(self, part: Callable[[T], Array], items: Sequence[T]) -> bool:
         """Fill in the parts that others have computed; True if there are others.
 
         ``part(item)`` is an array in float64 on the host, of an item as they were `dealt`.
         """
-        parts = [part(item) for item in items]
-        turns = [self._turn(k) for k in range(len(parts))]
-        sizes = [0] * self.count
-        for array, turn in zip(parts, turns, strict=True):
-            sizes[turn] += array.size
-        own = [array.reshape(-1) for array in self.dealt(parts)]
-        found = np.empty(sum(sizes))
-        self.comm.Allgatherv(np.concatenate([*own, found[:0]]), (found, sizes))
-        places = np.cumsum([0, *sizes])[:-1]
-        for array, turn in zip(parts, turns, strict=True):
-            place = places[turn]
-            if turn != self.rank:
-                array[:] = found[place : place + array.size].reshape(array.shape)
+        parts = [(part(item), self._turn(k)) for k, item in enumerate(items)]
+        sizes = [sum(p.size for p, turn in parts if turn == rank) for rank in range(self.count)]
+        found, places = np.empty(sum(sizes)), np.cumsum([0, *sizes])
+        slots = []
+        for array, turn in parts:
+            slots.append(found[places[turn] :][: array.size].reshape(array.shape))
             places[turn] += array.size
+            if turn == self.rank:
+                slots[-1][:] = array
+        self.comm.Allgatherv(None, (found, sizes))  # this rank's are in their place
+        for (array, turn), slot in zip(parts, slots, strict=True):
+            if turn != self.rank:
+                array[:] = slot
         return self.count > 1
 
     def _sent(self, array):

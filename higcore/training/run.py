@@ -77,12 +77,12 @@ class Run:
             train = partial(self.train, show, interrupts)
             result = self.finish(*self.ending(lambda: self.ranks.together(train)))
         except BaseException as error:
+            if not isinstance(error, Exception):  # which the other ranks are not told of
+                self.ranks.end_all()
             # What goes through leaves its last state behind, if it has one.
             self.updates.go_back()
             if self.steps > self.earlier.steps:
                 self.hand_over(self.result())
-            if not isinstance(error, Exception):
-                self.ranks.end_all()
             raise
         return self.hand_over(result)
 
@@ -90,7 +90,7 @@ class Run:
         """Step until something raises `Ended`, or worse."""
         self.catch_up()
         while self.spent()[0] < 1:
-            if self.ranks.agreed(interrupts.pending):
+            if interrupts.pending:
                 raise Ended("interrupted", "")
             self.updates.advance()
             with self.clock.paused():
