@@ -16,7 +16,7 @@ import pytest
 
 from bench.experiments.oscillators import Oscillators
 from higcore import load_checkpoint, rows
-from higcore.backend import to_host
+from higcore.backend import module_of, to_host
 from higcore.device.memory import DoesNotFitError
 from higcore.optimizers import memory
 from higcore.sharing.ranks import Ranks
@@ -72,19 +72,23 @@ class Thread:
         total[:] = sum(self.allgather(own))
 
     def Allgather(self, own, found):
-        found[:] = np.concatenate(self.allgather(own))
+        self.fill(found, self.allgather(to_host(own)))
 
     def Allgatherv(self, own, found):
         array, counts = found
         if own is None:  # it is in its place
             own = np.split(array, np.cumsum(counts)[:-1])[self.rank].copy()
-        parts = self.allgather(own)
+        parts = self.allgather(to_host(own))
         assert [part.size for part in parts] == counts
-        array.reshape(-1)[:] = np.concatenate([part.reshape(-1) for part in parts])
+        self.fill(array, parts)
 
     def Alltoall(self, own, found):
-        parts = [part.reshape(len(self.said), -1)[self.rank] for part in self.allgather(own)]
-        found[:] = np.concatenate(parts)
+        parts = self.allgather(to_host(own))
+        self.fill(found, [part.reshape(len(self.said), -1)[self.rank] for part in parts])
+
+    def fill(self, array, parts):
+        whole = np.concatenate([part.reshape(-1) for part in parts]).reshape(array.shape)
+        array[:] = module_of(array).asarray(whole)
 
     def Abort(self, status):
         self.barrier.abort()
@@ -121,8 +125,8 @@ def test_samples_are_shared_evenly_and_in_pairs(ranks):
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
-@pytest.mark.parametrize("samples", [1, 2, 7])
-def test_every_backend(ranks, samples, xp, monkeypatch):
+@pytest.mark.parametrize(("samples", "cuda_aware"), [(1, False), (2, True), (7, False), (7, True)])
+def test_every_backend(ranks, samples, cuda_aware, xp, monkeypatch):
     """K, products with J and the gradient, of ranks and alone; sums are not magnified here."""
     monkeypatch.setattr(rows, "CHUNK_BYTES", 2**10)  # K in as many parts as there are samples
     device = "cpu" if xp is np else "gpu"
@@ -130,7 +134,7 @@ def test_every_backend(ranks, samples, xp, monkeypatch):
     theta = xp.asarray(problem.network.init(np.random.default_rng(0), np.float64))
 
     def found(comm):
-        ours = problem if comm is None else problem.shared(comm)
+        ours = problem if comm is None else problem.shared(comm, cuda_aware=cuda_aware)
         at = ours.linearise(theta, ours.batch(0, samples))
         J, g = at.jacobian(), at.loss_gradient.reshape(-1)
         u, y = ours.predict(theta, ours.test)
