@@ -36,6 +36,7 @@ from higcore import (
     fit,
     half_inverse,
     load_checkpoint,
+    profile,
     save_checkpoint,
 )
 from higcore.losses import Huber
@@ -319,6 +320,12 @@ def check_clock_and_interrupts_are_those_of_the_first_rank():
 
     result = fit(problem, Interrupted(), batch=12, steps=9)
     assert result.status == ("budget" if COMM.size > 1 else "interrupted")
+
+
+def check_a_profile_has_what_ranks_exchange():
+    found = profile(oscillators().shared(COMM), HIG(tau=1e-4), batch=12, steps=4)
+    assert {"network", "solver", "sweep", "Gram", "exchange"} <= {*found.parts}
+    assert "exchange" not in profile(oscillators(), HIG(tau=1e-4), batch=12, steps=2).parts
 
 
 def check_the_first_rank_alone_speaks():

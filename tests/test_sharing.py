@@ -1,6 +1,7 @@
 """One run on several ranks of MPI: the bits of one process, and an end for all when one ends."""
 
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from bench.experiments.oscillators import Oscillators
+from bench.speed import shared
 from higcore import load_checkpoint, rows
 from higcore.backend import module_of, to_host
 from higcore.device.memory import DoesNotFitError
@@ -32,6 +34,11 @@ import os
 os.write(1, b"%d\\n" % os.getpid())  # at once, or lines of two ranks would mix
 from bench.__main__ import main
 main()
+"""
+BENCHMARK = """
+from bench.speed import shared
+shared.BATCHES, shared.REPEATS = {"oscillators": 8}, 2
+shared.main()
 """
 LITTLE_ROOM = """
 import resource
@@ -269,3 +276,28 @@ def test_a_rank_that_is_killed_ends_all(tmp_path, which):
     os.kill(ranks[which], signal.SIGKILL)
     assert ended(process, SOON)[0] != 0
     assert not [rank for rank in ranks if Path(f"/proc/{rank}").exists()]
+
+
+@needs_mpi
+def test_the_benchmark(tmp_path):
+    """Every stage is timed on every number of ranks, and compared."""
+    found = {}
+    for ranks in shared.RANKS:
+        status, out, err = ended(started(tmp_path, ranks, "-c", BENCHMARK))
+        assert status == 0, err
+        found[ranks] = [json.loads(out)["oscillators"]]
+        assert set(found[ranks][0]) == set(shared.STAGES)
+        assert min(found[ranks][0].values()) > 0
+
+
+def test_the_benchmark_compares_medians():
+    def run(march, sweep, rows, K):
+        return {"march": march, "sweep": sweep, "rows": rows, "K": K}
+
+    rounds = {
+        1: [run(2.0, 6.0, 1.0, 3.0)] * 2 + [run(9.0, 9.0, 9.0, 9.0)],
+        2: [run(1.0, 3.0, 1.0, 1.0)],
+    }
+    found = shared._table(rounds)
+    assert found["1"]["J and K"] == 10.0
+    assert found["times faster"] == run(2.0, 2.0, 1.0, 3.0) | {"J and K": 2.0}

@@ -15,6 +15,7 @@ from ..backend import synchronize
 from ..linearisation import StackedJacobian
 from ..problem import Problem
 from ..protocols import Optimizer
+from ..sharing.ranks import Ranks
 from ..validation import check_count
 from .blame import codes
 from .fit import fit
@@ -24,8 +25,9 @@ from .updates import Updates
 DECOMPOSITION, REST = "decomposition", "update"
 PARTS = (
     "data", "network", "solver", "loss", "sweep", "row pull-back", "Gram", DECOMPOSITION,
-    "pull-down", "solver backward", "network backward", "tangents", REST,
+    "pull-down", "solver backward", "network backward", "tangents", "exchange", REST,
 )  # fmt: skip
+EXCHANGES = ("agreed", "_meet", "gathered", "summed", "exchange")  # of ranks
 METHODS = ("higcore.half_inverse", "higcore.spectral")  # modules of decompositions
 
 
@@ -38,7 +40,8 @@ class Profile:
     parts : dict
         Name of a part -> seconds, the median over the steps, of those that the optimizer needs.
         ``sweep`` is S of the solver, ``row pull-back`` the row factors of the network,
-        ``pull-down`` J^T c, and ``update`` all else: what the optimizer computes itself, the update
+        ``pull-down`` J^T c, ``exchange`` what ranks that share the samples tell each other and
+        wait for, and ``update`` all else: what the optimizer computes itself, the update
         of theta, and the checks that all is finite.
     batch : int
         Samples a step.
@@ -150,6 +153,7 @@ class Stopwatch:
             ("Gram", StackedJacobian, "gram_of_parameters"),
             ("pull-down", StackedJacobian, "rmatvec"),
             ("tangents", StackedJacobian, "matvec"),
+            *(("exchange", Ranks, name) for name in EXCHANGES),
             (REST, Updates, "make"),
         )
         self.parts: dict[CodeType, str | None] = {
