@@ -210,27 +210,27 @@ def check_memory_is_shared_and_agreed_on():
 class Picky(OscillatorChain):
     """Refuses one start state."""
 
-    refused = 2.0
+    refused, error = 2.0, ArithmeticError
 
     def forward(self, x, u):
         if (x[:, 0] == self.refused).any():
-            raise ArithmeticError("no such state")
+            raise self.error("no such state")
         return super().forward(x, u)
 
 
 def check_what_one_rank_raises_all_raise():
+    """And say what one process says, whose samples it may be."""
     problem = oscillators()
     picky = replace(problem, solver=Picky(steps=24))
-    Picky.refused = problem.train.x[17, 0]  # in the second batch
-    for k in (0, 17, 23):  # of the first step, before which there is nothing to lose, and later
-        Picky.refused = problem.train.x[k, 0]
-        one, many = (fit(p, Adam(), batch=24 if k == 0 else 12, steps=5)
-                     for p in (picky, picky.shared(COMM)))  # fmt: skip
-        assert one.status == many.status == "raised"
-        assert many.steps == one.steps
-        assert "ArithmeticError" in many.message
-        assert "no such state" in many.message
-        assert "forward" in many.error  # where it was
+    for k, batch in ((0, 24), (23, 24), (17, 12)):  # of the first step, and of a later one
+        for Picky.error in (ArithmeticError, ValueError):
+            Picky.refused = problem.train.x[k, 0]
+            one, many = (fit(p, Adam(), batch=batch, steps=5) for p in (picky, picky.shared(COMM)))
+            assert one.status == many.status == "raised"
+            assert one.steps == many.steps == (0 if batch == 24 else 1)
+            assert one.message == many.message
+            assert "the solver raised" in many.message
+            assert ", in forward" in many.error  # where it was, on whichever rank
     # A trial step at which one rank's samples raise is too long, and no more than that.
     Picky.refused = 2.0
     compare(picky, LevenbergMarquardt())
@@ -248,6 +248,7 @@ def check_what_is_raised_outside_of_a_batch():
     result = fit(oscillators().shared(COMM), Stumbling(), batch=12, steps=9)
     assert result.status == "raised"
     assert result.steps == 3
+    assert "the optimizer raised LookupError" in result.message
     assert "this rank alone" in result.message
     with pytest.raises(ValueError, match="batch must be at most"):
         fit(oscillators().shared(COMM), Adam(), batch=100, steps=1)
@@ -263,6 +264,15 @@ def check_ranks_that_come_apart_are_told():
     def of_the_shared_problem(result):
         problem.evaluate(result.theta)
 
+    class AtTheEnd:
+        def __call__(self, result):
+            pass
+
+        def finish(self, result):
+            problem.evaluate(result.theta)
+
+    with pytest.raises(RuntimeError, match="as a callback"):
+        fit(problem, Adam(), batch=12, steps=2, on_step=[AtTheEnd()])
     result = fit(problem, Adam(), batch=12, steps=2, on_step=[of_the_shared_problem])
     assert result.status == "raised"
     assert "as a callback" in result.message

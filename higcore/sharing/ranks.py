@@ -51,6 +51,10 @@ class Alone:
         """Return it."""
         return value
 
+    def any_of(self, value: T) -> T:
+        """Return it."""
+        return value
+
     def dealt(self, items: Sequence[T]) -> Sequence[T]:
         """Return all of them."""
         return items
@@ -136,7 +140,7 @@ class Ranks:
         try:
             found = work()
         except Exception as error:
-            if not any(getattr(e, "of_all_ranks", False) for e in (error, error.__cause__)):
+            if not is_of_all(error):
                 self._meet(seen, error)
             raise
         self._meet(seen)
@@ -168,6 +172,11 @@ class Ranks:
         self._meet()
         said: T = self.comm.bcast(value)
         return said
+
+    def any_of(self, value: T) -> T:
+        """Return the first value that is not empty, in the order of ranks, or this one."""
+        self._meet()
+        return next(filter(None, self.comm.allgather(value)), value)
 
     def end_all(self) -> None:
         """End all processes at once, where ranks cannot meet any more."""
@@ -295,6 +304,11 @@ def digest(*arrays: Array) -> int:
     return found & 0xFFFF
 
 
+def is_of_all(error: Exception) -> bool:
+    """Whether all ranks have raised an exception, and need not tell each other again."""
+    return getattr(error, "of_all_ranks", False)
+
+
 def _own_cores():
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
@@ -302,7 +316,7 @@ def _own_cores():
 
 
 def _of_all(error: Exception) -> Exception:
-    """An exception that all ranks raise, and need not tell each other again."""
+    """An exception that all ranks are about to raise."""
     error.of_all_ranks = True  # type: ignore[attr-defined]
     return error
 

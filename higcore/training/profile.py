@@ -27,7 +27,7 @@ PARTS = (
     "data", "network", "solver", "loss", "sweep", "row pull-back", "Gram", DECOMPOSITION,
     "pull-down", "solver backward", "network backward", "tangents", "exchange", REST,
 )  # fmt: skip
-EXCHANGES = ("agreed", "_meet", "gathered", "summed", "exchange")  # of ranks
+EXCHANGES = ("agreed", "any_of", "_meet", "gathered", "summed", "exchange")  # of ranks
 METHODS = ("higcore.half_inverse", "higcore.spectral")  # modules of decompositions
 
 

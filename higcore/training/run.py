@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from ..problem import Batch
+from ..sharing.ranks import is_of_all
 from ..validation import NonFiniteError
 from .blame import DECOMPOSITION, clause, is_own_check, origin
 from .diagnostics import Diagnostics
@@ -74,8 +75,7 @@ class Run:
     def complete(self, show: Show, interrupts: Interrupts) -> Result:
         """Train and return the `Result`, whatever ends it; ``show(share, run)`` at every step."""
         try:
-            train = partial(self.train, show, interrupts)
-            result = self.finish(*self.ending(lambda: self.ranks.together(train)))
+            result = self.finish(*self.ending(lambda: self.train(show, interrupts)))
         except BaseException as error:
             if not isinstance(error, Exception):  # which the other ranks are not told of
                 self.ranks.end_all()
@@ -196,6 +196,8 @@ class Run:
         except StopIteration:
             return True
         except Exception as error:
+            if is_of_all(error):  # which the callback did not raise alone
+                raise
             raise Ended(*self.blame(error, "a callback")) from error
         return isinstance(answer, (bool, np.bool_)) and bool(answer)
 
@@ -212,7 +214,7 @@ class Run:
         once = {id(callback): callback for callback in (*self.on_step, *self.on_epoch)}
         waiting = [getattr(callback, "finish", None) for callback in once.values()]
         for finish in filter(callable, waiting):
-            status, reason = self.ending(partial(self.asks_to_stop, finish, result))
+            status, reason = self.ending_of_one(partial(self.asks_to_stop, finish, result))
             if status:
                 spoiled = self.result(status, reason)
                 tell(logging.WARNING, "%s", spoiled.message)
@@ -224,27 +226,36 @@ class Run:
     def ending(self, action: Callable[[], object]) -> tuple[str, str]:
         """What ended ``action()``, as status and reason; ("", "") if nothing did.
 
-        Arguments that turn out to be bad ones before there is anything to lose are raised. A Ctrl-C
-        that was not held back ends all ranks at once, as they cannot meet any more.
+        Arguments that turn out to be bad ones before there is anything to lose are raised.
+        """
+        try:
+            return self.ending_of_one(lambda: self.ranks.together(action))
+        except NonFiniteError as error:
+            return "non-finite", str(error)
+        except MemoryError:  # `fit` says which batch would fit
+            raise
+        except Exception as error:
+            if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+                self.ranks.end_all()
+                return "interrupted", ""  # what compiled code makes of one
+            by_others = self.ranks.any_of(not is_own_check(error))  # where its frames are
+            if self.steps == self.earlier.steps and not by_others:
+                raise
+            who = origin(error, self.problem, self.updates.optimizer)
+            return self.blame(error, self.ranks.any_of(who))
+
+    def ending_of_one(self, action: Callable[[], object]) -> tuple[str, str]:
+        """The same of what one rank does alone; other exceptions go through.
+
+        A Ctrl-C that was not held back ends all ranks at once, as they cannot meet any more.
         """
         try:
             action()
         except Ended as end:
             return end.args
-        except NonFiniteError as error:
-            return "non-finite", str(error)
-        except MemoryError:  # `fit` says which batch would fit
-            raise
         except KeyboardInterrupt:
             self.ranks.end_all()
             return "interrupted", ""
-        except Exception as error:
-            if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
-                self.ranks.end_all()
-                return "interrupted", ""  # what compiled code makes of one
-            if self.steps == self.earlier.steps and self.ranks.agreed(is_own_check(error)):
-                raise
-            return self.blame(error, origin(error, self.problem, self.updates.optimizer))
         return "", ""
 
     def blame(self, error: Exception, who: str) -> tuple[str, str]:
@@ -257,7 +268,7 @@ class Run:
 
     def finish(self, status: str, reason: str) -> Result:
         """The `Result` at the end, with a last row of the history unless Ctrl-C comes again."""
-        last, why = self.ending(lambda: self.ranks.together(self.last_row))
+        last, why = self.ending(self.last_row)
         good = ("budget", "stopped") if last == "raised" else ("budget",)
         if last and (status in good or last in ("non-finite", "interrupted")):
             status, reason = last, why
