@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from bench.__main__ import main
 from bench.experiments.oscillators import Oscillators
 from bench.speed import shared
 from higcore import load_checkpoint, rows
@@ -205,6 +207,13 @@ def test_a_communicator_is_asked_for():
         problem.shared(4)
     with pytest.raises(TypeError, match="cuda_aware must be"):
         on_threads(1, lambda comm: problem.shared(comm, cuda_aware="yes"))
+
+
+def test_mpi4py_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    said = CliRunner().invoke(main, TRAIN)
+    assert said.exit_code == 2
+    assert "--shared needs mpi4py: pip install" in said.output
 
 
 def started(folder, count, *arguments):
