@@ -223,7 +223,7 @@ def started(folder, count, *arguments):
     return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, **pipes)
 
 
-def ended(process, within=120):
+def ended(process, within=300):
     """What a command has said; it is killed if it does not end."""
     try:
         out, err = process.communicate(timeout=within)
