@@ -355,6 +355,34 @@ def speed(part, experiments, kinds, out):
 
 
 @main.command()
+@click.option("--bandwidth", type=click.FloatRange(0, min_open=True), default=1.0, help="GB/s.")
+@click.option("--latency", type=click.FloatRange(0), default=2.0, help="Microseconds of a message.")
+@click.option("--ranks", type=click.IntRange(1), default=4, help="The most that are measured here.")
+@click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")
+def scale(bandwidth, latency, ranks, out):
+    """What a step costs on many ranks: a model of it, checked on a few here; saves scale.json.
+
+    Its stages are measured on one core; what is shared is divided among the ranks, and what they
+    exchange goes into each of them with so many GB/s. Then it is read for 64 and 1024 ranks and
+    batches of 1e5 and 1e6 rows, by K and by products with J alone.
+    """
+    from . import style
+    from .speed import scale as model
+
+    path = Path(out) / "scale.json"
+
+    def keep(found):
+        records.write_json(path, found | records.environment("mpi4py"))
+
+    with usage_errors():
+        link = model.Link(1e9 * bandwidth, 1e-6 * latency)
+        found = model.scale(remark, keep, link, range(1, ranks + 1))
+    say(model.table(found))
+    style.save(model.picture(found), path.with_suffix(".png"))
+    say(f"Saved {path}")
+
+
+@main.command()
 @click.argument("problem", type=choice(EXPERIMENTS))
 @click.option("--optimizer", type=choice(["hig", "adaptive"]), default="hig")
 @click.option("--epochs", type=click.FloatRange(0, min_open=True), default=10.0)
