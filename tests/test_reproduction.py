@@ -535,7 +535,7 @@ def test_one_page_of_what_is_there(tmp_path):
     assert "&lt;i&gt;a&lt;/i&gt;" in text
     assert '<div class="wide"><table>\n<thead>\n<tr>\n<th>c</th>' in text
     assert "data:image/png;base64,cGljdHVyZQ==" in text
-    assert text.count("There is no figure-") == 13
+    assert text.count("There is no figure-") == 12
     assert text.count("There is no table-") == 4
     assert "<td>2</td><td>P, 2 cores</td><td>numpy 2</td><td>2026-01-01 to 2026-01-02</td>" in text
     for asks in ("<script", "http://", "https://", 'src="/'):

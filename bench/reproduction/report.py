@@ -59,9 +59,10 @@ def _claims(folder: Path) -> Iterator[Part]:
 
 def _figures(folder: Path) -> Iterator[Part]:
     for number, plan in PLANS.items():
-        name = f"Figure {number}" if isinstance(number, int) else str(number).capitalize()
-        title = f"{name}. {(plan.__doc__ or '').splitlines()[0]}"
-        yield _picture(f"figure-{number}", title, folder / f"figure-{number}.png")
+        path, is_the_papers = folder / f"figure-{number}.png", isinstance(number, int)
+        name = f"Figure {number}" if is_the_papers else str(number).capitalize()
+        if is_the_papers or path.exists():
+            yield _picture(path.stem, f"{name}. {(plan.__doc__ or '').splitlines()[0]}", path)
 
 
 def _tables(folder: Path) -> Iterator[Part]:
