@@ -37,7 +37,7 @@ NAP = 0.02
     [
         (Adam(), OF_ALL | {"solver backward", "network backward"}),
         (HIG(method="gram"), OF_ROWS | {"Gram"}),
-        (HIG(method="qr"), OF_ROWS),
+        (HIG(method="qr"), OF_ROWS | {"Gram"}),
         (LevenbergMarquardt(), OF_ROWS | {"Gram", "tangents"}),
         (AdaptiveHIG(), OF_ROWS | {"Gram", "tangents"}),
     ],

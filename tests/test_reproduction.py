@@ -255,7 +255,7 @@ class Run(Training):
 
 if __name__ == "__main__":
     runs = [Run(**vars(run)) for run in (toy(seconds=700.0), toy(**LONG))]
-    make(runs, Path(sys.argv[1]), 1)
+    make(runs, Path(sys.argv[1]), workers=1)
 """
 
 

@@ -170,7 +170,7 @@ def test_sweeps(tmp_path, monkeypatch):
     monkeypatch.setattr(race, "ROUNDS", 1)
     small = {
         sweeps.width_sweep: ((20, 120, 160), 16),
-        sweeps.batch_sweep: ("poisson-paper", (1, 2)),
+        sweeps.batch_sweep: ((1, 2), "poisson-paper"),
         sweeps.solver_sweep: (("oscillators",), (8, 16)),
         sweeps.memory_beside_gram: ((8, 16),),
         crossovers.timed: (0.01, 2),
