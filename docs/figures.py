@@ -232,6 +232,40 @@ def rivals():
     return markdown(("one HIG step", "higcore", *RIVALS), rows)
 
 
+OTHERS = {
+    "damped": {
+        "higcore, `LevenbergMarquardt`": "higcore",
+        "nlls-gram": "nlls-gram float64 cholesky",
+        "NetKet's SRT, JAX": "jax float64 srt tuned",
+    },
+    "inverse": {
+        "higcore, `kappa=-1`": "higcore",
+        "Sven, PyTorch": "torch float64 svd",
+        "SvenGram, PyTorch": "torch float64 eigh",
+        "`torch.linalg.pinv`": "torch float64 pinv",
+        "Sven, JAX": "jax float64 svd tuned",
+        "SvenGram, JAX": "jax float64 eigh tuned",
+        "`jnp.linalg.pinv`": "jax float64 pinv tuned",
+    },
+}
+
+
+def others():
+    """The race to steps that others wrote."""
+    found, rows = load("speed-rivals"), []
+    for kind, labels in OTHERS.items():
+        for problem, records in found[kind]["rivals"].items():
+            for name, label in labels.items():
+                record = records[label]
+                rows.append((
+                    f"{kind}, {problem}, b {BATCHES[problem]}", name, seconds(record["median"]),
+                    f"{record['times_higcore']:.3g}×", seconds(record["first_step_seconds"]),
+                    f"{record['peak_memory_mb']:.0f} MB", short(record["error"]),
+                ))  # fmt: skip
+    header = ("step", "", "median", "in units of ours", "first step", "peak memory", "error")
+    return markdown(header, rows)
+
+
 def profile():
     """Milliseconds of every stage, and in parentheses the arithmetic floor."""
     stages = load("speed-profile")["stages"]
@@ -309,6 +343,7 @@ NUMBERS = (
     loops,
     choices,
     rivals,
+    others,
     profile,
     crossovers,
     widths,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -143,11 +144,15 @@ def measured_costs(name: str, batch: int) -> Costs:
 
 
 def step_on_ranks(name: str, batch: int, ranks: int, steps: int = 40) -> float:
-    """Median seconds of a step of HIG that so many ranks share, as a user would start them."""
+    """Median seconds of a step of HIG that so many ranks share, each with a core if there are."""
+    own = set(sorted(os.sched_getaffinity(0))[:ranks])
     train = f"-m bench train {name} --shared --batch {batch} --steps {steps} --device cpu --json"
     with tempfile.TemporaryDirectory() as folder:
         command = [_mpiexec(), "-n", str(ranks), sys.executable, *train.split(), "--out", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, own),
+        )  # fmt: skip
     return float(json.loads(done.stdout.splitlines()[-1])["seconds_per_step"])
 
 
