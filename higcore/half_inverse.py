@@ -38,7 +38,7 @@ from .spectral.spectrum import (
     require,
 )
 from .spectral.units import in_reach, norm, root_of_trace, times_power_of_two, unit_vector
-from .validation import check_arrays, check_choice, check_real
+from .validation import all_finite, check_arrays, check_choice, check_real
 
 SQUARING = {module.NAME: module for module in (eigen, tridiagonal, band)}
 OF_GRAM = {**SQUARING, cholesky.NAME: cholesky}
@@ -258,13 +258,14 @@ class Decomposition:
     def _apply(self, f):
         """Return a vector, info, and e, with V f(S) U^T g = 2^e times the vector."""
         step, info = self._decomposed.apply(f.scaled(self.exponent))
-        finite = self.J.xp.isfinite(step).all()
-        require(finite, f"method {self.method!r} gave NaN or Inf")
+        require(all_finite(step), f"method {self.method!r} gave NaN or Inf")
         of_step = f.step_exponent(info.sigma_max, self.exponent)
         info = info.scaled(self.exponent)
         if not f.relative:  # the cutoff may be beyond all numbers in the units of J'
             info = replace(info, cutoff=max(info.cutoff, f.tau))
-        return step, replace(info, fallback="; ".join(self._failures) or None), of_step
+        if self._failures:
+            info = replace(info, fallback="; ".join(self._failures))
+        return step, info, of_step
 
 
 def _decomposed(J, g, method, until):

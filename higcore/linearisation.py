@@ -179,6 +179,9 @@ class StackedJacobian(_Jacobian):
     def matvec(self, v: Array) -> Array:
         """Return J v (m,), the tangent, for v (t,)."""
         self._check_vector("v", v, self.shape[1])
+        if self.small is not None:
+            product: Array = self.small @ v.reshape(-1)
+            return product
         if self.whole:
             return sum(block.matvec(v.reshape(-1)) for block in self.blocks).reshape(-1)
         network: Any = self.network  # `tangent` is optional in a `Network`
@@ -192,6 +195,9 @@ class StackedJacobian(_Jacobian):
         # time of the network's backward pass and give what w's dtype holds, where the network may
         # round to that of theta; to make them again, as tiles would have to, takes up to 34 passes.
         self._check_vector("w", w, self.shape[0])
+        if self.small is not None:
+            product: Array = self.small.T @ w.reshape(-1)
+            return product
         w = w.reshape(self.samples, self.outputs)
         dtype = np.result_type(self.dtype, w.dtype)
         if not self.whole:
@@ -234,13 +240,29 @@ class StackedJacobian(_Jacobian):
         return max(1, min(rows_of_part(self.shape[1]) // self.outputs, self.samples))
 
     def row_parts(self, samples: int) -> Iterator[Array]:
-        """Yield J as arrays (k, t), the rows of some samples at a time."""
+        """Yield J as arrays (k, t), the rows of some samples at a time, not to be written to."""
+        if samples >= self.samples and self.small is not None:
+            yield self.small
+            return
         for lo in range(0, self.samples, samples):
-            blocks = self._factors(slice(lo, lo + samples))
-            out = self.xp.empty((*blocks[0].delta.shape[:2], self.shape[1]), self.dtype)
-            for block in blocks:
-                out[:, :, block.start : block.stop] = block.explicit()
-            yield out.reshape(-1, self.shape[1])
+            yield self._explicit(self._factors(slice(lo, lo + samples)))
+
+    def _explicit(self, blocks: list[OuterProductRows]) -> Array:
+        """The rows (k, t) of some samples, by their factors."""
+        rows = self.xp.empty((*blocks[0].delta.shape[:2], self.shape[1]), self.dtype)
+        for block in blocks:
+            rows[:, :, block.start : block.stop] = block.explicit()
+        return rows.reshape(-1, self.shape[1])
+
+    @computed_once
+    def small(self) -> Array | None:
+        """J itself, where it has fewer columns than rows and is no larger than a part of it.
+
+        It is what J^T J is made of, and a product with it is one call, not some for each layer.
+        """
+        m, t = self.shape
+        is_small = self.whole and t < m and m * t <= PART_NUMBERS
+        return self._explicit(self.blocks) if is_small else None
 
     def narrow_parts(self, columns: int) -> Iterator[tuple[int, Array]]:
         """Yield (first, J' (m - first, k)), some columns at a time, of a J' with J' J'^T = J J^T.

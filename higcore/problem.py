@@ -332,6 +332,11 @@ class Problem:
         return size
 
     @computed_once
+    def estimates(self) -> dict[tuple, Any]:
+        """What `memory_estimate` said of its steps."""
+        return {}
+
+    @computed_once
     def sample(self) -> Batch:
         """Training data to look at: all of a Batch, the first sample of FreshData."""
         return self.train if isinstance(self.train, Batch) else self.train.take(0, 1)

@@ -172,12 +172,21 @@ def check_index(name: str, index: Array, **model: Array) -> None:
                 raise ValueError(f"{name} must be in [{-n}, {n - 1}], got {worst}")
 
 
+def all_finite(array: Array) -> bool:
+    """Whether an array holds neither NaN nor Inf; waits for a device."""
+    if type(array) is not np.ndarray:
+        return bool(array_module(array=array).isfinite(array).all())
+    # The sum of squares is asked in a third of the time, and overflows in no usual step.
+    quick = array.dtype in FLOATS and math.isfinite(np.vdot(array, array))
+    return quick or bool(np.isfinite(array).all())
+
+
 def check_finite(name: str, array: Array) -> None:
     """Raise `NonFiniteError` if an array, or a number, holds NaN or Inf; costs one pass over it."""
     if isinstance(array, (int, float, np.generic)):
         array = np.asarray(array)
     xp = array_module(**{name: array})
-    if not bool(xp.isfinite(array).all()):
+    if not all_finite(array):
         if array.size == 1:
             raise NonFiniteError(f"{name} is {float(array.reshape(()))}; it must be finite")
         bad = int((~xp.isfinite(array)).sum())

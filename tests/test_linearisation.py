@@ -45,6 +45,34 @@ def test_products_are_those_of_the_dense_matrix(rng, xp):
     assert abs(J.norm_squared() - float((D * D).sum())) < 1e-11 * J.norm_squared()
 
 
+def products(J, v, w):
+    return J.matvec(v), J.rmatvec(w), J.gram_of_parameters(), J.dense()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_columns_are_held_as_they_are(dtype, rng, xp, monkeypatch):
+    """Products with J itself are those of its factors, in their dtypes; and nobody writes to it."""
+    given = random_jacobian(rng, 20, 3, (2, 4, 3), dtype, xp)
+    v, w = xp.asarray(rng.standard_normal(27)), xp.asarray(rng.standard_normal(60))
+    found = products(given, v, w)
+    given.dense()[:] = 0
+    assert given.small.shape == (60, 27)
+    assert all(bool((a == b).all()) for a, b in zip(found, products(given, v, w), strict=True))
+    tiled = given.in_tiles(7)
+    monkeypatch.setattr("higcore.linearisation.PART_NUMBERS", 1000)
+    by_layers = StackedJacobian(given.network, given.theta, given.tape, given.S)
+    assert tiled.small is None is by_layers.small
+    rounding = 100 * np.finfo(dtype).eps
+    for J in (tiled, by_layers):
+        for array, expected in zip(found, products(J, v, w), strict=True):
+            assert array.dtype == expected.dtype
+            assert float(abs(array - expected).max()) < rounding * float(abs(expected).max())
+
+
+def test_many_columns_are_not(rng):
+    assert random_jacobian(rng).small is None
+
+
 @pytest.mark.parametrize(("b", "outputs"), [(1, 1), (1, 4), (7, 1), (40, 3)])
 def test_fast_gram_is_the_definition(b, outputs, rng):
     J = random_jacobian(rng, b, outputs)

@@ -58,7 +58,7 @@ def test_a_graded_matrix(rng, plain):
     for diagonal, off in ((d, e), (d[::-1], e[::-1]), (-d, e)):
         found = []
         for function in (tridiagonal._diagonalise, tridiagonal._diagonalise.__wrapped__):
-            own = diagonal.copy(), off.copy(), w.copy()
+            own = diagonal.copy(), np.append(off, 0.0), w.copy()
             sweeps, rotations = np.empty((480, 2), np.int64), np.empty((480, 2))
             rest = sweeps, tridiagonal.DEFLATE
             assert function(*(x.copy() for x in own), rotations[:1], *rest) == tridiagonal.FULL
@@ -77,7 +77,7 @@ def test_a_bidiagonal_matrix(zeros, rng):
         diagonal = diagonal * (np.arange(12) >= zeros)
         found = []
         for function in (bidiagonal._diagonalise, bidiagonal._diagonalise.__wrapped__):
-            own = diagonal.copy(), above, q.copy()
+            own = diagonal.copy(), above.copy(), q.copy()
             sweeps, rotations = np.empty((120, 2), np.int64), np.empty((480, 2))
             zero = bidiagonal.DEFLATE
             copies = [x.copy() for x in own]
@@ -109,13 +109,13 @@ def test_squares_that_vanish():
     """Rotations by 0 / 0 are not made; without a floor for what counts as zero, it may give up."""
     found = []
     for function in (tridiagonal._diagonalise, tridiagonal._diagonalise.__wrapped__):
-        d, e, w = np.zeros(3), np.array([1e-170, 1.0]), np.array([1.0, 2.0, 3.0])
+        d, e, w = np.zeros(3), np.array([1e-170, 1.0, 0.0]), np.array([1.0, 2.0, 3.0])
         used = function(d, e, w, np.empty((9, 2)), np.empty((120, 2), np.int64), 0.0)
         assert used == tridiagonal.UNSETTLED or np.allclose(np.sort(d), [-1, 0, 1])
         assert np.isfinite([d, w]).all()
         found.append((d, w))
     assert np.array_equal(*found)
-    d, e, w = np.zeros(3), np.array([1e-170, 1.0]), np.ones(3)
+    d, e, w = np.zeros(3), np.array([1e-170, 1.0, 0.0]), np.ones(3)
     sweeps = np.empty((120, 2), np.int64)
     used = tridiagonal._diagonalise(d, e, w, np.empty((9, 2)), sweeps, tridiagonal.DEFLATE)
     assert used > 0
@@ -124,7 +124,7 @@ def test_squares_that_vanish():
 
 def test_an_eigenvalue_that_does_not_settle(monkeypatch):
     monkeypatch.setattr(tridiagonal, "MAX_SWEEPS", 0)
-    arrays = np.ones(3), np.ones(2), np.ones(3), np.empty((9, 2)), np.empty((9, 2), np.int64)
+    arrays = np.ones(3), np.ones(3), np.ones(3), np.empty((9, 2)), np.empty((9, 2), np.int64)
     assert tridiagonal._diagonalise.__wrapped__(*arrays, 1e-18) == tridiagonal.UNSETTLED
 
 

@@ -14,7 +14,7 @@ import threadpoolctl
 
 from higcore import Adam, Problem, fit
 from higcore.device import threads
-from higcore.device.threads import cores, run_threaded, thread_policy
+from higcore.device.threads import blas_limits, cores, run_threaded, thread_policy
 from higcore.losses import SquaredError
 from higcore.problem import Batch
 from nets import MLP
@@ -54,6 +54,21 @@ def test_a_block_inside_another_one(two_threads):
             1 / 0  # noqa: B018
         assert set(blas_threads().values()) == {1}
     assert blas_threads() == before
+
+
+def test_a_step_does_not_ask_again_for_what_its_run_has(two_threads):
+    numpy = threads._limit("numpy")
+    with blas_limits():
+        assert len(numpy.users) == 1
+        with blas_limits(rows=10):
+            assert len(numpy.users) == 1
+            assert len(threads._limit("scipy").users) == 1
+        others = []
+        thread = threading.Thread(target=lambda: others.append(numpy.is_held_here()))
+        thread.start()
+        thread.join()
+        assert others == [False]
+    assert not numpy.users
 
 
 def test_the_thread_that_entered_first_leaves_first_and_lives_on(two_threads):

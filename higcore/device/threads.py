@@ -67,6 +67,11 @@ def _blas_threads() -> int:
     return max((_limit(package).allowed() for package in PACKAGES), default=1)
 
 
+# Whoever forks holds it, so that no other thread is within OpenBLAS then to set a limit: the child
+# would wait for OpenBLAS's own lock for ever.
+_setting_limits = threading.Lock()
+
+
 class _Limit:
     """One thread for a copy of BLAS while anybody, in any thread, asks for it."""
 
@@ -78,7 +83,6 @@ class _Limit:
         self.counted = self.blas if own else controller.select(user_api="blas")
         self.users: list[int] = []  # the threads that asked, by number
         self.before = 1  # threads, before the first of them
-        self.lock = threading.Lock()
 
     def allowed(self) -> int:
         """Threads that BLAS may take but for our own limit; many, if no BLAS is seen."""
@@ -88,10 +92,14 @@ class _Limit:
         found = (library.num_threads for library in self.counted.lib_controllers)
         return min((n for n in found if n), default=_all_cores())
 
+    def is_held_here(self) -> bool:
+        """Whether the thread that asks is within a block of its own."""
+        return threading.get_ident() in self.users
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """The limit holds for the block, and until the last of the overlapping ones ends."""
-        with self.lock:
+        with _setting_limits:
             if not self.users:
                 self.before = self._now()
                 self._set(1)
@@ -99,7 +107,7 @@ class _Limit:
         try:
             yield
         finally:
-            with self.lock:
+            with _setting_limits:
                 self.users.remove(threading.get_ident())
                 if not self.users:
                     self._set(self.before)
@@ -118,7 +126,6 @@ class _Limit:
 
     def after_fork(self) -> None:
         """Only the thread that forked goes on in the child; others will not leave their blocks."""
-        self.lock = threading.Lock()
         held = bool(self.users)
         self.users = [user for user in self.users if user == threading.get_ident()]
         if held and not self.users:
@@ -151,17 +158,25 @@ def thread_policy(operations: float = 0, rows: int | None = None) -> AbstractCon
     check_real("operations", operations, 0.0)
     if rows is not None:
         check_count("rows", rows, 0)
-    return blas_limits(operations, rows)
+    return _all_held(_needed(operations, rows))
+
+
+def blas_limits(operations: float = 0, rows: int | None = None) -> AbstractContextManager[None]:
+    """`thread_policy` of numbers that need no check, for a block within those of its thread."""
+    return _all_held([limit for limit in _needed(operations, rows) if not limit.is_held_here()])
+
+
+def _needed(operations, rows):
+    few = rows is not None and rows < ROWS_FOR_THREADS
+    packages = {"numpy": operations < LARGE_PRODUCT, "scipy": few}
+    return [_limit(package) for package, small in packages.items() if small]
 
 
 @contextmanager
-def blas_limits(operations: float = 0, rows: int | None = None) -> Iterator[None]:
-    """`thread_policy` of numbers that need no check."""
-    with ExitStack() as limits:
-        if operations < LARGE_PRODUCT:
-            limits.enter_context(_limit("numpy").held())
-        if rows is not None and rows < ROWS_FOR_THREADS:
-            limits.enter_context(_limit("scipy").held())
+def _all_held(limits):
+    with ExitStack() as stack:
+        for limit in limits:
+            stack.enter_context(limit.held())
         yield
 
 
@@ -207,10 +222,15 @@ def _pool() -> ThreadPoolExecutor:
 
 def _after_fork() -> None:
     """Threads do not survive a fork: the child makes its own."""
+    _setting_limits.release()
     _pool.cache_clear()
     for limit in _limits.values():
         limit.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_setting_limits.acquire,
+        after_in_parent=_setting_limits.release,
+        after_in_child=_after_fork,
+    )

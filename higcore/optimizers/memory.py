@@ -122,6 +122,20 @@ def memory_estimate(
     if tile is not None:
         check_count("tile", tile)
     check_count("products", products)
+    estimate: MemoryEstimate = _estimate(problem, batch, method, tau, tile, products)
+    return estimate
+
+
+def _estimate(problem, batch, method, tau, tile, products):
+    """`memory_estimate` of arguments that need no check; each is made once, as every step asks."""
+    of_step = batch, method, tau, tile, products
+    if of_step not in problem.estimates:
+        problem.estimates[of_step] = _estimated(problem, *of_step)
+    return problem.estimates[of_step]
+
+
+def _estimated(problem, batch, method, tau, tile, products):
+    """The same, made."""
     sample = problem.sample.x
     model: Any = problem.model  # `factor_shapes` is optional in a `Network`
     t, r = problem.size, problem.output_size
@@ -195,8 +209,7 @@ def fitting_tile(
         return None
 
     def needed_by(samples, tile):
-        options: dict[str, Any] = {"method": method, "tau": tau, "products": products}
-        return memory_estimate(problem, samples, tile=tile, **options).total
+        return _estimate(problem, samples, method, tau, tile, products).total
 
     ranks = getattr(problem, "ranks", ALONE)  # optional in an `Objective`
     beside = ranks.beside if memory_limit is None else 1

@@ -115,15 +115,16 @@ def _singular_values(diagonal, above, right):
     sweeps = np.empty((MOST_SWEEPS * n, 2), np.int64)
     room, used = n * n, FULL
     while used == FULL:
-        d, rotated, rotations = diagonal.copy(), right.copy(), np.empty((room, 2))
-        used = _diagonalise(d, above, rotated, rotations, sweeps, DEFLATE)
+        d, e, rotated = diagonal.copy(), above.copy(), right.copy()
+        rotations = np.empty((room, 2))
+        used = _diagonalise(d, e, rotated, rotations, sweeps, DEFLATE)
         room *= 2
     return d, rotated, rotations, sweeps, used
 
 
 @lazy_njit
-def _diagonalise(d, above, right, rotations, sweeps, floor):
-    """Implicit QR on the upper bidiagonal (d, above): d becomes +-S, right becomes Y^T right.
+def _diagonalise(d, e, right, rotations, sweeps, floor):
+    """Implicit QR on the upper bidiagonal (d, e): d becomes +-S, right becomes Y^T right.
 
     A sweep is one step of QR on B^T B - shift^2, never formed: rotations from the right and from
     the left in turn chase the entry that the first one puts below the diagonal down and out. Those
@@ -134,7 +135,6 @@ def _diagonalise(d, above, right, rotations, sweeps, floor):
     value that does not settle.
     """
     n = len(d)
-    e = above.copy()
     used = 0
     count = 0
     last = n - 1

@@ -76,6 +76,8 @@ class HalfInverseInfo:
 
     def scaled(self, exponent: int) -> HalfInverseInfo:
         """The same of 2^exponent J."""
+        if exponent == 0:
+            return self
         sizes = (self.sigma_max, self.sigma_min, self.cutoff)
         sigma_max, sigma_min, cutoff = (in_range(size, exponent) for size in sizes)
         return replace(self, sigma_max=sigma_max, sigma_min=sigma_min, cutoff=cutoff)
@@ -83,8 +85,10 @@ class HalfInverseInfo:
 
 def in_range(number: float, exponent: int) -> float:
     """``number`` 2^exponent, Inf if that is too large."""
-    with np.errstate(over="ignore"):
-        return float(np.ldexp(number, exponent))
+    try:
+        return math.ldexp(number, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, number)
 
 
 def info_of(method: str, sigma: Array, cutoff: float, detail: str | None = None) -> HalfInverseInfo:

@@ -137,8 +137,9 @@ def _eigenvalues(diagonal, off_diagonal, w):
     sweeps = np.empty((MAX_SWEEPS * n, 2), np.int64)
     room, used = n * n, FULL
     while used == FULL:
-        d, rotated, rotations = diagonal.copy(), w.copy(), np.empty((room, 2))
-        used = _diagonalise(d, off_diagonal, rotated, rotations, sweeps, DEFLATE)
+        d, e, rotated = diagonal.copy(), np.append(off_diagonal, 0.0), w.copy()
+        rotations = np.empty((room, 2))
+        used = _diagonalise(d, e, rotated, rotations, sweeps, DEFLATE)
         room *= 2
     return d, rotated, rotations, sweeps, used
 
@@ -174,17 +175,16 @@ def reflect(reflectors: np.ndarray, scales: np.ndarray, w: np.ndarray, forward: 
 
 
 @lazy_njit
-def _diagonalise(d, off, w, rotations, sweeps, floor):
-    """Implicit QL on the tridiagonal (d, off): d becomes lambda, w becomes W^T w.
+def _diagonalise(d, e, w, rotations, sweeps, floor):
+    """Implicit QL on the tridiagonal (d, e): d becomes lambda, w becomes W^T w.
 
-    Rotations (cos, sin) and sweeps (first row, last row) are written down in order. Returns the
-    number of sweeps, `UNSETTLED` if an eigenvalue does not settle, `FULL` if there is no room for
-    more rotations. Off-diagonals up to ``floor`` count as zero, and up to 32 times that for an
-    eigenvalue that does not settle.
+    e (n,) is overwritten, and ends with room for one number more: to allocate it here would take
+    most of the time of compiling. Rotations (cos, sin) and sweeps (first row, last row) are written
+    down in order. Returns the number of sweeps, `UNSETTLED` if an eigenvalue does not settle,
+    `FULL` if there is no room for more rotations. Off-diagonals up to ``floor`` count as zero, and
+    up to 32 times that for an eigenvalue that does not settle.
     """
     n = len(d)
-    e = np.zeros(n)
-    e[: n - 1] = off
     used = 0
     count = 0
     for k in range(n):

@@ -166,14 +166,17 @@ class Run:
         """End the run if its history says that it is lost, or gets nowhere."""
         names = ("test_loss",) if self.validation is None else ("test_loss", "validation_loss")
         for name in names:
-            losses, label = [getattr(row, name) for row in self.history], name.replace("_", " ")
-            first, latest = losses[0], losses[-1]
+            first, latest = (getattr(self.history[k], name) for k in (0, -1))
+            label = name.replace("_", " ")
             if not math.isfinite(first):
                 raise Ended("non-finite", f"the {label} is {first:g} before any step")
             if is_lost(latest, first):
                 raise Ended("diverged", f"{label} is {latest:.3g}; it began with {first:.3g}")
+        if self.patience is None:
+            return
+        losses = [getattr(row, name) for row in self.history]
         since_best = len(losses) - 1 - losses.index(min(losses))
-        if self.patience and since_best >= self.patience:
+        if since_best >= self.patience:
             raise Ended("stagnated", f"{label} did not improve in {self.patience} evaluations")
 
     # Callbacks
