@@ -310,6 +310,9 @@ def survey(
 )
 @click.option("--own", "part", flag_value="own", help="Table 3, latency, memory, accuracy.")
 @click.option("--ranks", "part", flag_value="ranks", help="Two ranks of mpiexec against one.")
+@click.option(
+    "--fields", "part", flag_value="fields", help="AdaptiveHIG with 16384 and 262144 rows."
+)
 @click.option("--experiments", help="Race on these only, names with commas between; keep others.")
 @click.option("--kinds", help="Race these steps only: half, damped, inverse; keep others.")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", help="Folder for files.")

@@ -176,6 +176,8 @@ class Decomposition:
         The method in use.
     J, exponent
         J in units in which its squares are numbers, times 2^exponent: see `units`.
+    size
+        Frobenius norm of that J, or of its rows of samples.
     """
 
     def __init__(
@@ -249,7 +251,7 @@ class Decomposition:
         """By the method, in units of 2^exponent."""
         given, a = self._given, self.g[: self._given.data.shape[0]]
         found = _decomposed(given.data, a, self.method, self._until)
-        self.J, self._decomposed, self.exponent = found
+        self.J, self._decomposed, self.size, self.exponent = found
         if isinstance(given, Ridged):
             root, p = in_range(given.root, -self.exponent), self.g[len(a) :]
             self.J = replace(given, data=self.J, root=root)
@@ -269,18 +271,18 @@ class Decomposition:
 
 
 def _decomposed(J, g, method, until):
-    """J in units of 2^exponent, decomposed for g (m,), and the exponent."""
+    """J in units of 2^exponent, decomposed for g (m,), its Frobenius norm, and the exponent."""
     if method == svd.NAME:
-        J, dense, exponent = in_reach(J, _dense, lambda dense: float(J.xp.linalg.norm(dense)))
-        return J, svd.decompose(dense, g), exponent
+        J, dense, *units = in_reach(J, _dense, lambda dense: float(J.xp.linalg.norm(dense)))
+        return J, svd.decompose(dense, g), *units
     if method == qr.NAME:
-        J, _, exponent = in_reach(J, norm, float)
-        return J, qr.decompose(J, g), exponent
+        J, _, *units = in_reach(J, norm, float)
+        return J, qr.decompose(J, g), *units
     if method == lanczos.NAME:
-        J, _, exponent = in_reach(J, norm, float)
-        return J, lanczos.decompose(J, g, *until), exponent
-    J, K, exponent = in_reach(J, squared.gram, root_of_trace)
-    return J, squared.decompose(OF_GRAM[method], J, K, g), exponent
+        J, _, *units = in_reach(J, norm, float)
+        return J, lanczos.decompose(J, g, *until), *units
+    J, K, *units = in_reach(J, squared.gram, root_of_trace)
+    return J, squared.decompose(OF_GRAM[method], J, K, g), *units
 
 
 def decompose(
@@ -339,7 +341,7 @@ def relative_tau(f: Filter, J: Jacobian) -> float:
     """Tau / max(S), where the Frobenius norm of J stands for max(S) if it has to."""
     if f.relative:
         return f.tau
-    _, size, exponent = in_reach(J, norm, float)
+    _, _, size, exponent = in_reach(J, norm, float)
     tau = f.scaled(exponent).tau
     return tau / size if size else tau
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Dipole, Oscillators
-from bench.speed import crossovers, parts, peers, profile, race, sweeps
+from bench.speed import contestants, crossovers, fields, parts, peers, profile, race, sweeps
 from bench.speed.contestants import experiment
 from solvers import OscillatorChain, QuantumDipole
 
@@ -184,6 +184,31 @@ def test_sweeps(tmp_path, monkeypatch):
     assert list(saved["batch"]) == ["64", "128"]
     assert 0 < saved["slopes"]["memory beside K against batch"] < 1.1
     assert (tmp_path / "speed-sweeps.png").exists()
+
+
+def test_fields(tmp_path, monkeypatch):
+    """The step of products and that of K, each in a process of its own."""
+    monkeypatch.setattr(race, "ROUNDS", 1)
+    monkeypatch.setattr(race, "STEPS_A_TURN", 1)
+    monkeypatch.setattr(fields, "STEPS", {"poisson": (16, ("lanczos", "tridiagonal"))})
+    run = invoke("--fields", "--out", tmp_path)
+    assert run.exit_code == 0, run.output
+    saved = json.loads((tmp_path / "speed-fields.json").read_text())["steps"]
+    assert list(saved) == ["poisson, b 16, lanczos", "poisson, b 16, tridiagonal"]
+    for row in saved.values():
+        assert 0 < row["extra MB"] < row["peak MB of the process"]
+    assert not (tmp_path / "speed-fields.png").exists()
+
+
+def test_the_steps_of_a_method(rng):
+    problem = Oscillators(samples=64, test_samples=4).problem()
+    theta = problem.network.init(rng)
+    pair = [
+        contestants.make_step(f"higcore {method}", problem, {})(theta, problem.batch(0, 8))
+        for method in ("tridiagonal", "gram")
+    ]
+    assert np.allclose(*pair, rtol=1e-6, atol=1e-9)
+    assert np.abs(pair[0]).max() > 0
 
 
 def test_the_widest_gap_near_tau():

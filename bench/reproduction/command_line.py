@@ -99,8 +99,8 @@ def figure(numbers, budget, seeds, place, no_runs, folder, out):
 
     Runs go side by side, one a core. After Ctrl-C, or worse, the same command goes on where it was.
     All figures take under two hours on two cores; --budget paper gives a run the paper's hours.
-    levels are the losses at which HIG with the paper's settings ends: half an hour on the
-    oscillators, ten minutes on the dipole.
+    levels are the losses at which runs with the paper's settings end: on the oscillators five
+    minutes of Adam and Gauss-Newton and half an hour of HIG, on the dipole ten minutes of HIG.
     """
     from . import commands
 
@@ -132,7 +132,7 @@ def table(numbers, folder, out):
 def claims(budget, seeds, no_runs, folder, out):
     """Judge what the paper claims by the runs of its figures; saves REPRODUCTION.md.
 
-    Nothing is trained: figure all comes first.
+    Nothing is trained: figure all and figure levels come first.
     """
     from . import commands
 

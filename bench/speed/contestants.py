@@ -6,10 +6,11 @@ steps from standard input, takes them, and answers with their seconds and the pe
 of its own gives every contestant its own memory peak and thread pools, and it waits without using a
 processor while others run.
 
-LABEL is ``higcore``, ``higcore adam``, ``higcore cpu`` or a rival of `peers`; all but the third
-compute on DEVICE, ``cpu`` or ``gpu``. FOLDER holds theta.npy, the parameters at which all step,
-rule.json, the keywords of `peers.make_step` that say which step, and reference.npy, the step by the
-SVD of J in float64, if there is one.
+LABEL is ``higcore``, ``higcore adam``, ``higcore lanczos``, or another method of AdaptiveHIG,
+``higcore cpu``, or a rival of `peers`; all but ``higcore cpu`` compute on DEVICE, ``cpu`` or
+``gpu``. FOLDER holds theta.npy, the parameters at which all step, rule.json, the keywords of
+`peers.make_step` that say which step, and reference.npy, the step by the SVD of J in float64, if
+there is one.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ import numpy as np
 
 from higcore import half_inverse
 from higcore.backend import synchronize, thread_policy, to_device, to_host
-from higcore.optimizers import Adam, LevenbergMarquardt
+from higcore.half_inverse import OF_DAMPED
+from higcore.optimizers import Adam, AdaptiveHIG, LevenbergMarquardt
 
 from .. import records
 from ..experiments import EXPERIMENTS, VARIANTS, Oscillators
 from ..experiments.loops import TIMED
+from ..experiments.poisson import FIELDS
 from . import peers
 
 SETTLE_SECONDS = 0.25
@@ -39,7 +42,7 @@ def experiment(name):
     if name.startswith("wide-"):
         return Oscillators(hidden=(int(name[5:]),) * 3, test_samples=16, name=name)
     variants = {v.name: v for known in VARIANTS.values() for v in known.values()}
-    return (EXPERIMENTS | variants | TIMED)[name]
+    return (EXPERIMENTS | variants | TIMED | FIELDS)[name]
 
 
 def higcore_step(problem, **power):
@@ -77,10 +80,22 @@ def adam_step(problem):
     return step
 
 
+def adaptive_step(problem, method):
+    """The first step of AdaptiveHIG, which has no momentum yet."""
+    optimizer = AdaptiveHIG(method=method)
+
+    def step(theta, batch):
+        return optimizer.update(problem.linearise(theta, batch), optimizer.init(theta))[0]
+
+    return step
+
+
 def make_step(label, problem, rule, device="cpu"):
     """The ``step(theta, batch) -> (t,)`` of a label."""
     if label == "higcore adam":
         return adam_step(problem)
+    if (method := label.partition(" ")[2]) in OF_DAMPED and label.startswith("higcore"):
+        return adaptive_step(problem, method)
     if not label.startswith("higcore"):
         return peers.make_step(label, problem, **rule, device=device)
     if "damping" in rule:

@@ -18,7 +18,7 @@ from higcore.half_inverse import SQUARING
 
 from ..experiments import EXPERIMENTS
 from ..paper import tables
-from . import crossovers, figures, peers, race, shared, sweeps
+from . import crossovers, fields, figures, peers, race, shared, sweeps
 from .contestants import experiment
 from .profile import profile
 
@@ -161,6 +161,7 @@ PARTS = {
     "sweeps": growth,
     "own": own,
     "ranks": shared.by_ranks,
+    "fields": fields.by_method,
 }
 
 

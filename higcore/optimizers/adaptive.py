@@ -264,7 +264,7 @@ class AdaptiveHIG:
     def _penalty(self, model, state):
         """`Damped` with the lambda of a state, in the units of a decomposition."""
         h, decomposed = model.at.unit_curvature, model.decomposed
-        exponent, scale = 2 * decomposed.exponent, decomposed.J.data.norm_squared() or 1.0
+        exponent, scale = 2 * decomposed.exponent, decomposed.size**2 or 1.0
         damping = in_range(state["damping"], state["exponent"] - exponent)
         damping = damping or self.damping * h * scale
         damping = min(max(damping, FLOOR * h * scale), CAP * h * scale)

@@ -55,20 +55,21 @@ def root_of_trace(K: Array) -> float:
 
 def in_reach(
     J: Jacobian, make: Callable[[Jacobian], T], size: Callable[[T], float]
-) -> tuple[Jacobian, T, int]:
-    """Return (J', make(J'), e), J = 2^e J', with ``size(make(J'))``, about |J'|, ordinary.
+) -> tuple[Jacobian, T, float, int]:
+    """Return (J', make(J'), ``size`` of that, e), J = 2^e J', with the size, |J'|, ordinary.
 
     If that of J itself is, J' is J; if J is 0, so is J'.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         made = make(J)
-        ordinary = is_ordinary(size(made), J.dtype)
-    if ordinary:
-        return J, made, 0
+        found = size(made)
+    if is_ordinary(found, J.dtype):
+        return J, made, found, 0
     del made  # before the next one takes as much memory
     exponent = J.exponent()
     J = J.scaled(exponent)
-    return J, make(J), exponent
+    made = make(J)
+    return J, made, size(made), exponent
 
 
 def unit_vector(name: str, vector: Array) -> tuple[Array, int]:
