@@ -6,7 +6,8 @@ used (one for a dense layer), n_in and n_out its widths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ from .kernels import lazy_njit
 from .sharing.ranks import ALONE
 from .spectral.units import exponents_of
 
+OF_A_BLOCK = 4000  # multiplications that the calls for one of r x r rows take as long as
 CHUNK_BYTES = 2**19  # of a product before it is added to K: it must stay in a core's cache
 
 
@@ -162,6 +164,17 @@ class OuterProductRows:
         return self.is_entries or (self.positions > 1 and 2 * self.positions**2 > self.units)
 
     @property
+    def by_samples(self) -> bool:
+        """True where a Gram matrix is made block by block of r x r rows, on a host.
+
+        An entry then takes P n_out multiplications, and P^2 n_out / r before that, where explicit
+        rows take (n_in + 1) n_out: see `gram_by_samples`.
+        """
+        r = self.delta.shape[1]
+        block = self.positions * (self.positions + r) * r * self.n_out + OF_A_BLOCK
+        return self.positions > 1 and block < r * r * self.units * self.n_out
+
+    @property
     def is_entries(self) -> bool:
         """True where delta are the entries of the rows, of no input and one position."""
         return self.n_in == 0 and self.positions == 1
@@ -239,6 +252,11 @@ def gram_definition(left: Layers, right: Layers, out: Array) -> None:
         _add(out, product, k == 0)
 
 
+# Adds to a chunk of K, or writes the first term to it: (chunk, its samples, those of its columns,
+# room for a product, whether it is the first).
+Term: TypeAlias = Callable[[Array, slice, slice, Array, bool], None]
+
+
 def gram_in_chunks(
     left: Layers, right: Layers, out: Array, mirrored: bool, ranks: Any = ALONE
 ) -> None:
@@ -249,24 +267,18 @@ def gram_in_chunks(
     Of several ``ranks`` each computes some of the chunks.
     """
     r, symmetric = left[0].delta.shape[1], right is left
-    terms = [term for pair in zip(left, right, strict=True) for term in gram_terms(*pair)]
+    terms = [term for pair in zip(left, right, strict=True) for term in _terms(*pair)]
     rows = r * max(1, CHUNK_BYTES // (8 * r * out.shape[1]))
 
     def chunk_of(lo):
         return out[lo : lo + rows, lo if symmetric else 0 :]
 
     def finish(lo):
-        hi = min(lo + rows, len(out))
-        left_of = lo if symmetric else 0
-        chunk = chunk_of(lo)
+        hi, chunk = min(lo + rows, len(out)), chunk_of(lo)
+        samples, others = slice(lo // r, hi // r), slice(lo // r if symmetric else 0, None)
         product = np.empty(chunk.shape)
-        for k, (delta, other, inputs) in enumerate(terms):
-            np.matmul(delta[lo:hi], other[left_of:].T, out=product)
-            if inputs is None:
-                _add(chunk, product, k == 0)
-            else:
-                part = inputs[lo // r : hi // r, left_of // r :]
-                _add_hadamard(chunk, product, part, r, k == 0)
+        for k, add in enumerate(terms):
+            add(chunk, samples, others, product, k == 0)
         if symmetric and mirrored:
             _mirror(out, lo, hi, 32)
 
@@ -275,6 +287,65 @@ def gram_in_chunks(
         ranks.together(lambda: run_threaded(finish, ranks.dealt(starts)))
     if ranks.exchange(chunk_of, starts) and symmetric and mirrored:
         _mirror(out, 0, len(out), 32)
+
+
+def _terms(left: OuterProductRows, right: OuterProductRows) -> Iterator[Term]:
+    """What a layer adds to K."""
+    if left.by_samples:
+        yield gram_by_samples(left, right)
+        return
+    r = left.delta.shape[1]
+    for delta, other, inputs in gram_terms(left, right):
+        yield partial(_add_product, delta, other, inputs, r)
+
+
+def _add_product(delta, other, inputs, r, chunk, samples, others, product, first):
+    """A `Term`: one of `gram_terms`."""
+    rows = slice(r * samples.start, r * samples.stop)
+    np.matmul(delta[rows], other[r * others.start :].T, out=product)
+    if inputs is None:
+        _add(chunk, product, first)
+    else:
+        _add_hadamard(chunk, product, inputs[samples, others], r, first)
+
+
+def gram_by_samples(left: OuterProductRows, right: OuterProductRows) -> Term:
+    r"""Return the `Term` of a layer with several positions, for each pair of samples by itself.
+
+    Of samples i and k it is the sum over positions p of delta_ip times what samples see of one
+    another,
+
+    .. math:: \sum_p \delta_{ip} M_p^\top, \qquad
+        M_p = \sum_q (a_{ip} \cdot a_{kq} + 1) \, \delta_{kq},
+
+    in which no product is over the inputs but a a'^T, and each is over positions once: explicit
+    rows would take an entry of K units / P times as many multiplications, pairs of positions P.
+    """
+    inputs = _flat_inputs(left) @ _flat_inputs(right).T + left.bias
+    counts = (len(left.a), left.positions), (len(right.a), right.positions)
+    inputs = inputs.reshape(*counts[0], *counts[1]).swapaxes(1, 2)  # (b, b', P, P)
+    b, r = left.delta.shape[:2]
+    delta = left.delta.astype(np.float64, copy=False).reshape(b, r, -1)  # (b, r, P n_out)
+    other = right.delta.astype(np.float64, copy=False).transpose(0, 2, 3, 1)
+    other = np.ascontiguousarray(other).reshape(*counts[1], -1)  # (b', P, n_out r)
+    return partial(_add_by_samples, inputs, delta, other)
+
+
+def _flat_inputs(block):
+    """(b P, n_in), float64."""
+    return block.a.astype(np.float64, copy=False).reshape(-1, block.n_in)
+
+
+def _add_by_samples(inputs, delta, other, chunk, samples, others, product, first):
+    """A `Term`: that of `gram_by_samples`."""
+    if first:
+        chunk[:] = 0
+    r = delta.shape[1]
+    for k, i in enumerate(range(samples.start, samples.stop)):
+        M = inputs[i, others] @ other[others]  # (b', P, P) x (b', P, n_out r)
+        blocks = delta[i] @ M.reshape(len(M), -1, r)  # (r, P n_out) x (b', P n_out, r)
+        of_sample = chunk[k * r : (k + 1) * r].reshape(r, -1, r)
+        of_sample += blocks.swapaxes(0, 1)
 
 
 def _add(chunk, product, first):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracles import complex_step_jacobian
 
-from higcore import StackedJacobian, dot_test, taylor_test
+from higcore import StackedJacobian, dot_test, rows, taylor_test
 from higcore.rows import gram_definition, gram_terms
 from nets import ConvNet1d
 
@@ -112,6 +112,44 @@ def test_pairs_of_positions_make_the_gram_matrix_of_the_dense_rows(rng):
     gram_definition(J.blocks, J.blocks, plain)
     for K in (J.gram(), plain):
         assert np.abs(K - reference).max() < 1e-12 * np.abs(reference).max()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tile", [None, 2, 3])
+def test_samples_by_samples_make_the_gram_matrix_of_the_dense_rows(tile, dtype, rng, monkeypatch):
+    """Of all layers but the last, the first one too; in chunks and tiles that hold some samples."""
+    net = ConvNet1d(points=8, channels=2, features=[5, 4], width=3, outputs=6)
+    theta = net.init(rng).astype(dtype)
+    _, tape = net.forward(theta, rng.standard_normal((7, 16)).astype(dtype))
+    S = rng.standard_normal((7, 12, 6)).astype(dtype)
+    monkeypatch.setattr(rows, "OF_A_BLOCK", -(10**9))
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 3 * 8 * 12 * 7 * 12)
+    J = StackedJacobian(net, theta, tape, S, tile)
+    J.balanced = tile == 2  # the input of whose bias is one among the others
+    assert [block.by_samples for block in J._factors(slice(0, 2))] == [True, True, False]
+    D = J.dense().astype(float)
+    reference, rounding = D @ D.T, 1e-13 if dtype == np.float64 else 1e-6
+    tolerance = rounding * np.abs(reference).max()
+    assert np.abs(J.gram() - reference).max() < tolerance
+    assert np.abs(np.triu(J.gram(False) - reference)).max() < tolerance
+    if tile is None:  # nothing that was there is left
+        K = np.full(reference.shape, np.nan)
+        rows.gram_in_chunks(J.blocks, J.blocks, K, mirrored=False)
+        assert np.abs(np.triu(np.nan_to_num(K - reference, nan=1e9))).max() < tolerance
+
+
+def test_which_layers_go_sample_by_sample():
+    """Where it was measured to be faster; with few rows a sample, calls cost more than they do."""
+
+    def chosen(P, n_in, r):
+        return rows.OuterProductRows(np.ones((1, P, n_in)), np.ones((1, r, P, 20)), 0).by_samples
+
+    assert [chosen(*of) for of in ((10, 60, 28), (2, 60, 28), (10, 60, 4), (24, 60, 64))] == 4 * [
+        True
+    ]
+    assert [chosen(*of) for of in ((12, 6, 28), (10, 60, 2), (4, 60, 1), (1, 40, 28))] == 4 * [
+        False
+    ]
 
 
 def test_parameters_of_the_paper():

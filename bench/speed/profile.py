@@ -58,8 +58,8 @@ def stage_operations(problem, b, squares):
     m = b * r
     solver, sweep = solver_operations(problem)
     if m <= t:
-        # A symmetric product is half of a product; rows of convolutions are taken explicitly.
-        widths = [n_out if p == 1 else (n_in + 1) * n_out for p, n_in, n_out in shapes]
+        # A symmetric product is half of a product. Of convolutions the cheaper of two ways.
+        widths = [n * min(p * (1 + p / r) if p > 1 else 1, k + 1) for p, k, n in shapes]
         gram, pull_down = m * m * sum(widths), sum(p * 2 * b * n * (k + r) for p, k, n in shapes)
     else:
         gram, pull_down = m * t * t, 0
