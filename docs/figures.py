@@ -333,6 +333,33 @@ def accuracy():
     return markdown(("against the SVD of J in float64", *(f"$\\tau$ {tau}" for tau in taus)), rows)
 
 
+def fields():
+    """Steps of AdaptiveHIG on fields, with K and without."""
+    rows = [
+        (
+            name,
+            seconds(row["seconds"]),
+            *(f"{row[key]:.0f}" for key in ("extra MB", "peak MB of the process")),
+        )
+        for name, row in load("speed-fields")["steps"].items()
+    ]
+    return markdown(
+        ("a step of AdaptiveHIG", "", "MB beside what was there", "MB of the process"), rows
+    )
+
+
+def ranks():
+    """Stages of a step on one core, and on two ranks with one core each."""
+    rows = []
+    for name, found in load("speed-ranks")["seconds"].items():
+        for count in ("1", "2"):
+            rows.append((f"{name}, {count}", *map(seconds, found[count].values())))
+        rows.append(
+            (f"{name}, times faster", *(f"{x:.2f}" for x in found["times faster"].values()))
+        )
+    return markdown(("ranks", *found["1"]), rows)
+
+
 MIXED = (reached, steps)  # numbers and sentences
 NUMBERS = (
     survey,
@@ -348,6 +375,8 @@ NUMBERS = (
     crossovers,
     widths,
     batches,
+    fields,
+    ranks,
     accuracy,
 )
 NOT_BROKEN = "```{rst-class} numbers\n```\n\n"  # a class for the style sheet

@@ -621,6 +621,7 @@ def test_numbers_of_the_evidence(tmp_path):
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(evidence, name)(run), values, err_msg=name)
     np.testing.assert_allclose(evidence.component_error(run, 1), [0.25, 0.25])
+    np.testing.assert_allclose(evidence.after_steps(run, 10), [0.4, 0.4])
     np.testing.assert_allclose(evidence.after_equal_steps([run, run]), [[0.2, np.inf]] * 2)
     np.testing.assert_allclose(evidence.share_of_time_to(run, [0.4, 0.1]), [0.5, np.inf])
     np.testing.assert_allclose(evidence.share_between(run, 0.3, 0.5), [0.5, 0.5])

@@ -111,7 +111,7 @@ def _about(b: Budget) -> str:
         f"options. Seconds of a run on one core: toy {b.toy:g}, oscillators {b.oscillators:g} "
         f"({b.grid:g} in figures 5 and 6), Poisson {b.poisson:g} ({b.poisson_matrix:g} with HIG), "
         f"dipole {b.dipole:g}, with the convolutional network {b.dipole_cnn:g}, and longer ones "
-        "where a number says so. Ours are the median of {b.seeds} seeds and, "
+        f"where a number says so. Ours are the median of {b.seeds} seeds and, "
         "in brackets, the lowest and the highest. A claim is held if the number is within its "
         "bound with every seed; under a condition if it is in the median of the seeds, or if "
         "another number is that is measured under the condition."

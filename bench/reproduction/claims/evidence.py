@@ -69,6 +69,10 @@ class Evidence:
         pairs = zip(self.records(run), self.records(other), strict=True)
         return np.array([loss_at(a, "step", b["curve"]["step"][-1]) for a, b in pairs])
 
+    def after_steps(self, run: Training, steps: float) -> np.ndarray:
+        """Loss of a run after so many steps."""
+        return np.array([_at_step(record, steps) for record in self.records(run)])
+
     def after_equal_steps(self, runs: list[Training]) -> np.ndarray:
         """Losses (runs, seeds) after as many steps as all runs of a seed make."""
         records = [self.records(run) for run in runs]
