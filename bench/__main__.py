@@ -310,6 +310,7 @@ def survey(
 )
 @click.option("--own", "part", flag_value="own", help="Table 3, latency, memory, accuracy.")
 @click.option("--ranks", "part", flag_value="ranks", help="Two ranks of mpiexec against one.")
+@click.option("--cores", "part", flag_value="cores", help="Stages on 1, 2, 4, ... cores.")
 @click.option(
     "--fields", "part", flag_value="fields", help="AdaptiveHIG with 16384 and 262144 rows."
 )

@@ -1,6 +1,8 @@
 """`bench speed` on small inputs: what it times is what it says, and it leaves table and picture."""
 
 import json
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from click.testing import CliRunner
 
 from bench.__main__ import main
 from bench.experiments import EXPERIMENTS, Dipole, Oscillators
-from bench.speed import contestants, crossovers, fields, parts, peers, profile, race, sweeps
+from bench.speed import contestants, cores, crossovers, fields, parts, peers, profile, race, sweeps
 from bench.speed.contestants import experiment
 from solvers import OscillatorChain, QuantumDipole
 
@@ -198,6 +200,40 @@ def test_fields(tmp_path, monkeypatch):
     for row in saved.values():
         assert 0 < row["extra MB"] < row["peak MB of the process"]
     assert not (tmp_path / "speed-fields.png").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
+def test_cores(tmp_path, monkeypatch):
+    """Each number of cores in a process of its own, which sees no others; then all are back."""
+    before, seen = os.sched_getaffinity(0), []
+
+    def run(*args, **options):
+        seen.append(len(os.sched_getaffinity(0)))
+        stages = {"sweep": 4.0 / seen[-1], "rest": 1.0, "none": 0.0}
+        return SimpleNamespace(stdout=f"noise\n{json.dumps({'toy': stages})}\n")
+
+    monkeypatch.setattr(cores, "PROBLEMS", ("toy",))
+    monkeypatch.setattr(cores.subprocess, "run", run)
+    found = invoke("--cores", "--out", tmp_path)
+    assert found.exit_code == 0, found.output
+    assert os.sched_getaffinity(0) == before
+    counts = [n for n in cores.COUNTS if n <= len(before)]
+    assert seen == cores.ROUNDS * counts
+    rows = json.loads((tmp_path / "speed-cores.json").read_text())["seconds"]["toy"]
+    assert list(rows) == [*map(str, counts), "serial, %"]
+    if len(counts) > 1:
+        assert rows["serial, %"]["sweep"] == pytest.approx(0)
+        assert rows["serial, %"]["rest"] == pytest.approx(100)
+    assert cores.serial_share(0.25 + 0.75 / 8, 8) == pytest.approx(0.25)
+
+
+def test_what_a_process_with_some_cores_says(monkeypatch, capsys):
+    monkeypatch.setattr(cores, "PROBLEMS", ("toy",))
+    monkeypatch.setattr(cores, "STEPS", 2)
+    cores.main()
+    stages = json.loads(capsys.readouterr().out)["toy"]
+    assert stages.pop("together") == pytest.approx(sum(stages.values()))
+    assert set(stages) == set(profile.STAGES)
 
 
 def test_the_steps_of_a_method(rng):

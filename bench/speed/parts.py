@@ -18,7 +18,7 @@ from higcore.half_inverse import SQUARING
 
 from ..experiments import EXPERIMENTS
 from ..paper import tables
-from . import crossovers, fields, figures, peers, race, shared, sweeps
+from . import cores, crossovers, fields, figures, peers, race, shared, sweeps
 from .contestants import experiment
 from .profile import profile
 
@@ -162,6 +162,7 @@ PARTS = {
     "own": own,
     "ranks": shared.by_ranks,
     "fields": fields.by_method,
+    "cores": cores.by_cores,
 }
 
 

@@ -1,0 +1,103 @@
+"""Stages of a step on 1, 2, 4, ... cores: ``python -m bench.speed.cores`` times those that it has.
+
+By Amdahl's law a stage of which the share s is serial takes s + (1 - s) / n of its time on n cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import mean, median
+
+from ..paper import tables
+
+COUNTS = (1, 2, 4, 8, 16)
+PROBLEMS = ("oscillators", "dipole", "dipole-cnn", "poisson")
+ROUNDS, STEPS, TRAIN_STEPS = 3, 40, 20
+TOGETHER = "together"
+
+
+def by_cores(say, keep):
+    """Median seconds of each stage on so many cores, and its serial share; processes in turn."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("--cores must be able to keep a process on some cores; this system cannot")
+    counts = [count for count in COUNTS if count <= len(os.sched_getaffinity(0))]
+    runs = {name: {count: [] for count in counts} for name in PROBLEMS}
+    found = {}
+    for number in range(ROUNDS):
+        for count in counts:
+            say(f"round {number + 1} of {ROUNDS}, {count} cores")
+            for name, stages in _timed(count).items():
+                runs[name][count].append(stages)
+        found = {"seconds": {name: _table(of_name) for name, of_name in runs.items()}}
+        keep(found)
+    text = "\n\n".join(
+        f"{name}\n{tables.nested(rows, 'cores')}" for name, rows in found["seconds"].items()
+    )
+    return found, text, None
+
+
+def _timed(count):
+    """What a process with so many cores prints."""
+    with _kept_on(count):
+        command = [sys.executable, "-m", "bench.speed.cores"]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@contextmanager
+def _kept_on(count: int) -> Iterator[None]:
+    """Processes that are started within it have so many cores."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(cores)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _table(runs):
+    """Medians over rounds by cores, and the serial share of each stage in percent."""
+    rows = {
+        str(count): {stage: median(run[stage] for run in of_count) for stage in of_count[0]}
+        for count, of_count in runs.items()
+    }
+    alone = rows["1"]
+    shares = {
+        stage: [
+            serial_share(row[stage] / alone[stage], int(n)) for n, row in rows.items() if n != "1"
+        ]
+        for stage in alone
+        if alone[stage] > 0
+    }
+    serial = {
+        stage: 100 * mean(shares[stage]) if shares.get(stage) else float("nan") for stage in alone
+    }
+    return rows | {"serial, %": serial}
+
+
+def serial_share(ratio, count):
+    """S of ratio = s + (1 - s) / count: above 1 where more cores take longer."""
+    return (count * ratio - 1) / (count - 1)
+
+
+def main():
+    """Print seconds of the stages of all problems, with whatever cores this process has."""
+    from ..experiments import EXPERIMENTS
+    from .profile import stage_seconds
+
+    found = {}
+    for name in PROBLEMS:
+        problem, (batch, optimizer) = EXPERIMENTS[name].problem(), EXPERIMENTS[name].settings["hig"]
+        steps = 3 if name.startswith("poisson") else STEPS
+        seconds = stage_seconds(problem, optimizer, batch, steps, min(TRAIN_STEPS, steps))
+        found[name] = seconds | {TOGETHER: sum(seconds.values())}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
