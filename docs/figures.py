@@ -360,6 +360,24 @@ def ranks():
     return markdown(("ranks", *found["1"]), rows)
 
 
+def cores():
+    """Stages of a step on one core and on all, and what is serial of each."""
+    rows = []
+    for name, found in load("speed-cores")["seconds"].items():
+        *of_counts, (share, serial) = found.items()
+        rows += [
+            (f"{name}, {count}", *map(_seconds_or_none, row.values())) for count, row in of_counts
+        ]
+        rows.append(
+            (f"{name}, {share}", *("-" if x is None else f"{x:.0f}" for x in serial.values()))
+        )
+    return markdown(("cores", *serial), rows)
+
+
+def _seconds_or_none(value):
+    return seconds(value) if value else "-"
+
+
 MIXED = (reached, steps)  # numbers and sentences
 NUMBERS = (
     survey,
@@ -377,6 +395,7 @@ NUMBERS = (
     batches,
     fields,
     ranks,
+    cores,
     accuracy,
 )
 NOT_BROKEN = "```{rst-class} numbers\n```\n\n"  # a class for the style sheet

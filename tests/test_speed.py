@@ -210,16 +210,16 @@ def test_cores(tmp_path, monkeypatch):
     def run(*args, **options):
         seen.append(len(os.sched_getaffinity(0)))
         stages = {"sweep": 4.0 / seen[-1], "rest": 1.0, "none": 0.0}
-        return SimpleNamespace(stdout=f"noise\n{json.dumps({'toy': stages})}\n")
+        return SimpleNamespace(stdout=f"noise\n{json.dumps({'toy, hig': stages})}\n")
 
-    monkeypatch.setattr(cores, "PROBLEMS", ("toy",))
+    monkeypatch.setattr(cores, "STEPS_OF", (("toy", "hig"),))
     monkeypatch.setattr(cores.subprocess, "run", run)
     found = invoke("--cores", "--out", tmp_path)
     assert found.exit_code == 0, found.output
     assert os.sched_getaffinity(0) == before
     counts = [n for n in cores.COUNTS if n <= len(before)]
     assert seen == cores.ROUNDS * counts
-    rows = json.loads((tmp_path / "speed-cores.json").read_text())["seconds"]["toy"]
+    rows = json.loads((tmp_path / "speed-cores.json").read_text())["seconds"]["toy, hig"]
     assert list(rows) == [*map(str, counts), "serial, %"]
     if len(counts) > 1:
         assert rows["serial, %"]["sweep"] == pytest.approx(0)
@@ -228,12 +228,14 @@ def test_cores(tmp_path, monkeypatch):
 
 
 def test_what_a_process_with_some_cores_says(monkeypatch, capsys):
-    monkeypatch.setattr(cores, "PROBLEMS", ("toy",))
+    monkeypatch.setattr(cores, "STEPS_OF", (("toy", "hig"), ("toy", "adam")))
     monkeypatch.setattr(cores, "STEPS", 2)
     cores.main()
-    stages = json.loads(capsys.readouterr().out)["toy"]
-    assert stages.pop("together") == pytest.approx(sum(stages.values()))
-    assert set(stages) == set(profile.STAGES)
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["toy, hig", "toy, adam"]
+    for stages in found.values():
+        assert stages.pop("together") == pytest.approx(sum(stages.values()))
+        assert set(stages) == set(profile.STAGES)
 
 
 def test_the_steps_of_a_method(rng):

@@ -16,7 +16,10 @@ from statistics import mean, median
 from ..paper import tables
 
 COUNTS = (1, 2, 4, 8, 16)
-PROBLEMS = ("oscillators", "dipole", "dipole-cnn", "poisson")
+STEPS_OF = (
+    ("oscillators", "hig"), ("oscillators", "adam"), ("dipole", "hig"), ("dipole", "adam"),
+    ("dipole-cnn", "hig"), ("poisson", "hig"),
+)  # fmt: skip
 ROUNDS, STEPS, TRAIN_STEPS = 3, 40, 20
 TOGETHER = "together"
 
@@ -26,7 +29,7 @@ def by_cores(say, keep):
     if not hasattr(os, "sched_setaffinity"):
         raise ValueError("--cores must be able to keep a process on some cores; this system cannot")
     counts = [count for count in COUNTS if count <= len(os.sched_getaffinity(0))]
-    runs = {name: {count: [] for count in counts} for name in PROBLEMS}
+    runs = {f"{name}, {label}": {count: [] for count in counts} for name, label in STEPS_OF}
     found = {}
     for number in range(ROUNDS):
         for count in counts:
@@ -86,16 +89,16 @@ def serial_share(ratio, count):
 
 
 def main():
-    """Print seconds of the stages of all problems, with whatever cores this process has."""
+    """Print seconds of the stages of all steps, with whatever cores this process has."""
     from ..experiments import EXPERIMENTS
     from .profile import stage_seconds
 
     found = {}
-    for name in PROBLEMS:
-        problem, (batch, optimizer) = EXPERIMENTS[name].problem(), EXPERIMENTS[name].settings["hig"]
+    for name, label in STEPS_OF:
+        problem, (batch, optimizer) = EXPERIMENTS[name].problem(), EXPERIMENTS[name].settings[label]
         steps = 3 if name.startswith("poisson") else STEPS
         seconds = stage_seconds(problem, optimizer, batch, steps, min(TRAIN_STEPS, steps))
-        found[name] = seconds | {TOGETHER: sum(seconds.values())}
+        found[f"{name}, {label}"] = seconds | {TOGETHER: sum(seconds.values())}
     print(json.dumps(found))
 
 
