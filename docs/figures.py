@@ -99,7 +99,8 @@ def adaptive():
     """AdaptiveHIG with its defaults: median and worst of the seeds."""
     files = {
         "oscillators-12s": (5, 12), "oscillators-120s": (20, 120), "dipole-12s": (5, 12),
-        "dipole-cnn-12s": (5, 12), "linear-chain-12s": (2, 12), "toy-12s": (5, 12),
+        "dipole-120s": (20, 120), "dipole-cnn-12s": (5, 12), "dipole-cnn-120s": (20, 120),
+        "linear-chain-12s": (2, 12), "toy-12s": (5, 12),
         "toy-well-conditioned-12s": (5, 12), "poisson-60s": (20, 60), "poisson-paper-60s": (20, 60),
     }  # fmt: skip
     rows = []
