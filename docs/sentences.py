@@ -55,9 +55,14 @@ def poisson():
     longer = {
         name: short(runs("poisson-300s", name)[0]["test_loss"]) for name in ("adaptive", "adam")
     }
+    field, adam_on_it = (runs("poisson-64-1200s", name)[0] for name in ("adaptive", "adam"))
     larger, cheaper = (runs("poisson-paper-60s", name)[0] for name in ("adaptive", "adam"))
     ratio = larger["seconds_per_step"] / cheaper["seconds_per_step"]
     return {
+        "field_adaptive": f"{field['test_loss']:.0f}",
+        "field_steps": str(field["steps"]),
+        "field_adam": f"{adam_on_it['test_loss']:.0f}",
+        "field_adam_best": f"{adam_on_it['best_test_loss']:.0f}",
         "poisson_paper_adam": short(cheaper["test_loss"]),
         "poisson_300_adam": longer["adam"],
         "poisson_300_adaptive": longer["adaptive"],

@@ -168,7 +168,7 @@ class OuterProductRows:
         """True where a Gram matrix is made block by block of r x r rows, on a host.
 
         An entry then takes P n_out multiplications, and P^2 n_out / r before that, where explicit
-        rows take (n_in + 1) n_out: see `gram_by_samples`.
+        rows take (n_in + 1) n_out: see ``gram_by_samples``.
         """
         r = self.delta.shape[1]
         block = self.positions * (self.positions + r) * r * self.n_out + OF_A_BLOCK
@@ -300,7 +300,7 @@ def _terms(left: OuterProductRows, right: OuterProductRows) -> Iterator[Term]:
 
 
 def _add_product(delta, other, inputs, r, chunk, samples, others, product, first):
-    """A `Term`: one of `gram_terms`."""
+    """A ``Term``: one of ``gram_terms``."""
     rows = slice(r * samples.start, r * samples.stop)
     np.matmul(delta[rows], other[r * others.start :].T, out=product)
     if inputs is None:
@@ -310,7 +310,7 @@ def _add_product(delta, other, inputs, r, chunk, samples, others, product, first
 
 
 def gram_by_samples(left: OuterProductRows, right: OuterProductRows) -> Term:
-    r"""Return the `Term` of a layer with several positions, for each pair of samples by itself.
+    r"""Return the ``Term`` of a layer with several positions, for each pair of samples by itself.
 
     Of samples i and k it is the sum over positions p of delta_ip times what samples see of one
     another,
@@ -337,7 +337,7 @@ def _flat_inputs(block):
 
 
 def _add_by_samples(inputs, delta, other, chunk, samples, others, product, first):
-    """A `Term`: that of `gram_by_samples`."""
+    """A ``Term``: that of ``gram_by_samples``."""
     if first:
         chunk[:] = 0
     r = delta.shape[1]
