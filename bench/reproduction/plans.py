@@ -247,7 +247,7 @@ def levels(budget: Budget) -> Panels:
 
 
 def oscillators_to_the_end(name: str, budget: Budget) -> Training:
-    """A run of table 2 that is as long as its loss goes on falling."""
+    """A run with the settings of table 2, or the batch that is stable, to see where it ends."""
     batch, seconds = TO_THE_END[name]
     return replace(oscillators(name, budget, batch), seconds=seconds)
 

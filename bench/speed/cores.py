@@ -11,9 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import mean, median
+from statistics import mean
 
 from ..paper import tables
+from .rounds import in_turn
 
 COUNTS = (1, 2, 4, 8, 16)
 STEPS_OF = (
@@ -29,19 +30,9 @@ def by_cores(say, keep):
     if not hasattr(os, "sched_setaffinity"):
         raise ValueError("--cores must be able to keep a process on some cores; this system cannot")
     counts = [count for count in COUNTS if count <= len(os.sched_getaffinity(0))]
-    runs = {f"{name}, {label}": {count: [] for count in counts} for name, label in STEPS_OF}
-    found = {}
-    for number in range(ROUNDS):
-        for count in counts:
-            say(f"round {number + 1} of {ROUNDS}, {count} cores")
-            for name, stages in _timed(count).items():
-                runs[name][count].append(stages)
-        found = {"seconds": {name: _table(of_name) for name, of_name in runs.items()}}
-        keep(found)
-    text = "\n\n".join(
-        f"{name}\n{tables.nested(rows, 'cores')}" for name, rows in found["seconds"].items()
-    )
-    return found, text, None
+    found = in_turn(counts, _timed, _table, ROUNDS, lambda text: say(f"{text} cores"), keep)
+    text = "\n\n".join(f"{name}\n{tables.nested(rows, 'cores')}" for name, rows in found.items())
+    return {"seconds": found}, text, None
 
 
 def _timed(count):
@@ -63,12 +54,8 @@ def _kept_on(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def _table(runs):
-    """Medians over rounds by cores, and the serial share of each stage in percent."""
-    rows = {
-        str(count): {stage: median(run[stage] for run in of_count) for stage in of_count[0]}
-        for count, of_count in runs.items()
-    }
+def _table(rows):
+    """Medians by cores, and the serial share of each stage in percent."""
     alone = rows["1"]
     shares = {
         stage: [

@@ -15,6 +15,7 @@ from statistics import median
 
 from ..experiments import EXPERIMENTS
 from ..paper import tables
+from .rounds import in_turn
 
 BATCHES = {"oscillators": 512, "dipole": 64}
 RANKS = (1, 2)
@@ -24,19 +25,12 @@ STAGES = ("march", "sweep", "rows", "K")
 
 def by_ranks(say, keep):
     """Seconds of each stage on one rank and on two; processes are started in turn."""
-    times = {name: {ranks: [] for ranks in RANKS} for name in BATCHES}
-    for number in range(ROUNDS):
-        for ranks in RANKS:
-            say(f"round {number + 1} of {ROUNDS}, {ranks} ranks")
-            for name, stages in _timed(ranks).items():
-                times[name][ranks].append(stages)
-        found = {"seconds": {name: _table(runs) for name, runs in times.items()}}
-        keep(found)
+    found = in_turn(RANKS, _timed, _table, ROUNDS, lambda text: say(f"{text} ranks"), keep)
     text = "\n\n".join(
         f"{name}, batch {BATCHES[name]}\n{tables.nested(rows, 'ranks')}"
-        for name, rows in found["seconds"].items()
+        for name, rows in found.items()
     )
-    return found, text, None
+    return {"seconds": found}, text, None
 
 
 def _timed(ranks):
@@ -48,14 +42,12 @@ def _timed(ranks):
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def _table(runs):
-    """Medians over rounds by ranks, with the three stages of J together, and how much faster."""
+def _table(rows):
+    """Medians by ranks, with the three stages of J together, and how much faster."""
     rows = {
-        str(ranks): {stage: median(run[stage] for run in of_ranks) for stage in STAGES}
-        for ranks, of_ranks in runs.items()
+        ranks: row | {"J and K": sum(row[stage] for stage in STAGES[1:])}
+        for ranks, row in rows.items()
     }
-    for row in rows.values():
-        row["J and K"] = sum(row[stage] for stage in STAGES[1:])
     one, many = (rows[str(ranks)] for ranks in RANKS)
     return rows | {"times faster": {stage: one[stage] / many[stage] for stage in one}}
 
