@@ -122,12 +122,12 @@ def memory_estimate(
     if tile is not None:
         check_count("tile", tile)
     check_count("products", products)
-    estimate: MemoryEstimate = _estimate(problem, batch, method, tau, tile, products)
+    estimate: MemoryEstimate = _estimated(problem, batch, method, tau, tile, products)
     return estimate
 
 
 def _estimate(problem, batch, method, tau, tile, products):
-    """`memory_estimate` of arguments that need no check; each is made once, as every step asks."""
+    """What a step asks for, of arguments that need no check; each is made once."""
     of_step = batch, method, tau, tile, products
     if of_step not in problem.estimates:
         problem.estimates[of_step] = _estimated(problem, *of_step)
@@ -135,7 +135,7 @@ def _estimate(problem, batch, method, tau, tile, products):
 
 
 def _estimated(problem, batch, method, tau, tile, products):
-    """The same, made."""
+    """`memory_estimate` of such arguments."""
     sample = problem.sample.x
     model: Any = problem.model  # `factor_shapes` is optional in a `Network`
     t, r = problem.size, problem.output_size
